@@ -1,0 +1,113 @@
+"""Commands (design 3.1): what other services ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid5
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+
+from segments.contracts.names import Actor, CommandId, SegmentName, UserId
+from segments.contracts.times import InstantMs, TtlMs
+
+NAMES_PER_COMMAND = 100
+DESCRIPTION_MAX_LENGTH = 4_096
+# The namespace of derived command ids; fixed for ever, since ids must be the same after a restart.
+_DERIVED_IDS = UUID("0f5d6c0e-6f43-5c0a-9f1e-0a6b1d5f8c11")
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Addition(_Contract):
+    """A segment to add, with its end: none, after a time to live, or at an instant."""
+
+    segment: SegmentName
+    ttl: TtlMs | None = None
+    expires_at: InstantMs | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Addition:
+        if self.ttl is not None and self.expires_at is not None:
+            raise ValueError("give ttl or expires_at, not both")
+        return self
+
+
+class _Command(_Contract):
+    id: CommandId | None = None
+    actor: Actor | None = None
+
+
+class CreateSegment(_Command):
+    """Make a segment; refused when the name is in use."""
+
+    type: Literal["create_segment"]
+    segment: SegmentName
+    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
+
+
+class UpdateSegment(_Command):
+    """Change what is said about a segment."""
+
+    type: Literal["update_segment"]
+    segment: SegmentName
+    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
+
+
+class DeleteSegment(_Command):
+    """End a segment and every membership in it."""
+
+    type: Literal["delete_segment"]
+    segment: SegmentName
+
+
+class MembershipChange(_Contract):
+    """Segments to add to and to remove from one user: 1-100 names, none twice."""
+
+    add: list[Addition] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
+    remove: list[SegmentName] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
+
+    @field_validator("add", mode="before")
+    @classmethod
+    def _names_to_additions(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{"segment": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> MembershipChange:
+        names = [addition.segment for addition in self.add] + self.remove
+        if not 1 <= len(names) <= NAMES_PER_COMMAND:
+            raise ValueError(f"add and remove together have 1-{NAMES_PER_COMMAND} names")
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"named more than once: {', '.join(twice)}")
+        return self
+
+
+class ChangeMemberships(MembershipChange, _Command):
+    """Add a user to segments and remove it from others, all or nothing."""
+
+    type: Literal["change_memberships"]
+    user_id: UserId
+
+
+Command = Annotated[
+    CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships, Field(discriminator="type")
+]
+COMMANDS: TypeAdapter[CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships] = (
+    TypeAdapter(Command)
+)
+
+
+def derived_command_id(topic: str, partition: int, offset: int) -> str:
+    """The id of a command that came without one: the same at every redelivery."""
+    return str(uuid5(_DERIVED_IDS, f"{topic}:{partition}:{offset}"))

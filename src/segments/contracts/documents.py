@@ -1,0 +1,113 @@
+"""What other services read: user documents, definitions, results, history rows (design 3.3-3.6)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from segments.contracts.events import Account
+
+Operation = Literal["add", "remove", "extend"]
+Cause = Literal["command", "auto", "expired", "segment_deleted", "user_deleted"]
+Origin = Literal["command", "auto"]
+Status = Literal["applied", "unchanged", "rejected"]
+ErrorCode = Literal[
+    "invalid",
+    "segment_exists",
+    "segment_unknown",
+    "user_unknown",
+    "user_deleted",
+    "already_expired",
+    "percent_shrinks",
+    "too_many_segments",
+]
+
+PROGRESS_KEY_PREFIX = "!progress/"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Membership(_Document):
+    """Instants in milliseconds. `generation` is that of the segment the membership counts for."""
+
+    since: int
+    expires_at: int | None
+    origin: Origin
+    generation: int
+
+
+class UserDocument(_Document):
+    """Value of segments.users. `position` = partition:offset of the log record that made it."""
+
+    user_id: str
+    account: Account
+    segments: dict[str, Membership]
+    position: str
+    at: int
+
+
+class ProgressMarker(_Document):
+    """Value of segments.users at key `!progress/<partition>`.
+
+    Everything up to `log_offset` is applied; every change with an instant up to `at` (ms) has been
+    written, and `history_rows` is the number of rows this shard has ever written to
+    segments.history, so that a reader of history can prove that it has all of them.
+    """
+
+    log_offset: int
+    at: int
+    history_rows: int
+
+
+class Definition(_Document):
+    """Value of segments.definitions. `created_at` in milliseconds."""
+
+    segment: str
+    generation: int
+    version: int
+    state: Literal["active", "assigning", "deleted"]
+    description: str | None
+    created_at: int
+    auto: None = None
+
+
+class ResultError(_Document):
+    code: ErrorCode
+    detail: str
+    segments: list[str] | None = None
+
+
+class Change(_Document):
+    segment: str
+    operation: Operation
+
+
+class Result(_Document):
+    """Value of segments.results. `at` is RFC 3339; `position` = partition:offset in the log.
+
+    `position` is null for a command that never reached the log.
+    """
+
+    command_id: str
+    status: Status
+    error: ResultError | None
+    changes: list[Change]
+    position: str | None
+    at: str
+
+
+class HistoryRow(_Document):
+    """Value of segments.history; its identity is (partition, offset). Instants are RFC 3339."""
+
+    user_id: str
+    segment: str
+    generation: int
+    operation: Operation
+    at: str
+    cause: Cause
+    command_id: str | None
+    actor: str | None
+    expires_at: str | None

@@ -1,0 +1,83 @@
+"""Names: segments, users, commands."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+
+SEGMENT_NAME_MAX_LENGTH = 128
+COMMAND_ID_MAX_LENGTH = 128
+ACTOR_MAX_LENGTH = 128
+
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@lru_cache(maxsize=65_536)
+def check_segment_name(name: str) -> str:
+    """The name itself when it is one; ValueError otherwise.
+
+    1-128 letters and digits of any script and `_ . : -`, beginning with a letter or digit.
+    A name that is not NFC is refused rather than normalised: two spellings never meet by accident.
+    """
+    if not 1 <= len(name) <= SEGMENT_NAME_MAX_LENGTH:
+        raise ValueError(f"a segment name has 1-{SEGMENT_NAME_MAX_LENGTH} characters")
+    if not _is_letter_or_digit(name[0]):
+        raise ValueError("a segment name begins with a letter or digit")
+    if not all(_is_letter_or_digit(c) or c in "_.:-" or _is_mark(c) for c in name):
+        raise ValueError("a segment name has only letters, digits and _ . : -")
+    if not unicodedata.is_normalized("NFC", name):
+        raise ValueError("a segment name must be in Unicode normal form NFC")
+    return name
+
+
+def _is_letter_or_digit(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "L" or category == "Nd"
+
+
+def _is_mark(character: str) -> bool:
+    # Vowel signs of many scripts are marks: without them their words cannot be written.
+    return unicodedata.category(character) in ("Mn", "Mc")
+
+
+def canonical_user_id(value: Any) -> str:
+    """The canonical lower-case form of a UUID; ValueError when it is none.
+
+    Upper case, braces, `urn:uuid:` and missing hyphens are understood: their meaning is clear.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("a user id is a UUID string")
+    if _CANONICAL_UUID.fullmatch(value):
+        return value
+    if len(value) > 64:
+        raise ValueError("a user id is a UUID")
+    try:
+        return str(UUID(value.strip()))
+    except ValueError:
+        raise ValueError("a user id is a UUID") from None
+
+
+def _no_control(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+SegmentName = Annotated[str, AfterValidator(check_segment_name)]
+UserId = Annotated[str, BeforeValidator(canonical_user_id)]
+CommandId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=COMMAND_ID_MAX_LENGTH),
+    AfterValidator(_no_control),
+]
+Actor = Annotated[
+    str, StringConstraints(min_length=1, max_length=ACTOR_MAX_LENGTH), AfterValidator(_no_control)
+]

@@ -1,0 +1,84 @@
+"""Instants and durations: RFC 3339 at the edges, integer milliseconds inside."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+MAX_TTL_MS = 100 * 365 * 86_400_000 + 25 * 86_400_000
+"""100 years of 365.25 days."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+_DURATION = re.compile(
+    r"P(?!$)(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?"
+    r"(?:T(?!$)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,3})?)S)?)?",
+    re.ASCII,
+)
+# Years and months have no fixed length; as time to live they count 365 and 30 days.
+_UNIT_MS = (365 * 86_400_000, 30 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000)
+
+
+@lru_cache(maxsize=4096)
+def _second_text(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def to_rfc3339(at_ms: int) -> str:
+    """`1763900000123` -> `2025-11-23T12:13:20.123Z`."""
+    second, millisecond = divmod(at_ms, 1000)
+    return f"{_second_text(second)}.{millisecond:03d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Milliseconds since the epoch; ValueError unless RFC 3339 with an offset.
+
+    Fractions finer than a millisecond are cut off.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("an instant is RFC 3339 with an offset, e.g. 2026-11-24T15:00:00Z")
+    date, time, fraction, offset = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset in 'Zz' else offset}")
+        seconds = int((moment - _EPOCH).total_seconds())
+    except (ValueError, OverflowError):
+        raise ValueError("no such instant") from None
+    return seconds * 1000 + int(((fraction or ".")[1:] + "000")[:3])
+
+
+def duration_to_ms(value: Any) -> int:
+    """ISO 8601 duration or seconds -> milliseconds; ValueError unless 1 ms to 100 years."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("a ttl is an ISO 8601 duration or a number of seconds")
+    milliseconds = _iso_duration_ms(value) if isinstance(value, str) else value * 1000
+    if not 1 <= milliseconds <= MAX_TTL_MS:  # also false for NaN
+        raise ValueError("a ttl lasts from 1 ms to 100 years")
+    return round(milliseconds)
+
+
+def _iso_duration_ms(text: str) -> float:
+    match = _DURATION.fullmatch(text) if len(text) <= 64 else None
+    if match is None:
+        raise ValueError("a ttl is an ISO 8601 duration such as P7D or PT90S")
+    *whole, seconds = match.groups()
+    total = sum(int(part or 0) * unit for part, unit in zip(whole, _UNIT_MS, strict=True))
+    return total + float(seconds or 0) * 1000
+
+
+def _instant(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("an instant is an RFC 3339 string")
+    return from_rfc3339(value)
+
+
+InstantMs = Annotated[int, BeforeValidator(_instant)]
+"""RFC 3339 text at the edge, integer milliseconds in the model."""
+TtlMs = Annotated[int, BeforeValidator(duration_to_ms)]
+"""ISO 8601 duration or seconds at the edge, integer milliseconds in the model."""
