@@ -1,0 +1,1 @@
+"""The Quix Streams applications: router, users, shards, history (design 1)."""

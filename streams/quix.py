@@ -1,0 +1,183 @@
+"""All contact with Quix Streams: what its public interface offers and where we reach behind it.
+
+Every use of a private name of the library stands in this module; tests/quix holds it against a
+real broker and fails loudly when the pinned version moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from confluent_kafka import Producer, TopicCollection
+from confluent_kafka.admin import AdminClient
+from quixstreams import Application, message_context
+from quixstreams.kafka import ConnectionConfig
+from quixstreams.sinks.base import BatchingSink
+from quixstreams.state.base import Store
+
+from segments.settings import Settings
+
+SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 10_000
+FETCH_WAIT_MS = 20
+REQUEST_TIMEOUT_S = 30.0
+STORE_NAME = "default"
+# The stream's own id, so that the name of its state never depends on the topics it reads.
+SHARDS_STREAM = "shards"
+# Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
+_QUEUE_MAX_MESSAGES = 200_000
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """A consumed record. `timestamp_ms` is what the topic's timestamp type says it is."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def application(settings: Settings, name: str, *, exactly_once: bool = False) -> Application:
+    """A Quix application of this deployment: `router`, `users`, `shards` or `history`.
+
+    At least once: an idempotent producer without gaps, which never gives a record up: what it
+    cannot send in order ends the process. Exactly once: one transaction a checkpoint.
+    """
+    group = settings.group(name)
+    instance = f"{group}-{settings.instance}"
+    producer: dict[str, Any] = {
+        "linger.ms": 2,
+        "compression.type": "lz4",
+        "message.max.bytes": settings.kafka.message_max_bytes,
+        "queue.buffering.max.messages": _QUEUE_MAX_MESSAGES,
+    }
+    if exactly_once:
+        producer |= {
+            "transactional.id": instance,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        }
+    else:
+        producer |= _GAPLESS
+    return Application(
+        broker_address=ConnectionConfig.from_confluent_dict(settings.client_config()),
+        consumer_group=group,
+        auto_offset_reset="earliest",
+        commit_interval=settings.commit_interval_ms / 1000,
+        consumer_poll_timeout=settings.poll_timeout_ms / 1000,
+        processing_guarantee="exactly-once" if exactly_once else "at-least-once",
+        auto_create_topics=False,
+        auto_recover_from_source_offset_out_of_range=False,
+        state_dir=settings.data_dir / f"{name}-{settings.instance}",
+        loglevel=None,
+        consumer_extra_config={
+            # A restart within the session timeout gets its partitions back without a rebalance.
+            "group.instance.id": instance,
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
+            "fetch.queue.backoff.ms": 10,
+        },
+        producer_extra_config=producer,
+    )
+
+
+_GAPLESS: dict[str, Any] = {
+    "enable.idempotence": True,
+    "enable.gapless.guarantee": True,
+    "message.timeout.ms": 0,
+}
+
+
+def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
+    """A producer outside any checkpoint: idempotent, no gaps, murmur2 by key.
+
+    `overrides` are librdkafka options with `_` for `.`.
+    """
+    config = settings.client_config() | {
+        "partitioner": "murmur2",
+        "linger.ms": 2,
+        "message.max.bytes": settings.kafka.message_max_bytes,
+        **_GAPLESS,
+    }
+    return Producer(config | {key.replace("_", "."): value for key, value in overrides.items()})
+
+
+def consume(
+    app: Application, settings: Settings, topic_name: str, handler: Callable[[Record], None]
+) -> None:
+    """Call `handler` for every record of a topic, inside the checkpoint."""
+    sdf = app.dataframe(_bytes_topic(app, settings, topic_name))
+
+    def handle(value: Any, key: Any, timestamp_ms: int, headers: Any) -> None:
+        context = message_context()
+        handler(
+            Record(
+                context.topic,
+                context.partition,
+                context.offset,
+                timestamp_ms,
+                key,
+                value,
+                headers or [],
+            )
+        )
+
+    sdf.update(handle, metadata=True)
+
+
+def sink(app: Application, settings: Settings, topic_name: str, target: BatchingSink) -> None:
+    """Give every record of a topic to a batching sink, flushed before each commit."""
+    app.dataframe(_bytes_topic(app, settings, topic_name)).sink(target)
+
+
+def _bytes_topic(app: Application, settings: Settings, topic_name: str) -> Any:
+    return app.topic(
+        settings.topic(topic_name), value_deserializer="bytes", key_deserializer="bytes"
+    )
+
+
+def produce(
+    app: Application,
+    topic_on_cluster: str,
+    *,
+    key: bytes | str | None,
+    value: bytes | None,
+    headers: Headers | None = None,
+    partition: int | None = None,
+) -> None:
+    """Produce through the application's producer: delivered before the offsets are committed."""
+    app._processing_context.producer.produce(  # noqa: SLF001
+        topic=topic_on_cluster, key=key, value=value, headers=headers, partition=partition
+    )
+
+
+def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
+    """Kafka's UUID of each topic, by the topic's name in topics.yaml.
+
+    A topic deleted and made again has another one. KafkaException when a topic is absent.
+    """
+    admin = AdminClient(settings.client_config())
+    names = {settings.topic(name): name for name in topic_names}
+    futures = admin.describe_topics(
+        TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S
+    )
+    ids: dict[str, str] = {}
+    for on_cluster, future in futures.items():
+        uuid = future.result(timeout=REQUEST_TIMEOUT_S).topic_id
+        high, low = (
+            bits % 2**64
+            for bits in (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
+        )
+        ids[names[on_cluster]] = f"{high:016x}{low:016x}"
+    return ids
+
+
+def run(app: Application) -> None:
+    """Process until SIGTERM or SIGINT; exceptions end the process without a commit."""
+    app.run()
