@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from confluent_kafka import Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from quixstreams import Application, message_context
-from quixstreams.kafka import ConnectionConfig
 from quixstreams.sinks.base import BatchingSink
 from quixstreams.state.base import Store
 
@@ -51,7 +50,9 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
     """
     group = settings.group(name)
     instance = f"{group}-{settings.instance}"
-    producer: dict[str, Any] = {
+    client = settings.client_config()
+    bootstrap_servers = client.pop("bootstrap.servers")
+    producer: dict[str, Any] = client | {
         "linger.ms": 2,
         "compression.type": "lz4",
         "message.max.bytes": settings.kafka.message_max_bytes,
@@ -65,7 +66,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
     else:
         producer |= _GAPLESS
     return Application(
-        broker_address=ConnectionConfig.from_confluent_dict(settings.client_config()),
+        broker_address=bootstrap_servers,
         consumer_group=group,
         auto_offset_reset="earliest",
         commit_interval=settings.commit_interval_ms / 1000,
@@ -75,7 +76,8 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
         auto_recover_from_source_offset_out_of_range=False,
         state_dir=settings.data_dir / f"{name}-{settings.instance}",
         loglevel=None,
-        consumer_extra_config={
+        consumer_extra_config=client
+        | {
             # A restart within the session timeout gets its partitions back without a rebalance.
             "group.instance.id": instance,
             "session.timeout.ms": SESSION_TIMEOUT_MS,
@@ -164,9 +166,7 @@ def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
     """
     admin = AdminClient(settings.client_config())
     names = {settings.topic(name): name for name in topic_names}
-    futures = admin.describe_topics(
-        TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S
-    )
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
     ids: dict[str, str] = {}
     for on_cluster, future in futures.items():
         uuid = future.result(timeout=REQUEST_TIMEOUT_S).topic_id
