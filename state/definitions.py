@@ -1,0 +1,66 @@
+"""Decisions on one segment in its home shard: pure functions of its document and a command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segments.state.documents import HomeState, ReplicaState
+from segments.state.membership import Rejection
+
+
+def create(
+    home: HomeState | None, command: dict[str, Any], *, now: int, active: int, max_segments: int
+) -> Rejection | HomeState:
+    """A new generation of a name that is not in use."""
+    if home is not None and home["state"] != "deleted":
+        return Rejection("segment_exists", "the name is in use", [command["segment"]])
+    if active >= max_segments:
+        return Rejection("too_many_segments", f"there are at most {max_segments} segments")
+    return HomeState(
+        generation=1 if home is None else home["generation"] + 1,
+        version=1 if home is None else home["version"] + 1,
+        state="active",
+        description=command.get("description"),
+        created_at=now,
+        outcomes={} if home is None else home["outcomes"],
+    )
+
+
+def update(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeState:
+    """The same generation with another description; the same object when nothing changes."""
+    if home is None or home["state"] == "deleted":
+        return Rejection("segment_unknown", "no such segment", [command["segment"]])
+    if command.get("description", home["description"]) == home["description"]:
+        return home
+    changed = home.copy()
+    changed["version"] += 1
+    changed["description"] = command["description"]
+    return changed
+
+
+def delete(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeState:
+    """The end of a generation; its document stays, so that the next one has a higher number."""
+    if home is None or home["state"] == "deleted":
+        return Rejection("segment_unknown", "no such segment", [command["segment"]])
+    deleted = home.copy()
+    deleted["version"] += 1
+    deleted["state"] = "deleted"
+    return deleted
+
+
+def definition(segment: str, home: HomeState) -> dict[str, Any]:
+    """The public definition (design 3.4)."""
+    return {
+        "segment": segment,
+        "generation": home["generation"],
+        "version": home["version"],
+        "state": home["state"],
+        "description": home["description"],
+        "created_at": home["created_at"],
+        "auto": None,
+    }
+
+
+def supersedes(define: dict[str, Any], known: ReplicaState | None) -> bool:
+    """Whether a `define` says more than the shard has heard."""
+    return known is None or define["version"] > known["version"]

@@ -1,0 +1,164 @@
+"""The documents of a shard's state, as they stand in the store, and their keys.
+
+Plain dictionaries: they are read and written by the hundred thousand, and JSON is their form both
+in RocksDB and in the changelog. All instants and durations are in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol, TypedDict
+
+from segments.contracts.documents import Account, Origin, Status
+
+SHARD_KEY = b"m"
+USER_PREFIX = b"u"
+REPLICA_PREFIX = b"s"
+HOME_PREFIX = b"h"
+JOB_PREFIX = b"j"
+
+DefinitionState = Literal["active", "assigning", "deleted"]
+
+
+class MembershipState(TypedDict):
+    """The same form as in the public document."""
+
+    since: int
+    expires_at: int | None
+    origin: Origin
+    generation: int
+
+
+class Outcome(TypedDict):
+    """What became of a command; kept with its id, so that the same id gives the same answer."""
+
+    status: Status
+    error: dict[str, Any] | None
+    changes: list[list[str]]
+    offset: int
+    at: int
+
+
+class Parked(TypedDict):
+    """A change that waits for a segment not yet heard of. `at` is its own log time."""
+
+    change: dict[str, Any]
+    offset: int
+    at: int
+    deadline: int
+
+
+class UserState(TypedDict):
+    """One user. `due` is the earliest end of a membership or the deadline of the first parked."""
+
+    ordinal: int
+    account: Account
+    version: int | None
+    refresh: list[Any] | None
+    segments: dict[str, MembershipState]
+    outcomes: dict[str, Outcome]
+    parked: list[Parked]
+    due: int | None
+    offset: int
+    at: int
+
+
+class ReplicaState(TypedDict):
+    """What a shard has heard of a segment."""
+
+    generation: int
+    version: int
+    state: DefinitionState
+
+
+class HomeState(TypedDict):
+    """A segment in its home shard, the authority on it."""
+
+    generation: int
+    version: int
+    state: DefinitionState
+    description: str | None
+    created_at: int
+    outcomes: dict[str, Outcome]
+
+
+class JobState(TypedDict):
+    """Members of a deleted generation still to be removed; effective at `at`."""
+
+    segment: str
+    generation: int
+    at: int
+    command_id: str | None
+    actor: str | None
+
+
+class ShardState(TypedDict):
+    """One a shard. `sources` = highest applied offset of each `topic id:partition`."""
+
+    log_time: int
+    offset: int
+    sources: dict[str, int]
+    next_ordinal: int
+    history_rows: int
+    active_segments: int
+
+
+class State(Protocol):
+    """Where a shard keeps its documents: a dictionary in tests, RocksDB in production.
+
+    `get` gives the live object; whoever changes it must `put` it again before the checkpoint.
+    """
+
+    def get(self, key: bytes) -> Any: ...
+
+    def put(self, key: bytes, document: Any) -> None: ...
+
+    def delete(self, key: bytes) -> None: ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]: ...
+
+    def publish(self, user_id: str) -> None: ...
+
+
+def user_key(user_id: str) -> bytes:
+    return USER_PREFIX + user_id.encode()
+
+
+def replica_key(segment: str) -> bytes:
+    return REPLICA_PREFIX + segment.encode()
+
+
+def home_key(segment: str) -> bytes:
+    return HOME_PREFIX + segment.encode()
+
+
+def job_key(segment: str, generation: int) -> bytes:
+    return JOB_PREFIX + segment.encode() + b"\0%d" % generation
+
+
+def new_user(ordinal: int) -> UserState:
+    return UserState(
+        ordinal=ordinal,
+        account="unknown",
+        version=None,
+        refresh=None,
+        segments={},
+        outcomes={},
+        parked=[],
+        due=None,
+        offset=-1,
+        at=0,
+    )
+
+
+def new_shard() -> ShardState:
+    return ShardState(
+        log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, active_segments=0
+    )
+
+
+def remember(outcomes: dict[str, Outcome], command_id: str, outcome: Outcome, limit: int) -> None:
+    """Keep the outcome of a command; the oldest beyond `limit` is forgotten."""
+    outcomes[command_id] = outcome
+    if len(outcomes) > limit:
+        del outcomes[next(iter(outcomes))]
