@@ -1,0 +1,56 @@
+"""The dead letter queue: the original bytes and headers, and why they stand there.
+
+The header names are those of Kafka Connect, so that existing tools can read and replay them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TOPIC = "segments.dlq"
+MESSAGE_MAX_LENGTH = 1_000
+_PREFIX = "__connect.errors."
+# Room for the key, the headers and the record's own framing beside a value of the largest size.
+_FRAMING_BYTES = 65_536
+
+
+def headers(
+    original: Sequence[tuple[str, bytes]],
+    coordinates: tuple[str, int, int],
+    *,
+    stage: str,
+    exception: str,
+    message: str,
+) -> list[tuple[str, bytes]]:
+    """The original headers and the reason. `coordinates` = topic on the cluster, partition, offset.
+
+    A record that was replayed out of the queue and fails again gets the new reason, not two.
+    """
+    topic, partition, offset = coordinates
+    reasons = {
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "stage": stage,
+        "exception.class.name": exception,
+        "exception.message": message[:MESSAGE_MAX_LENGTH],
+    }
+    kept = [(name, value) for name, value in original if not name.startswith(_PREFIX)]
+    return kept + [
+        (_PREFIX + name, text.encode("utf-8", "backslashreplace")) for name, text in reasons.items()
+    ]
+
+
+def stage(dead: Sequence[tuple[str, bytes]]) -> str:
+    """The stage at which a record on the queue was refused, from its headers."""
+    return next(value.decode() for name, value in dead if name == _PREFIX + "stage")
+
+
+def fits(key: bytes | None, value: bytes | None, message_max_bytes: int) -> bool:
+    """Whether a record can be sent to the queue whole; a send that fails would be fatal."""
+    return len(key or b"") + len(value or b"") <= message_max_bytes - _FRAMING_BYTES
+
+
+def cut(value: bytes | None, message_max_bytes: int) -> bytes | None:
+    """The beginning of a value that is too large for the queue; its coordinates find the rest."""
+    return None if value is None else value[: message_max_bytes // 2]

@@ -1,0 +1,73 @@
+"""router: commands and user events, re-keyed to the partition of their user or segment (design 2).
+
+    segments.commands ─┐            ┌─▶ segments.shards    commands, one log record each
+                       ├─▶ route ───┼─▶ users.refreshes    user events
+    users.events ──────┘            ├─▶ segments.results   `invalid`, where the id can be read
+                                    └─▶ segments.dlq       what is not understood
+
+At least once, with a producer that leaves no gap: a source partition's records reach the log in
+order and without omission, perhaps again. An error of Kafka ends the process before the offsets are
+committed; the next one reads the records again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quixstreams import Application
+
+from segments import logs, metrics
+from segments.settings import Settings
+from segments.streams import dlq, quix
+from segments.streams.consumption import Consumption
+from segments.streams.routing import COMMANDS_TOPIC, EVENTS_TOPIC, Output, Router
+
+NAME = "router"
+SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
+
+
+def build(settings: Settings) -> Application:
+    """The application, ready to run. KafkaException when a topic it reads is absent."""
+    app = quix.application(settings, NAME)
+    topic_ids = quix.topic_ids(settings, SOURCES)
+    router = Router(
+        {settings.topic(name): (name, topic_ids[name]) for name in SOURCES},
+        log_record_bytes=settings.limits.log_record_bytes,
+        message_max_bytes=settings.kafka.message_max_bytes,
+    )
+    for name in SOURCES:
+        quix.consume(app, settings, name, _forwarding(app, settings, router, name))
+    return app
+
+
+def _forwarding(
+    app: Application, settings: Settings, router: Router, source: str
+) -> Callable[[quix.Record], None]:
+    consumption = Consumption(NAME, source)
+
+    def forward(record: quix.Record) -> None:
+        for output in router.route(record):
+            _send(app, settings, output)
+        consumption.consumed(record.partition, record.timestamp_ms)
+
+    return forward
+
+
+def _send(app: Application, settings: Settings, output: Output) -> None:
+    if output.topic == dlq.TOPIC:
+        metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
+    quix.produce(
+        app,
+        settings.topic(output.topic),
+        key=output.key,
+        value=output.value,
+        headers=output.headers,
+    )
+
+
+def run(settings: Settings) -> None:
+    """Route until SIGTERM or SIGINT."""
+    logs.configure(settings.log_level, NAME)
+    if settings.metrics.enabled:
+        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    quix.run(build(settings))

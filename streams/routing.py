@@ -1,0 +1,219 @@
+"""What becomes of a record from outside: a pure function from the record to what is produced.
+
+| record | produced |
+|---|---|
+| a command | one record of the shard log, keyed by user id or segment name |
+| a user event | one refresh, keyed by user id |
+| neither | the original on the dead letter queue, and a result `invalid` where the id can be read |
+
+The same record always gives the same output, so a redelivery repeats it exactly; the header `src`
+lets the shard see that it is a repetition (design 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from segments.contracts.cloudevents import CloudEventError, Payload, unwrap
+from segments.contracts.commands import COMMANDS, derived_command_id
+from segments.contracts.documents import Result, ResultError
+from segments.contracts.events import UserEvent
+from segments.contracts.log import (
+    HEADER_SOURCE,
+    HEADER_TYPE,
+    encode,
+    log_record,
+    source_coordinates,
+)
+from segments.contracts.names import CommandId
+from segments.contracts.times import to_rfc3339
+from segments.streams import dlq
+from segments.streams.quix import Headers, Record
+
+COMMANDS_TOPIC = "segments.commands"
+EVENTS_TOPIC = "users.events"
+REFRESHES_TOPIC = "users.refreshes"
+SHARDS_TOPIC = "segments.shards"
+RESULTS_TOPIC = "segments.results"
+
+_COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
+_FIELDS_NAMED = 5
+_FIELD_MAX_LENGTH = 64
+_LAST_INSTANT_MS = 253_402_300_799_999
+
+
+class Output(NamedTuple):
+    """A record to produce. `topic` is the name in topics.yaml; the partition follows from `key`."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class RefusedError(Exception):
+    """The record is not understood. `command_id` is set where the sender can be told."""
+
+    def __init__(
+        self, stage: str, reason: str, message: str, *, command_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+        self.message = message
+        self.command_id = command_id
+
+
+class Router:
+    """Routes the records of one deployment.
+
+    `sources`: name on the cluster -> (name in topics.yaml, Kafka's UUID of the topic).
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, tuple[str, str]],
+        *,
+        log_record_bytes: int,
+        message_max_bytes: int,
+    ) -> None:
+        self._sources = sources
+        self._log_record_bytes = log_record_bytes
+        self._message_max_bytes = message_max_bytes
+
+    def route(self, record: Record) -> list[Output]:
+        """What to produce for a record, in order. Never raises for what the record contains."""
+        name, topic_id = self._sources[record.topic]
+        try:
+            payload = _payload(record)
+            if name == EVENTS_TOPIC:
+                return [_refresh(payload)]
+            return [self._log_record(record, topic_id, payload)]
+        except RefusedError as refused:
+            return self._refusal(record, refused)
+        except Exception as error:  # noqa: BLE001 - one record must not stop the partition
+            unexpected = RefusedError("unexpected", type(error).__name__, str(error))
+            return self._refusal(record, unexpected)
+
+    def _log_record(self, record: Record, topic_id: str, payload: Payload) -> Output:
+        derived = (
+            payload.event.command_id
+            if payload.event is not None
+            # The topic's UUID, not its name: a topic made anew counts its offsets anew, too.
+            else derived_command_id(topic_id, record.partition, record.offset)
+        )
+        try:
+            command = COMMANDS.validate_python(payload.data)
+        except ValidationError as error:
+            raise RefusedError(
+                "validate",
+                "invalid",
+                describe(error),
+                command_id=readable_id(payload.data, derived),
+            ) from None
+        kind, key, value = log_record(command, derived)
+        encoded = encode(value)
+        if len(encoded) > self._log_record_bytes:
+            raise RefusedError(
+                "size",
+                "too_large",
+                f"the command takes {len(encoded)} bytes, at most {self._log_record_bytes}",
+                command_id=value["id"],
+            )
+        source = source_coordinates(topic_id, record.partition, record.offset)
+        headers = [(HEADER_TYPE, kind.encode()), (HEADER_SOURCE, source.encode())]
+        return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
+
+    def _refusal(self, record: Record, refused: RefusedError) -> list[Output]:
+        message = refused.message
+        value = record.value
+        if not dlq.fits(record.key, value, self._message_max_bytes):
+            message = f"cut from {len(value or b'')} bytes: {message}"
+            value = dlq.cut(value, self._message_max_bytes)
+        headers = dlq.headers(
+            record.headers,
+            (record.topic, record.partition, record.offset),
+            stage=refused.stage,
+            exception=refused.reason,
+            message=message,
+        )
+        outputs = [Output(dlq.TOPIC, record.key, value, headers)]
+        if refused.command_id is not None:
+            outputs.append(_invalid_result(refused.command_id, refused.message, record))
+        return outputs
+
+
+def _payload(record: Record) -> Payload:
+    if record.value is None:
+        raise RefusedError("decode", "null", "the record has no value")
+    try:
+        return unwrap(record.value, record.headers)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError("decode", "not_json", str(error)) from None
+    except CloudEventError as error:
+        raise RefusedError("decode", "cloud_event", str(error)) from None
+
+
+def _refresh(payload: Payload) -> Output:
+    try:
+        event = UserEvent.model_validate(payload.data)
+    except ValidationError as error:
+        raise RefusedError("validate", "invalid", describe(error)) from None
+    value = {"user_id": event.user_id, "reason": "event"}
+    return Output(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
+
+
+def _invalid_result(command_id: str, detail: str, record: Record) -> Output:
+    at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
+    result = Result(
+        command_id=command_id,
+        status="rejected",
+        error=ResultError(code="invalid", detail=detail),
+        changes=[],
+        position=None,
+        at=to_rfc3339(at_ms),
+    )
+    return Output(RESULTS_TOPIC, command_id.encode(), encode(result.model_dump(mode="json")), [])
+
+
+def readable_id(data: Any, derived: str) -> str | None:
+    """The id under which the sender of an invalid command looks for its result, if there is one."""
+    if not isinstance(data, dict):
+        return None
+    if data.get("id") is None:
+        return derived
+    try:
+        return _COMMAND_ID.validate_python(data["id"])
+    except ValidationError:
+        return None
+
+
+def describe(error: ValidationError) -> str:
+    """`field: what is wrong` for the first few fields, in a line of bounded length."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    named = [
+        f"{_field(problem['type'], problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems[:_FIELDS_NAMED]
+    ]
+    if len(problems) > _FIELDS_NAMED:
+        named.append(f"and {len(problems) - _FIELDS_NAMED} more")
+    return "; ".join(named)[: dlq.MESSAGE_MAX_LENGTH]
+
+
+def _field(problem: str, location: Sequence[int | str]) -> str:
+    # The first step of a command's location is its type, which is no field of it.
+    steps = location[1:] if location and location[0] in _COMMAND_TYPES else location
+    if not steps:
+        return "type" if problem.startswith("union_tag") else "record"
+    # Names of unknown fields come from outside: no control characters, no endless lines.
+    path = ".".join(str(step)[:_FIELD_MAX_LENGTH] for step in steps)
+    return path.encode("unicode_escape").decode("ascii")[: 2 * _FIELD_MAX_LENGTH]
+
+
+_COMMAND_TYPES = frozenset(
+    {"create_segment", "update_segment", "delete_segment", "change_memberships"}
+)
