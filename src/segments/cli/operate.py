@@ -1,0 +1,44 @@
+"""`segments settings`, and what the commands share."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+from segments.environment import variables
+from segments.settings import Settings
+
+_SECRET_OPTION = re.compile(r"password|secret|token|jaas|oauth|pem|\.key", re.IGNORECASE)
+_USERINFO = re.compile(r"//[^/@\s]+@")
+_REDACTED = "**********"
+
+
+class UsageError(RuntimeError):
+    """The command cannot do what it was asked; the message says why."""
+
+
+def settings() -> None:
+    """Print every setting in force, as environment variables, with secrets hidden."""
+    for name, value in redacted(Settings()).items():
+        typer.echo(f"{name}={value}")
+
+
+def redacted(tree: Settings) -> dict[str, str]:
+    """Settings by environment variable, fit to be shown."""
+    options = {
+        key: _REDACTED if _SECRET_OPTION.search(key) else value
+        for key, value in tree.kafka.options.items()
+    }
+    kafka = tree.kafka.model_copy(update={"options": options})
+    shown = variables(tree.model_copy(update={"kafka": kafka}))
+    for name in ("SEGMENTS_KAFKA__PASSWORD", "SEGMENTS_USER_SERVICE__TOKEN"):
+        if name in shown:
+            shown[name] = _REDACTED
+    return {name: _USERINFO.sub(f"//{_REDACTED}@", value) for name, value in shown.items()}
+
+
+def base_url(tree: Settings) -> str:
+    """Where the HTTP sidecar of this deployment is reached from this machine."""
+    host = "127.0.0.1" if tree.http.host in {"0.0.0.0", ""} else tree.http.host  # noqa: S104
+    return (tree.http.public_url or f"http://{host}:{tree.http.port}").rstrip("/")

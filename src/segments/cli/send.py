@@ -1,0 +1,107 @@
+"""`segments send`: one command to Kafka, as any other service would produce it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+from uuid import uuid4
+
+import orjson
+import typer
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+
+from segments.cli.operate import UsageError
+from segments.contracts.commands import COMMANDS
+from segments.settings import Settings
+
+_DELIVERY_TIMEOUT_S = 30.0
+_POLL_S = 0.2
+
+
+def send(
+    command: Annotated[str, typer.Argument(help="the command as JSON")],
+    wait: Annotated[bool, typer.Option(help="wait for the result and print it")] = False,  # noqa: FBT002
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="longest wait")] = 30.0,
+) -> None:
+    """Send one command; the exit status is 1 when its result is waited for and is a rejection."""
+    settings = Settings()
+    document, key = _prepared(command)
+    results = _results_from_now(settings) if wait else None
+    try:
+        _produce(settings, key, orjson.dumps(document))
+        if results is None:
+            typer.echo(document["id"])
+            return
+        result = _awaited(results, document["id"], timeout_s)
+    finally:
+        if results is not None:
+            results.close()
+    typer.echo(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+    if result["status"] == "rejected":
+        raise typer.Exit(1)
+
+
+def _prepared(command: str) -> tuple[dict[str, Any], str]:
+    """The command with an id, and the key that keeps a user's or segment's commands in order."""
+    try:
+        document = orjson.loads(command)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"the command is not JSON: {error}") from error
+    parsed = COMMANDS.validate_python(document)
+    document["id"] = parsed.id or str(uuid4())
+    return document, getattr(parsed, "user_id", None) or parsed.segment  # type: ignore[union-attr]
+
+
+def _produce(settings: Settings, key: str, value: bytes) -> None:
+    failures: list[str] = []
+    producer = Producer(settings.client_config() | {"message.timeout.ms": 20_000})
+    producer.produce(
+        settings.topic("segments.commands"),
+        key=key,
+        value=value,
+        on_delivery=lambda error, _: failures.append(str(error)) if error else None,
+    )
+    if producer.flush(_DELIVERY_TIMEOUT_S) or failures:
+        reason = failures[0] if failures else "no answer"
+        raise UsageError(f"Kafka at {settings.kafka.bootstrap_servers} took nothing: {reason}")
+
+
+def _results_from_now(settings: Settings) -> Consumer:
+    topic = settings.topic("segments.results")
+    consumer = Consumer(
+        settings.client_config()
+        | {
+            "group.id": settings.group("send"),
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    found = consumer.list_topics(topic, timeout=_DELIVERY_TIMEOUT_S).topics[topic]
+    ends = [
+        TopicPartition(topic, partition, _end(consumer, topic, partition))
+        for partition in found.partitions
+    ]
+    consumer.assign(ends)
+    return consumer
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    """The end as of now: OFFSET_END would be looked up only after the command was sent."""
+    _, high = consumer.get_watermark_offsets(
+        TopicPartition(topic, partition), timeout=_DELIVERY_TIMEOUT_S
+    )
+    return int(high) if high >= 0 else OFFSET_END
+
+
+def _awaited(consumer: Consumer, command_id: str, timeout_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        message = consumer.poll(_POLL_S)
+        if message is None:
+            continue
+        if message.error():
+            raise KafkaException(message.error())
+        if message.key() == command_id.encode():
+            result: dict[str, Any] = orjson.loads(message.value() or b"{}")
+            return result
+    raise UsageError(f"no result of {command_id} within {timeout_s:g} s; it may still come")

@@ -1,0 +1,26 @@
+"""`segments topics …`."""
+
+from __future__ import annotations
+
+import typer
+
+from segments import topics
+from segments.settings import Settings
+
+app = typer.Typer(help="The topics of this deployment.", no_args_is_help=True)
+
+
+@app.command()
+def apply() -> None:
+    """Create the topics that are missing; refuse what differs from topics.yaml."""
+    created = topics.apply(Settings())
+    for name in created:
+        typer.echo(f"created {name}")
+    typer.echo(f"{len(topics.load())} topics stand as topics.yaml says")
+
+
+@app.command()
+def check() -> None:
+    """Say whether every topic stands as topics.yaml says; change nothing."""
+    topics.check(Settings())
+    typer.echo(f"{len(topics.load())} topics stand as topics.yaml says")

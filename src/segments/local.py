@@ -1,0 +1,188 @@
+"""Everything on one machine: which processes a deployment has, and `segments up`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import orjson
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from rich.text import Text
+
+from segments import logs, topics
+from segments.environment import child_environment
+from segments.kafka import HOST, SETTING, START_TIMEOUT_S, KafkaError, embedded_port
+from segments.ports import is_free, require_free
+from segments.settings import Settings
+from segments.supervisor import OnLine, Spec, Supervisor
+
+READY_TIMEOUT_S = 60.0
+_POLL_S = 0.1
+_COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
+# What takes work in ends first, what others write to last.
+_STAGES = {"http": 0, "router": 1, "users": 1, "shards": 2, "history": 3, "kafka": 4}
+APPLICATIONS = ("router", "users", "shards", "history", "http")
+
+log = logs.get(__name__)
+
+
+def spec(settings: Settings, name: str) -> Spec:
+    """How an application, or `kafka`, is started with these settings."""
+    label = name if settings.instance == 0 else f"{name}-{settings.instance}"
+    argv = [sys.executable, "-m", "segments.cli", *(["run"] if name != "kafka" else []), name]
+    return Spec(label, argv, child_environment(settings), _STAGES[name])
+
+
+def application_specs(settings: Settings, shards: int) -> list[Spec]:
+    """One process an application, and as many of shards as wanted."""
+    first = [spec(settings, name) for name in APPLICATIONS]
+    more = [settings.model_copy(update={"instance": n}) for n in range(1, shards)]
+    return first + [spec(other, "shards") for other in more]
+
+
+def require_ports(settings: Settings, shards: int) -> None:
+    """PortInUseError, naming the setting, unless every port this machine has to serve is free."""
+    if settings.kafka.embedded:
+        require_free(HOST, embedded_port(settings), purpose="the embedded Kafka", setting=SETTING)
+    require_free(
+        settings.http.host,
+        settings.http.port,
+        purpose="the HTTP sidecar",
+        setting="SEGMENTS_HTTP__PORT",
+    )
+    if not settings.metrics.enabled:
+        return
+    for name in APPLICATIONS[:-1]:
+        for instance in range(shards if name == "shards" else 1):
+            numbered = settings.model_copy(update={"instance": instance})
+            require_free(
+                settings.metrics.host,
+                numbered.metrics_port(name),
+                purpose=f"the metrics of {name}",
+                setting=f"SEGMENTS_METRICS__{name.upper()}_PORT",
+            )
+
+
+def start(
+    supervisor: Supervisor, settings: Settings, stopping: threading.Event, shards: int = 1
+) -> None:
+    """Start Kafka when it's embedded, apply the topics, start every application.
+
+    Returns early when the event is set.
+    """
+    if settings.kafka.embedded:
+        supervisor.start(spec(settings, "kafka"))
+        wait_for_kafka(supervisor, settings, stopping)
+    if stopping.is_set():
+        return
+    created = topics.apply(settings)
+    log.info("topics applied", created=len(created))
+    for each in application_specs(settings, shards):
+        supervisor.start(each)
+
+
+def wait_for_kafka(supervisor: Supervisor, settings: Settings, stopping: threading.Event) -> None:
+    """Return when the embedded broker answers; KafkaError when it ends or takes too long."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    port = embedded_port(settings)
+    admin = AdminClient(settings.client_config() | {"log_level": 0})
+    while not stopping.wait(_POLL_S):
+        if "kafka" not in supervisor.pids():
+            raise KafkaError("the embedded Kafka ended at its start; its log says why")
+        if time.monotonic() > deadline:
+            raise KafkaError(f"Kafka did not answer within {START_TIMEOUT_S:.0f} s")
+        try:
+            if not is_free(HOST, port) and admin.list_topics(timeout=2).brokers:
+                return
+        except KafkaException as error:
+            log.debug("kafka does not answer yet", error=str(error))
+
+
+def is_ready(base_url: str) -> bool:
+    """Whether the HTTP sidecar answers and its view has caught up."""
+    try:
+        return httpx.get(f"{base_url}/readyz", timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def until_signalled() -> Iterator[threading.Event]:
+    """An event set by SIGINT or SIGTERM; a second signal raises KeyboardInterrupt."""
+    stopping = threading.Event()
+
+    def handle(*_: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield stopping
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def up(settings: Settings, shards: int) -> None:
+    """Run everything on this machine until SIGINT or SIGTERM."""
+    logs.configure(settings.log_level, "up")
+    if settings.metrics.port is not None:
+        raise KafkaError("SEGMENTS_METRICS__PORT is for one process; `up` starts several: unset it")
+    require_ports(settings, shards)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with until_signalled() as stopping, Supervisor(on_line=_printer(console)) as supervisor:
+        start(supervisor, settings, stopping, shards)
+        base_url = f"http://{settings.http.host}:{settings.http.port}"
+        if wait_until_ready(supervisor, base_url, stopping):
+            log.info("ready", url=base_url, processes=supervisor.pids())
+        elif not stopping.is_set():
+            log.warning("not ready yet, going on", url=base_url)
+        supervisor.run(stopping)
+        log.info("stopping")
+
+
+def wait_until_ready(supervisor: Supervisor, base_url: str, stopping: threading.Event) -> bool:
+    """Look after the processes until the sidecar is ready; False when stopped or out of time."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not stopping.wait(_POLL_S) and time.monotonic() < deadline:
+        supervisor.poll()
+        if is_ready(base_url):
+            return True
+    return False
+
+
+def _printer(console: Console) -> OnLine:
+    """Prints a process's line behind its name; JSON logs in words where a person reads them."""
+    colours: dict[str, str] = {}
+    lock = threading.Lock()
+
+    def on_line(name: str, line: str) -> None:
+        with lock:
+            colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
+            shown = _in_words(line) if console.is_terminal else line
+            console.print(Text(f"{name:<9}", style=colour), Text(shown), sep="│ ")
+
+    return on_line
+
+
+def _in_words(line: str) -> str:
+    """A JSON log line for people; any other line as it is."""
+    try:
+        entry = orjson.loads(line)
+        time_of_day = entry.pop("timestamp")[11:19]
+        level, event = entry.pop("level"), entry.pop("event")
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return line
+    trace = entry.pop("exception", "")
+    entry.pop("application", None)
+    facts = " ".join(f"{key}={value}" for key, value in entry.items())
+    return f"{time_of_day} {level:<7} {event} {facts}" + (f"\n{trace}" if trace else "")
