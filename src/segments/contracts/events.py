@@ -22,8 +22,9 @@ class UserEvent(BaseModel):
 class Refresh(BaseModel):
     """Fetch a user's state, or take the given one, and tell the user's shard.
 
-    `origin_offset` and `first_failed_at_ms` stand in a refresh that was put behind the others
-    because its user could not be fetched: it keeps its place in the order of states.
+    The last three fields stand in a refresh that was put behind the others because its user could
+    not be fetched: it keeps its place in the order of states (`origin_offset`), and is not tried
+    again before `not_before_ms`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -33,3 +34,4 @@ class Refresh(BaseModel):
     state: Literal["active", "blocked", "deleted"] | None = None
     origin_offset: int | None = Field(None, ge=0)
     first_failed_at_ms: int | None = Field(None, ge=0)
+    not_before_ms: int | None = Field(None, ge=0)

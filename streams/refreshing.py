@@ -1,0 +1,148 @@
+"""What the refreshes of a batch ask for, user by user: pure.
+
+The place of a refresh in the order of a user's states is its offset; a refresh that was put behind
+the others keeps the offset it first had. Of several refreshes of a user the newest counts. A given
+state stands in for every fetch asked for before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from segments.contracts.events import Refresh
+from segments.contracts.log import encode
+from segments.contracts.partitioning import partition_of
+from segments.settings import UserServiceSettings
+from segments.streams.quix import Headers
+
+
+class RefreshError(ValueError):
+    """The record is no refresh."""
+
+
+class RefreshRecord(NamedTuple):
+    """A record of users.refreshes, as the dead letter queue would want it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Pending(NamedTuple):
+    """A consumed refresh and its record."""
+
+    record: RefreshRecord
+    refresh: Refresh
+
+    @property
+    def partition(self) -> int:
+        return self.record.partition
+
+    @property
+    def order(self) -> int:
+        """Place in the order of the user's states; grows with the offsets of the partition."""
+        origin = self.refresh.origin_offset
+        offset = self.record.offset
+        return offset if origin is None else min(origin, offset)
+
+
+class Wanted(NamedTuple):
+    """What one user of the batch needs: a given state, a fetch, or first the one, then the other.
+
+    `retry`: the fetch failed before, while others succeeded. `first_failed_at_ms` is then set.
+    """
+
+    user_id: str
+    given: Pending | None
+    fetch: Pending | None
+    retry: bool
+    first_failed_at_ms: int | None
+    not_before_ms: int
+
+
+def parse(record: RefreshRecord, partitions: int) -> Pending:
+    """A refresh from its record. RefreshError when it is none, or lies in another's partition."""
+    try:
+        refresh = Refresh.model_validate(orjson.loads(record.value or b""))
+    except ValidationError as error:
+        fields = sorted({".".join(map(str, e["loc"])) or "record" for e in error.errors()})
+        raise RefreshError(f"not a refresh: {', '.join(fields)}") from None
+    except orjson.JSONDecodeError as error:
+        raise RefreshError(f"not JSON: {error}") from None
+    if partition_of(refresh.user_id, partitions) != record.partition:
+        # Its offset says nothing about the order of the user's states.
+        raise RefreshError("not in the partition of its user: key it by user id with murmur2")
+    return Pending(record, refresh)
+
+
+def plan(refreshes: Iterable[Pending]) -> list[Wanted]:
+    """One entry a user, in the order in which the users first come."""
+    by_user: dict[str, list[Pending]] = {}
+    for pending in refreshes:
+        by_user.setdefault(pending.refresh.user_id, []).append(pending)
+    return [_wanted(user_id, group) for user_id, group in by_user.items()]
+
+
+def _wanted(user_id: str, group: list[Pending]) -> Wanted:
+    states = [p for p in group if p.refresh.state is not None]
+    given = max(states, key=_order, default=None)
+    fetches = [
+        p for p in group if p.refresh.state is None and (given is None or p.order > given.order)
+    ]
+    failures = [
+        p.refresh.first_failed_at_ms for p in fetches if p.refresh.first_failed_at_ms is not None
+    ]
+    return Wanted(
+        user_id=user_id,
+        given=given,
+        fetch=max(fetches, key=_order, default=None),
+        # A new event is a new reason to try at once.
+        retry=bool(fetches) and len(failures) == len(fetches),
+        first_failed_at_ms=min(failures, default=None),
+        not_before_ms=max((p.refresh.not_before_ms or 0 for p in fetches), default=0),
+    )
+
+
+def _order(pending: Pending) -> int:
+    return pending.order
+
+
+def behind(
+    wanted: Wanted,
+    now_ms: int,
+    settings: UserServiceSettings,
+    *,
+    tried: bool,
+    retry_after_s: float | None = None,
+) -> bytes:
+    """Value of the refresh that stands in for this one at the end of the partition.
+
+    `tried`: it failed just now, so the wait doubles; otherwise its time has not come yet.
+    """
+    assert wanted.fetch is not None
+    first_failed_at_ms = wanted.first_failed_at_ms
+    if first_failed_at_ms is None:
+        first_failed_at_ms = now_ms
+    not_before_ms = wanted.not_before_ms
+    if tried:
+        # As long again as it has failed so far: the wait doubles without a count of attempts.
+        wait_ms = min(
+            max(now_ms - first_failed_at_ms, settings.backoff_ms), settings.backoff_max_ms
+        )
+        wait_ms = max(wait_ms, round(1000 * (retry_after_s or 0)))
+        not_before_ms = now_ms + wait_ms
+    return encode(
+        {
+            "user_id": wanted.user_id,
+            "reason": "retry",
+            "origin_offset": wanted.fetch.order,
+            "first_failed_at_ms": first_failed_at_ms,
+            "not_before_ms": not_before_ms,
+        }
+    )
