@@ -46,11 +46,23 @@ def stage(dead: Sequence[tuple[str, bytes]]) -> str:
     return next(value.decode() for name, value in dead if name == _PREFIX + "stage")
 
 
-def fits(key: bytes | None, value: bytes | None, message_max_bytes: int) -> bool:
-    """Whether a record can be sent to the queue whole; a send that fails would be fatal."""
-    return len(key or b"") + len(value or b"") <= message_max_bytes - _FRAMING_BYTES
+def shorten(
+    key: bytes | None,
+    value: bytes | None,
+    original: Sequence[tuple[str, bytes]],
+    message_max_bytes: int,
+) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]:
+    """Key, value and headers as they are, or cut to what can be sent: a failed send is fatal.
 
-
-def cut(value: bytes | None, message_max_bytes: int) -> bytes | None:
-    """The beginning of a value that is too large for the queue; its coordinates find the rest."""
-    return None if value is None else value[: message_max_bytes // 2]
+    Only what was compressed on its way to us, or came over a larger limit, has to be cut; its
+    coordinates in the headers still find the whole.
+    """
+    room = message_max_bytes - _FRAMING_BYTES
+    headers_bytes = sum(len(name.encode()) + len(text or b"") + 16 for name, text in original)
+    if len(key or b"") + len(value or b"") + headers_bytes <= room:
+        return key, value, original
+    return (
+        None if key is None else key[: room // 4],
+        None if value is None else value[: room // 4],
+        original if headers_bytes <= room // 4 else (),
+    )

@@ -129,19 +129,17 @@ class Router:
         return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
 
     def _refusal(self, record: Record, refused: RefusedError) -> list[Output]:
-        message = refused.message
-        value = record.value
-        if not dlq.fits(record.key, value, self._message_max_bytes):
-            message = f"cut from {len(value or b'')} bytes: {message}"
-            value = dlq.cut(value, self._message_max_bytes)
+        key, value, original = dlq.shorten(
+            record.key, record.value, record.headers, self._message_max_bytes
+        )
         headers = dlq.headers(
-            record.headers,
+            original,
             (record.topic, record.partition, record.offset),
             stage=refused.stage,
             exception=refused.reason,
-            message=message,
+            message=refused.message,
         )
-        outputs = [Output(dlq.TOPIC, record.key, value, headers)]
+        outputs = [Output(dlq.TOPIC, key, value, headers)]
         if refused.command_id is not None:
             outputs.append(_invalid_result(refused.command_id, refused.message, record))
         return outputs
