@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol, TypedDict
 
-from segments.contracts.documents import Account, Origin, Status
+from segments.contracts.documents import Origin, Status
+from segments.contracts.events import Account
 
 SHARD_KEY = b"m"
 USER_PREFIX = b"u"
@@ -100,7 +101,6 @@ class ShardState(TypedDict):
     sources: dict[str, int]
     next_ordinal: int
     history_rows: int
-    active_segments: int
 
 
 class State(Protocol):
@@ -152,9 +152,7 @@ def new_user(ordinal: int) -> UserState:
 
 
 def new_shard() -> ShardState:
-    return ShardState(
-        log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, active_segments=0
-    )
+    return ShardState(log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0)
 
 
 def remember(outcomes: dict[str, Outcome], command_id: str, outcome: Outcome, limit: int) -> None:

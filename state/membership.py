@@ -77,9 +77,7 @@ def plan_change(
             steps.extend(_addition(held.get(segment), segment, end, usable[segment], now))
     if expired:
         return Rejection("already_expired", "the end is in the past", expired)
-    for segment in removals:
-        if (membership := held.get(segment)) is not None:
-            steps.append(Step(segment, "remove", membership, None))
+    steps.extend(Step(name, "remove", held[name], None) for name in removals if name in held)
     return _within_limit(len(held), steps, max_segments)
 
 
@@ -87,9 +85,7 @@ def _addition(
     before: MembershipState | None, segment: str, end: int | None, generation: int, now: int
 ) -> list[Step]:
     if before is None:
-        after = MembershipState(
-            since=now, expires_at=end, origin="command", generation=generation
-        )
+        after = MembershipState(since=now, expires_at=end, origin="command", generation=generation)
         return [Step(segment, "add", None, after)]
     if before["expires_at"] == end:
         return []
@@ -103,9 +99,7 @@ def _within_limit(held: int, steps: list[Step], max_segments: int) -> Rejection 
     added = [step.segment for step in steps if step.operation == "add"]
     removed = sum(step.operation == "remove" for step in steps)
     if added and held + len(added) - removed > max_segments:
-        return Rejection(
-            "too_many_segments", f"a user has at most {max_segments} segments", added
-        )
+        return Rejection("too_many_segments", f"a user has at most {max_segments} segments", added)
     return steps
 
 
@@ -120,11 +114,9 @@ def endings(
     for segment, membership in user["segments"].items():
         expires_at = membership["expires_at"]
         deletion = deleted_at(segment, membership["generation"])
-        if expires_at is not None and expires_at <= now:
-            if deletion is None or expires_at <= deletion:
-                found.append(Ending(expires_at, segment, "expired"))
-                continue
-        if deletion is not None:
+        if expires_at is not None and expires_at <= (now if deletion is None else deletion):
+            found.append(Ending(expires_at, segment, "expired"))
+        elif deletion is not None:
             found.append(Ending(deletion, segment, "segment_deleted"))
     found.sort()
     return found

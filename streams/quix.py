@@ -7,11 +7,13 @@ real broker and fails loudly when the pinned version moves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Producer, TopicCollection
+from confluent_kafka import Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from quixstreams import Application, message_context
+from quixstreams.models.topics import TopicConfig
 from quixstreams.sinks.base import BatchingSink
 from quixstreams.state.base import Store
 
@@ -114,8 +116,10 @@ def consume(
     app: Application, settings: Settings, topic_name: str, handler: Callable[[Record], None]
 ) -> None:
     """Call `handler` for every record of a topic, inside the checkpoint."""
-    sdf = app.dataframe(_bytes_topic(app, settings, topic_name))
+    _update(app.dataframe(_bytes_topic(app, settings, topic_name)), handler)
 
+
+def _update(sdf: Any, handler: Callable[[Record], None]) -> None:
     def handle(value: Any, key: Any, timestamp_ms: int, headers: Any) -> None:
         context = message_context()
         handler(
@@ -181,3 +185,93 @@ def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
 def run(app: Application) -> None:
     """Process until SIGTERM or SIGINT; exceptions end the process without a commit."""
     app.run()
+
+
+class StoreAccess:
+    """The custom store of a stateful application, within and between its checkpoints."""
+
+    def __init__(self, app: Application, store: Store) -> None:
+        self._context = app._processing_context  # noqa: SLF001
+        self._store = store
+
+    def partition(self, partition: int) -> Any:
+        """The store's partition, taking part in the open checkpoint."""
+        transaction = self._context.checkpoint.get_store_transaction(
+            SHARDS_STREAM, partition, STORE_NAME
+        )
+        return transaction.store_partition  # type: ignore[attr-defined]
+
+    def assigned(self) -> list[tuple[int, Any]]:
+        """(partition, store partition) of all that are restored; empty during a recovery."""
+        if self._context.state_manager.recovery_required:
+            return []
+        return list(self._store.partitions.items())
+
+
+def stateful(
+    app: Application,
+    settings: Settings,
+    topic_name: str,
+    make_store: Callable[[str, str, Path, Any], Store],
+    handler: Callable[[Record], None],
+) -> StoreAccess:
+    """Call `handler` for every record of a topic, with a store of our own beside it.
+
+    `make_store(name, stream id, base folder, changelog producer factory)`. Quix registers only
+    its own store types (upstream issue 1014), so the store is put in its place by hand.
+    """
+    sdf = app.dataframe(_bytes_topic(app, settings, topic_name))
+    # The state's name follows the stream's id, which by default is made of topic names.
+    sdf = sdf.__dataframe_clone__(stream=sdf.stream, stream_id=SHARDS_STREAM)
+    manager = app._state_manager  # noqa: SLF001
+    changelogs = manager._setup_changelogs(  # noqa: SLF001
+        SHARDS_STREAM,
+        STORE_NAME,
+        TopicConfig(
+            num_partitions=settings.partitions,
+            replication_factor=settings.kafka.replication_factor,
+            extra_config={},
+        ),
+    )
+    base_dir = manager._state_dir  # noqa: SLF001
+    assert base_dir is not None, "the application was given a state_dir"
+    store = make_store(STORE_NAME, SHARDS_STREAM, base_dir, changelogs)
+    manager._stores.setdefault(SHARDS_STREAM, {})[STORE_NAME] = store  # noqa: SLF001
+    _update(sdf, handler)
+    return StoreAccess(app, store)
+
+
+def every_loop(app: Application, task: Callable[[], None]) -> None:
+    """Run a short task at every turn of the processing loop, outside recovery."""
+    app._dataframe_registry.register_periodic_task(task)  # noqa: SLF001
+
+
+def transactional_output(app: Application) -> Callable[..., None]:
+    """A quick `produce(topic, value, key, …)` into the open transaction.
+
+    Without a delivery callback: librdkafka fails the whole transaction when one of its records
+    cannot be delivered, so the commit is the check.
+    """
+    wrapper = app._producer._producer  # noqa: SLF001
+
+    def produce_raw(topic: str, value: bytes, key: str, **options: Any) -> None:
+        producer = wrapper._producer  # noqa: SLF001
+        while True:
+            try:
+                producer.produce(topic, value, key, **options)
+            except BufferError:
+                producer.poll(0.1)
+            else:
+                return
+
+    return produce_raw
+
+
+def consumer_position(app: Application, topic_on_cluster: str, partition: int) -> tuple[int, int]:
+    """(next offset, high watermark) of an assigned partition, as last heard; -1 = not known."""
+    consumer = app._consumer  # noqa: SLF001
+    at = consumer.position([TopicPartition(topic_on_cluster, partition)])[0].offset
+    _, high = consumer.get_watermark_offsets(
+        TopicPartition(topic_on_cluster, partition), cached=True
+    )
+    return at, high

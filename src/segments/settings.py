@@ -80,7 +80,7 @@ class UserServiceSettings(_Section):
     state_field: str = "state"
     version_field: str = "version"
     states: dict[str, Literal["active", "blocked", "deleted"]] = Field(
-        default_factory=lambda: {"active": "active", "blocked": "blocked", "deleted": "deleted"},
+        default={"active": "active", "blocked": "blocked", "deleted": "deleted"},
         description="the user service's word for a state -> ours",
     )
     token: SecretStr | None = Field(None, description="sent as Authorization: Bearer")
@@ -131,12 +131,12 @@ class Settings(BaseSettings):
     tick_interval_ms: int = Field(1_000, ge=10)
     unknown_users: Literal["accept", "reject"] = "accept"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    kafka: KafkaSettings = Field(default_factory=KafkaSettings)  # type: ignore[arg-type]
-    http: HttpSettings = Field(default_factory=HttpSettings)  # type: ignore[arg-type]
-    user_service: UserServiceSettings = Field(default_factory=UserServiceSettings)  # type: ignore[arg-type]
-    limits: LimitSettings = Field(default_factory=LimitSettings)  # type: ignore[arg-type]
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    user_service: UserServiceSettings = Field(default_factory=UserServiceSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     dev: DevSettings = Field(default_factory=DevSettings)
-    metrics: MetricsSettings = Field(default_factory=MetricsSettings)  # type: ignore[arg-type]
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @field_validator("data_dir")
     @classmethod

@@ -1,0 +1,103 @@
+"""What a shard tells the outside, in the order in which it decides it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from segments.contracts.documents import Cause, Operation
+from segments.contracts.times import to_rfc3339
+from segments.state.documents import MembershipState, Outcome, UserState
+
+
+class Output(NamedTuple):
+    """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2)."""
+
+    topic: str
+    key: str
+    value: bytes
+    partition: int | None = None
+    type: str | None = None
+
+
+class Reason(NamedTuple):
+    """Why a membership changed, and the instant (ms) at which it did."""
+
+    at: int
+    cause: Cause
+    command_id: str | None = None
+    actor: str | None = None
+
+
+def history_row(
+    partition: int,
+    user_id: str,
+    segment: str,
+    operation: Operation,
+    membership: MembershipState,
+    reason: Reason,
+) -> Output:
+    """A row of segments.history; `membership` as it is after an addition, before a removal."""
+    expires_at = membership["expires_at"]
+    row = {
+        "user_id": user_id,
+        "segment": segment,
+        "generation": membership["generation"],
+        "operation": operation,
+        "at": to_rfc3339(reason.at),
+        "cause": reason.cause,
+        "command_id": reason.command_id,
+        "actor": reason.actor,
+        "expires_at": None if expires_at is None else to_rfc3339(expires_at),
+    }
+    return Output("segments.history", user_id, orjson.dumps(row), partition)
+
+
+def result(partition: int, command_id: str, outcome: Outcome) -> Output:
+    """A record of segments.results."""
+    value = {
+        "command_id": command_id,
+        "status": outcome["status"],
+        "error": outcome["error"],
+        "changes": [
+            {"segment": segment, "operation": operation}
+            for segment, operation in outcome["changes"]
+        ],
+        "position": f"{partition}:{outcome['offset']}",
+        "at": to_rfc3339(outcome["at"]),
+    }
+    return Output("segments.results", command_id, orjson.dumps(value))
+
+
+def public_document(partition: int, user_id: str, user: UserState) -> bytes:
+    """Value of segments.users."""
+    return orjson.dumps(
+        {
+            "user_id": user_id,
+            "account": user["account"],
+            "segments": user["segments"],
+            "position": f"{partition}:{user['offset']}",
+            "at": user["at"],
+        }
+    )
+
+
+def progress_marker(log_offset: int, complete_at: int, history_rows: int) -> bytes:
+    """Value of segments.users at the partition's progress key."""
+    return orjson.dumps({"log_offset": log_offset, "at": complete_at, "history_rows": history_rows})
+
+
+def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
+    """The home shard's word on a segment, for the log of one partition."""
+    return Output("segments.shards", segment, orjson.dumps(value), partition, "define")
+
+
+def definition(segment: str, value: dict[str, Any]) -> Output:
+    return Output("segments.definitions", segment, orjson.dumps(value))
+
+
+def refresh(partition: int, user_id: str) -> Output:
+    """Ask for the state of a user whom only a command has named."""
+    value = orjson.dumps({"user_id": user_id, "reason": "unknown"})
+    return Output("users.refreshes", user_id, value, partition)

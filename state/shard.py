@@ -1,0 +1,139 @@
+"""The state machine of one shard: `apply(record)` for each record of its log, in order.
+
+State, outputs and their order are a function of the log alone: no clock, no randomness, no walk
+over anything unordered. Users are decided in `UserDecisions`, segments in `SegmentDecisions`; this
+module holds what every record goes through: redelivery, time, ticks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from segments.contracts.log import CHANGE, CREATE, DEFINE, DELETE, TICK, UPDATE, USER
+from segments.state import documents
+from segments.state.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
+from segments.state.outputs import Output
+from segments.state.population import Population
+from segments.state.segment_decisions import SegmentDecisions
+from segments.state.user_decisions import UserDecisions
+
+
+class Config(NamedTuple):
+    """Inputs of the machine besides its log: equal in every process, or replays differ."""
+
+    partition: int
+    partitions: int
+    accept_unknown_users: bool = True
+    segments_per_user: int = 2_000
+    segments: int = 100_000
+    parked_per_user: int = 64
+    park_ms: int = 5_000
+    remembered_ids: int = 64
+    job_slice: int = 1_000
+
+
+class LogRecord(NamedTuple):
+    """A decoded record. `source` = (`topic id:partition`, offset) or None; instants in ms."""
+
+    type: str
+    value: dict[str, Any]
+    offset: int
+    append_time: int
+    source: tuple[str, int] | None = None
+
+
+DROPPED: list[Output] = []
+"""What a redelivered record gives."""
+
+
+class Shard:
+    """One partition of the log and what follows from it."""
+
+    def __init__(self, config: Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self.shard: ShardState = state.get(SHARD_KEY) or documents.new_shard()
+        self._outputs: list[Output] = []
+        self.segments = SegmentDecisions(config, state, self.shard, self._outputs)
+        self.population = Population.rebuild(
+            ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
+            self.segments.heard_of,
+        )
+        self.users = UserDecisions(
+            config, state, self.shard, self._outputs, self.segments, self.population
+        )
+        for _, job in sorted(state.scan(JOB_PREFIX)):
+            self.segments.add_job(job)
+
+    def apply(self, record: LogRecord) -> list[Output]:
+        """Apply one record and return what it gives; ValueError for a type nobody writes."""
+        shard = self.shard
+        if record.source is not None:
+            origin, offset = record.source
+            if offset <= shard["sources"].get(origin, -1):
+                shard["offset"] = record.offset
+                self._state.put(SHARD_KEY, shard)
+                return DROPPED
+            shard["sources"][origin] = offset
+        shard["log_time"] = max(shard["log_time"], record.append_time)
+        shard["offset"] = record.offset
+        self._state.put(SHARD_KEY, shard)
+        self._dispatch(record)
+        taken = self._outputs.copy()
+        self._outputs.clear()
+        return taken
+
+    def _dispatch(self, record: LogRecord) -> None:
+        kind, value = record.type, record.value
+        if kind == CHANGE:
+            self.users.change(value)
+        elif kind == TICK:
+            self._tick()
+        elif kind == USER:
+            self.users.user_state(value)
+        elif kind == DEFINE:
+            self._define(value)
+        elif kind in (CREATE, UPDATE, DELETE):
+            self.segments.command(kind, value)
+        else:
+            raise ValueError(f"unknown type of log record: {kind!r} at offset {record.offset}")
+
+    def _define(self, value: dict[str, Any]) -> None:
+        if not self.segments.define(value):
+            return
+        segment, generation = value["segment"], value["generation"]
+        if value["state"] != "deleted":
+            self.population.heard_of(segment)
+            self.users.resume_parked(self._config.job_slice)
+        elif self.population.first_member((segment, generation)) is not None:
+            self.segments.begin_deletion(value)
+
+    def _tick(self) -> None:
+        # One budget for all kinds of work, so that no tick holds commands up for long.
+        left = self.users.settle_due(self._config.job_slice)
+        left = self.users.resume_parked(left)
+        while left > 0 and (job := self.segments.first_job()) is not None:
+            key = (job["segment"], job["generation"])
+            left -= self.users.end_members(key, left)
+            if self.population.first_member(key) is None:
+                self.segments.end_job(job)
+
+    @property
+    def jobs(self) -> int:
+        """Deletions still being written."""
+        return len(self.segments.jobs)
+
+    def next_due_ms(self) -> int | None:
+        """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
+        if self.population.ready or self.segments.has_jobs:
+            return 0
+        return self.population.timers.next_due_ms()
+
+    def complete_at_ms(self) -> int:
+        """Every change with an instant up to this one has been given out."""
+        complete = self.shard["log_time"]
+        due = self.population.timers.next_due_ms()
+        if due is not None and due <= complete:
+            complete = due - 1
+        job = self.segments.first_job()
+        return complete if job is None else min(complete, job["at"] - 1)

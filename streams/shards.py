@@ -1,0 +1,183 @@
+"""The shards application: the log in, the state machine, everything it says out; exactly once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+from confluent_kafka import Producer
+from quixstreams import Application
+
+from segments import logs, metrics
+from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
+from segments.settings import Settings
+from segments.state.shard import DROPPED, Config, LogRecord
+from segments.state.store import ShardStore
+from segments.streams import quix, startup
+from segments.streams.ticks import TickSchedule
+
+NAME = "shards"
+LOG = "segments.shards"
+_METRICS_INTERVAL_MS = 1_000
+_APPLY_SAMPLE = 100
+
+log = logs.get(__name__)
+
+
+def shard_config(settings: Settings, partition: int) -> Config:
+    """The state machine's config of one partition."""
+    limits = settings.limits
+    return Config(
+        partition=partition,
+        partitions=settings.partitions,
+        accept_unknown_users=settings.unknown_users == "accept",
+        segments_per_user=limits.segments_per_user,
+        segments=limits.segments,
+        parked_per_user=limits.parked_per_user,
+        park_ms=limits.park_ms,
+        remembered_ids=limits.remembered_ids,
+        job_slice=limits.job_slice,
+    )
+
+
+def decode(record: quix.Record) -> LogRecord:
+    """A record of the log. ValueError when it was written by none of our applications."""
+    headers = dict(record.headers)
+    try:
+        kind = headers[HEADER_TYPE].decode()
+        source = headers.get(HEADER_SOURCE)
+        return LogRecord(
+            kind,
+            orjson.loads(record.value or b"null"),
+            record.offset,
+            record.timestamp_ms,
+            None if source is None else parse_source(source.decode()),
+        )
+    except (KeyError, ValueError) as error:
+        where = f"{record.topic}[{record.partition}] at offset {record.offset}"
+        raise ValueError(f"not a log record: {where}: {error!r}") from error
+
+
+class Shards:
+    """Binds the machines of the assigned partitions to their application."""
+
+    def __init__(self, settings: Settings, app: Application, ticks: Producer) -> None:
+        self._settings = settings
+        self._app = app
+        self._produce = quix.transactional_output(app)
+        self._ticks = ticks
+        self._schedules: dict[int, TickSchedule] = {}
+        self._metrics_at_ms = 0
+        self._records = metrics.RECORDS.labels(NAME, LOG)
+        self._count = 0
+        self._names = {
+            name: settings.topic(name)
+            for name in (
+                LOG,
+                "segments.users",
+                "segments.definitions",
+                "segments.results",
+                "segments.history",
+                "users.refreshes",
+            )
+        }
+        self.store = quix.stateful(app, settings, LOG, self._make_store, self.handle)
+        quix.every_loop(app, self.every_loop)
+
+    def _make_store(self, name: str, stream_id: str, base_dir: Path, changelogs: Any) -> ShardStore:
+        users_topic = self._names["segments.users"]
+
+        def publish(partition: int, key: str, value: bytes) -> None:
+            self._produce(users_topic, value, key, partition=partition)
+
+        return ShardStore(
+            name,
+            stream_id,
+            base_dir,
+            changelogs,
+            lambda partition: shard_config(self._settings, partition),
+            publish,
+        )
+
+    def handle(self, record: quix.Record) -> None:
+        """Apply one record of the log and produce what follows from it."""
+        shard = self.store.partition(record.partition).shard
+        log_record = decode(record)
+        self._count += 1
+        sampled = self._count % _APPLY_SAMPLE == 0
+        started = time.perf_counter() if sampled else 0.0
+        outputs = shard.apply(log_record)
+        if sampled:
+            metrics.APPLY_SECONDS.observe(time.perf_counter() - started)
+            self._records.inc(_APPLY_SAMPLE)
+        if outputs is DROPPED:
+            metrics.DUPLICATES_DROPPED.inc()
+        if log_record.type == TICK:
+            self._schedule(record.partition).applied()
+        for topic, key, value, partition, kind in outputs:
+            options: dict[str, Any] = {}
+            if partition is not None:
+                options["partition"] = partition
+            if kind is not None:
+                options["headers"] = [(HEADER_TYPE, kind.encode())]
+            self._produce(self._names[topic], value, key, **options)
+
+    def _schedule(self, partition: int) -> TickSchedule:
+        schedule = self._schedules.get(partition)
+        if schedule is None:
+            schedule = self._schedules[partition] = TickSchedule(self._settings.tick_interval_ms)
+        return schedule
+
+    def every_loop(self) -> None:
+        """Append the ticks that are wanted; tell the metrics now and then."""
+        now_ms = time.time_ns() // 1_000_000
+        for partition, stored in self.store.assigned():
+            if self._schedule(partition).wanted(now_ms, stored.shard.next_due_ms()):
+                self._append_tick(partition)
+        self._ticks.poll(0)
+        if now_ms - self._metrics_at_ms >= _METRICS_INTERVAL_MS:
+            self._metrics_at_ms = now_ms
+            self._report()
+
+    def _append_tick(self, partition: int) -> None:
+        try:
+            self._ticks.produce(
+                self._names[LOG], b"{}", partition=partition, headers=[(HEADER_TYPE, TICK.encode())]
+            )
+        except BufferError:
+            # The broker is away: ticks already wait in the queue, and any of them will do.
+            log.warning("tick not appended", partition=partition)
+
+    def _report(self) -> None:
+        for partition, stored in self.store.assigned():
+            shard = stored.shard
+            label = str(partition)
+            metrics.JOBS.labels(label).set(shard.jobs)
+            metrics.TIMERS.labels(label).set(len(shard.population.timers))
+            metrics.USERS.labels(label).set(shard.shard["next_ordinal"])
+            offset, high = quix.consumer_position(self._app, self._names[LOG], partition)
+            if offset >= 0 and high >= 0:
+                metrics.LAG_RECORDS.labels(NAME, LOG, label).set(max(0, high - offset))
+            lag_ms = time.time_ns() // 1_000_000 - shard.shard["log_time"]
+            metrics.LAG_SECONDS.labels(NAME, LOG, label).set(max(0, lag_ms) / 1000)
+
+
+def build(settings: Settings) -> Application:
+    """The application, ready to run."""
+    app = quix.application(settings, NAME, exactly_once=True)
+    ticks = quix.idempotent_producer(
+        settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
+    )
+    Shards(settings, app, ticks)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. `startup.StartRefusedError` when the state cannot be trusted."""
+    logs.configure(settings.log_level, NAME)
+    startup.check_shards(settings)
+    if settings.metrics.enabled:
+        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    quix.run(build(settings))
