@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from confluent_kafka.admin import AdminClient
 
 from segments import topics
@@ -76,6 +77,14 @@ class Process:
                 return self._popen.wait(timeout_s)
             self.kill()
         return self._popen.returncode
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 _running: dict[Path, list[Process]] = {}

@@ -19,7 +19,7 @@ from segments import kafka_jars
 from segments.kafka import EmbeddedKafka, KafkaError, embedded_port
 from segments.ports import PortInUseError, free_port
 from segments.settings import Settings
-from tests.support import start_command, stop_all, wait_until
+from tests.support import gone, start_command, stop_all, wait_until
 
 CLI = [sys.executable, "-m", "segments.cli"]
 
@@ -125,6 +125,6 @@ def test_segments_kafka_leaves_no_java_behind(tmp_path: Path, number: signal.Sig
         [java] = psutil.Process(process.pid).children(recursive=True)
         process.signal(number)
         assert process.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-        wait_until(lambda: not java.is_running(), what="the end of java")
+        wait_until(lambda: gone(java.pid), what="the end of java")
     finally:
         stop_all(settings.data_dir)

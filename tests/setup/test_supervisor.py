@@ -9,12 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from segments.child import command
 from segments.supervisor import Spec, Supervisor
-from tests.support import wait_until
+from tests.support import gone, wait_until
 
 _SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 _STUBBORN = (
@@ -25,13 +24,6 @@ _STUBBORN = (
 
 def _spec(name: str, code: str = _SLEEPER, stage: int = 0) -> Spec:
     return Spec(name, [sys.executable, "-c", code], dict(os.environ), stage)
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 class _Lines:
@@ -58,7 +50,7 @@ def test_a_killed_child_runs_again_and_none_is_left() -> None:
         wait_until(restarted, what="the restart")
         after = supervisor.pids()
         assert after["b"] == before["b"]
-    assert all(_gone(pid) for pid in {*before.values(), *after.values()})
+    assert all(gone(pid) for pid in {*before.values(), *after.values()})
 
 
 def test_restarts_come_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +95,7 @@ def test_what_does_not_end_is_killed() -> None:
     began = time.monotonic()
     supervisor.stop(grace_s=0.3)
     assert time.monotonic() - began >= 0.3
-    assert _gone(pid)
+    assert gone(pid)
 
 
 def test_children_end_with_a_supervisor_that_was_killed() -> None:
@@ -118,9 +110,9 @@ def test_children_end_with_a_supervisor_that_was_killed() -> None:
     with subprocess.Popen(command([sys.executable, "-c", code]), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
-        assert not _gone(pid)
+        assert not gone(pid)
         process.kill()
-    wait_until(lambda: _gone(pid), what="the child's end")
+    wait_until(lambda: gone(pid), what="the child's end")
 
 
 def test_output_can_go_to_files(tmp_path: Path) -> None:
