@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import orjson
@@ -19,7 +20,7 @@ from rich.text import Text
 from segments import logs, topics
 from segments.environment import child_environment
 from segments.kafka import HOST, SETTING, START_TIMEOUT_S, KafkaError, embedded_port
-from segments.ports import is_free, require_free
+from segments.ports import free_port, is_free, require_free
 from segments.settings import Settings
 from segments.supervisor import OnLine, Spec, Supervisor
 
@@ -45,6 +46,16 @@ def application_specs(settings: Settings, shards: int) -> list[Spec]:
     first = [spec(settings, name) for name in APPLICATIONS]
     more = [settings.model_copy(update={"instance": n}) for n in range(1, shards)]
     return first + [spec(other, "shards") for other in more]
+
+
+def with_chosen_ports(settings: Settings) -> Settings:
+    """The settings with a free port where the sidecar or the embedded Kafka may have any."""
+    kafka, http = settings.kafka, settings.http
+    if kafka.embedded and embedded_port(settings) == 0:
+        kafka = kafka.model_copy(update={"bootstrap_servers": f"{HOST}:{free_port()}"})
+    if http.port == 0:
+        http = http.model_copy(update={"port": free_port(http.host)})
+    return settings.model_copy(update={"kafka": kafka, "http": http})
 
 
 def require_ports(settings: Settings, shards: int) -> None:
@@ -137,6 +148,7 @@ def up(settings: Settings, shards: int) -> None:
     logs.configure(settings.log_level, "up")
     if settings.metrics.port is not None:
         raise KafkaError("SEGMENTS_METRICS__PORT is for one process; `up` starts several: unset it")
+    settings = with_chosen_ports(settings)
     require_ports(settings, shards)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with until_signalled() as stopping, Supervisor(on_line=_printer(console)) as supervisor:
@@ -161,28 +173,39 @@ def wait_until_ready(supervisor: Supervisor, base_url: str, stopping: threading.
 
 
 def _printer(console: Console) -> OnLine:
-    """Prints a process's line behind its name; JSON logs in words where a person reads them."""
+    """Prints processes' lines: in words behind a name for people, as JSON lines otherwise."""
     colours: dict[str, str] = {}
     lock = threading.Lock()
 
     def on_line(name: str, line: str) -> None:
+        entry = _log_entry(line)
         with lock:
+            if not console.is_terminal:
+                wrapped = entry or {"event": line, "application": name}
+                console.file.write(orjson.dumps(wrapped).decode() + "\n")
+                console.file.flush()
+                return
             colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-            shown = _in_words(line) if console.is_terminal else line
+            shown = line if entry is None else _in_words(entry)
             console.print(Text(f"{name:<9}", style=colour), Text(shown), sep="│ ")
 
     return on_line
 
 
-def _in_words(line: str) -> str:
-    """A JSON log line for people; any other line as it is."""
+def _log_entry(line: str) -> dict[str, Any] | None:
+    """A JSON log line parsed; None for any other line."""
     try:
         entry = orjson.loads(line)
-        time_of_day = entry.pop("timestamp")[11:19]
-        level, event = entry.pop("level"), entry.pop("event")
-    except (ValueError, AttributeError, TypeError, KeyError):
-        return line
-    trace = entry.pop("exception", "")
-    entry.pop("application", None)
-    facts = " ".join(f"{key}={value}" for key, value in entry.items())
-    return f"{time_of_day} {level:<7} {event} {facts}" + (f"\n{trace}" if trace else "")
+    except orjson.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def _in_words(entry: dict[str, Any]) -> str:
+    facts = dict(entry)
+    time_of_day = str(facts.pop("timestamp", ""))[11:19]
+    level, event = facts.pop("level", ""), facts.pop("event")
+    trace = facts.pop("exception", "")
+    facts.pop("application", None)
+    told = " ".join(f"{key}={value}" for key, value in facts.items())
+    return f"{time_of_day} {level:<7} {event} {told}" + (f"\n{trace}" if trace else "")

@@ -12,10 +12,12 @@ from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from rich.console import Console
 
-from segments.cli import operate, report, run, send, topics
+from segments.cli import operate, report, run, send, state, topics
 from segments.kafka import KafkaError
 from segments.kafka_jars import JarsError
 from segments.ports import PortInUseError
+from segments.streams.operations import OperationError
+from segments.streams.startup import StartRefusedError
 from segments.topics import TopicsError
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_GROUPS = {"topics": topics.app}
+_GROUPS = {"topics": topics.app, "state": state.app}
 
 app.command()(run.up)
 app.command()(run.demo)
@@ -44,6 +46,8 @@ _EXPLAINED = (
     TopicsError,
     FileNotFoundError,
     operate.UsageError,
+    OperationError,
+    StartRefusedError,
 )
 
 
