@@ -65,6 +65,13 @@ class KafkaError(RuntimeError):
     """The embedded broker cannot start or has died; the message says why."""
 
 
+def _new_cluster_id() -> str:
+    """A random UUID as Kafka writes it, never with a leading hyphen: that would be an option."""
+    while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
+
+
 class EmbeddedKafka:
     """One broker with its controller. Start and stop it from one thread; it dies with that thread.
 
@@ -160,7 +167,7 @@ class EmbeddedKafka:
         unfinished = self._dir / "formatting"
         shutil.rmtree(unfinished, ignore_errors=True)
         properties = self._write_properties(unfinished)
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = _new_cluster_id()
         process = self._spawn(
             jars, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)
         )

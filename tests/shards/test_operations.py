@@ -1,0 +1,78 @@
+"""Digest, reset and rebuild of the shards' state, on a real broker."""
+
+from __future__ import annotations
+
+import uuid
+
+import orjson
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from segments.settings import Settings
+from segments.streams import operations, startup
+from tests import support
+from tests.records import read, send
+
+
+@pytest.fixture
+def filled(deployment: Settings) -> Settings:
+    """A deployment whose shards hold 200 users, stopped."""
+    router = support.start(deployment, "router")
+    shards = support.start(deployment, "shards")
+    commands = [{"type": "create_segment", "id": "create", "segment": "A"}]
+    commands += [
+        {"type": "change_memberships", "id": f"c{n}", "user_id": str(uuid.uuid4()), "add": ["A"]}
+        for n in range(200)
+    ]
+    send(deployment, "segments.commands", [orjson.dumps(command) for command in commands])
+    support.wait_until(
+        lambda: len({r.key for r in read(deployment, "segments.results")}) == 201,
+        what="all results",
+    )
+    assert router.stop() == 0
+    assert shards.stop() == 0
+    return deployment
+
+
+def test_the_stored_state_equals_a_replay_of_the_log(filled: Settings) -> None:
+    found = list(operations.digests(filled))
+    assert [each.partition for each in found] == list(range(filled.partitions))
+    assert all(each.stored == each.replayed for each in found)
+    assert len({each.stored for each in found}) == filled.partitions
+
+
+def test_missing_offsets_are_refused_and_rebuilt(filled: Settings) -> None:
+    before = list(operations.digests(filled))
+    _delete_committed_offsets(filled)
+    with pytest.raises(startup.StartRefusedError, match="segments state rebuild"):
+        startup.check_shards(filled)
+
+    offsets = operations.rebuild(filled)
+
+    assert offsets == {each.partition: each.offset + 1 for each in before}
+    startup.check_shards(filled)
+    shards = support.start(filled, "shards")
+    support.wait_until(
+        lambda: len(list(operations.digests(filled))) == filled.partitions,
+        what="the restored state",
+    )
+    assert shards.stop() == 0
+    after = list(operations.digests(filled))
+    assert all(each.stored == each.replayed for each in after)
+    assert len(read(filled, "segments.history")) == 200
+
+
+def _delete_committed_offsets(settings: Settings) -> None:
+    admin = AdminClient(settings.client_config())
+    group = settings.group("shards")
+
+    def deleted() -> bool:
+        # A static member holds its place until the session timeout has passed.
+        future = admin.delete_consumer_groups([group])[group]
+        return future.exception(timeout=30) is None
+
+    support.wait_until(deleted, what="the group without members")
+    committed = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+    partitions: list[TopicPartition] = committed[group].result(timeout=30).topic_partitions
+    assert partitions == []
