@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from segments.streams import quix
 from segments.streams.shards import LOG, decode, shard_config
 from segments.streams.startup import changelog_topic, committed_offsets, shards_consumer
 
-_POLL_S = 10.0
+# A poll waits until its batch is full: a short one, many times.
+_POLL_S = 0.1
+_SILENCE_S = 30.0
 _BATCH = 5_000
 
 
@@ -85,9 +88,9 @@ def _replay(consumer: Consumer, settings: Settings, partition: int, until: int) 
     state = MemoryState()
     shard = Shard(shard_config(settings, partition), state)
     for message in _records(consumer, topic, partition):
-        if message.offset() > until:
-            break
         shard.apply(decode(_as_record(message)))
+        if message.offset() >= until:
+            break
     return digest(state.scan(b""))
 
 
@@ -107,10 +110,11 @@ def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Any]:
     """Every committed record of a partition, from its beginning to its end."""
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
     try:
-        while True:
+        heard_at = time.monotonic()
+        while time.monotonic() - heard_at < _SILENCE_S:
             messages = consumer.consume(_BATCH, _POLL_S)
-            if not messages:
-                raise OperationError(f"the broker gave nothing of {topic}[{partition}] in time")
+            if messages:
+                heard_at = time.monotonic()
             for message in messages:
                 if (error := message.error()) is None:
                     yield message
@@ -118,6 +122,7 @@ def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Any]:
                     return
                 else:
                     raise KafkaException(error)
+        raise OperationError(f"the broker gave nothing of {topic}[{partition}] in time")
     finally:
         consumer.unassign()
 
