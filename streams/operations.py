@@ -56,7 +56,7 @@ def digests(settings: Settings) -> Iterator[PartitionDigest]:
     try:
         for partition in range(settings.partitions):
             path = partition_path(state_dir(settings), partition)
-            if path.is_dir():
+            if (path / "CURRENT").exists():
                 offset, stored = _stored(path)
                 if offset >= 0:
                     replayed = _replay(consumer, settings, partition, offset)
