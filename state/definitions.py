@@ -48,8 +48,8 @@ def delete(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeS
     return deleted
 
 
-def definition(segment: str, home: HomeState) -> dict[str, Any]:
-    """The public definition (design 3.4)."""
+def definition(segment: str, home: HomeState, position: str) -> dict[str, Any]:
+    """The public definition (design 3.4). `position` = partition:offset of the record behind it."""
     return {
         "segment": segment,
         "generation": home["generation"],
@@ -58,6 +58,7 @@ def definition(segment: str, home: HomeState) -> dict[str, Any]:
         "description": home["description"],
         "created_at": home["created_at"],
         "auto": None,
+        "position": position,
     }
 
 

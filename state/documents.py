@@ -94,13 +94,17 @@ class JobState(TypedDict):
 
 
 class ShardState(TypedDict):
-    """One a shard. `sources` = highest applied offset of each `topic id:partition`."""
+    """One a shard. `sources` = highest applied offset of each `topic id:partition`.
+
+    `defined` = offset of the last record that gave a public definition, -1 before the first.
+    """
 
     log_time: int
     offset: int
     sources: dict[str, int]
     next_ordinal: int
     history_rows: int
+    defined: int
 
 
 class State(Protocol):
@@ -152,7 +156,9 @@ def new_user(ordinal: int) -> UserState:
 
 
 def new_shard() -> ShardState:
-    return ShardState(log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0)
+    return ShardState(
+        log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, defined=-1
+    )
 
 
 def remember(outcomes: dict[str, Outcome], command_id: str, outcome: Outcome, limit: int) -> None:

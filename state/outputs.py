@@ -8,7 +8,7 @@ import orjson
 
 from segments.contracts.documents import Cause, Operation
 from segments.contracts.times import to_rfc3339
-from segments.state.documents import MembershipState, Outcome, UserState
+from segments.state.documents import MembershipState, Outcome, ShardState, UserState
 
 
 class Output(NamedTuple):
@@ -83,9 +83,16 @@ def public_document(partition: int, user_id: str, user: UserState) -> bytes:
     )
 
 
-def progress_marker(log_offset: int, complete_at: int, history_rows: int) -> bytes:
+def progress_marker(shard: ShardState, complete_at: int) -> bytes:
     """Value of segments.users at the partition's progress key."""
-    return orjson.dumps({"log_offset": log_offset, "at": complete_at, "history_rows": history_rows})
+    return orjson.dumps(
+        {
+            "log_offset": shard["offset"],
+            "at": complete_at,
+            "history_rows": shard["history_rows"],
+            "defined": shard["defined"],
+        }
+    )
 
 
 def define(partition: int, segment: str, value: dict[str, Any]) -> Output:

@@ -92,7 +92,9 @@ class SegmentDecisions:
 
     def _broadcast(self, home: HomeState, command: dict[str, Any]) -> None:
         segment = command["segment"]
-        public = definitions.definition(segment, home)
+        self._shard["defined"] = self._shard["offset"]
+        position = f"{self._config.partition}:{self._shard['offset']}"
+        public = definitions.definition(segment, home, position)
         self._out.append(outputs.definition(segment, public))
         value = public | {"command_id": command["id"], "actor": command.get("actor")}
         for partition in range(self._config.partitions):

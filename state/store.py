@@ -153,9 +153,7 @@ class ShardPartition(StorePartition):
             user = self.get(user_key(user_id))
             self._publish_document(partition, user_id, public_document(partition, user_id, user))
         shard = self.shard
-        marker = progress_marker(
-            shard.shard["offset"], shard.complete_at_ms(), shard.shard["history_rows"]
-        )
+        marker = progress_marker(shard.shard, shard.complete_at_ms())
         self._publish_document(partition, f"!progress/{partition}", marker)
         self._published.clear()
 

@@ -54,16 +54,22 @@ class ProgressMarker(_Document):
 
     Everything up to `log_offset` is applied; every change with an instant up to `at` (ms) has been
     written, and `history_rows` is the number of rows this shard has ever written to
-    segments.history, so that a reader of history can prove that it has all of them.
+    segments.history, so that a reader of history can prove that it has all of them. `defined` is
+    the offset of the last record that gave a definition: whoever has read a definition of this
+    partition with that position has all of them, so that a reader of two topics is not half fresh.
     """
 
     log_offset: int
     at: int
     history_rows: int
+    defined: int
 
 
 class Definition(_Document):
-    """Value of segments.definitions. `created_at` in milliseconds."""
+    """Value of segments.definitions. `created_at` in milliseconds.
+
+    `position` = partition:offset of the log record that made this version.
+    """
 
     segment: str
     generation: int
@@ -72,6 +78,7 @@ class Definition(_Document):
     description: str | None
     created_at: int
     auto: None = None
+    position: str
 
 
 class ResultError(_Document):
