@@ -1,0 +1,380 @@
+"""What the measurements share: a broker, a deployment, processes, and the conditions to print."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from segments import topics
+from segments.child import command
+from segments.contracts.log import CHANGE, DEFINE, HEADER_SOURCE, HEADER_TYPE
+from segments.contracts.partitioning import partition_of
+from segments.environment import child_environment
+from segments.kafka import EmbeddedKafka, tail
+from segments.ports import free_port
+from segments.settings import Settings
+
+T = TypeVar("T")
+_PACKAGES = ("quixstreams", "confluent-kafka", "rocksdict", "orjson")
+_STOP_TIMEOUT_S = 60.0
+
+
+class BenchError(RuntimeError):
+    """The measurement is worth nothing; the message says why."""
+
+
+# --- surroundings ---
+
+
+def arguments(description: str | None, **defaults: int) -> argparse.ArgumentParser:
+    """A parser with an option for each default, `kafka` and `work_dir`."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    parser.add_argument("--kafka", help="bootstrap servers; without it an embedded broker")
+    parser.add_argument("--work-dir", type=Path, help="where folders are made and removed")
+    return parser
+
+
+@contextlib.contextmanager
+def surroundings(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """(bootstrap servers, an empty folder); both are gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=options.work_dir, prefix="bench-") as name:
+        folder = Path(name)
+        if options.kafka:
+            yield options.kafka, folder
+            return
+        kafka = EmbeddedKafka(folder / "broker")
+        kafka.start()
+        try:
+            yield kafka.bootstrap_servers, folder
+        finally:
+            kafka.kill()
+
+
+_made = 0
+
+
+@contextlib.contextmanager
+def deployment(
+    bootstrap_servers: str, folder: Path, partitions: int, **overrides: Any
+) -> Iterator[Settings]:
+    """A deployment of its own with its topics applied; what was started in it ends with it."""
+    global _made  # noqa: PLW0603 - numbers the deployments of a run
+    _made += 1
+    settings = Settings(
+        data_dir=folder / f"deployment-{_made}",
+        partitions=partitions,
+        kafka={"bootstrap_servers": bootstrap_servers, "prefix": f"b{os.getpid()}-{_made}."},
+        http={"port": free_port()},
+        metrics={"enabled": False},
+        log_level="warning",
+        **overrides,
+    )
+    settings.data_dir.mkdir(parents=True)
+    topics.apply(settings)
+    before = len(_running)
+    try:
+        yield settings
+    finally:
+        while len(_running) > before:
+            _running[-1].stop()
+        _delete_topics(settings)
+
+
+def _delete_topics(settings: Settings) -> None:
+    admin = topics.AdminClient(settings.client_config() | {"log_level": 0})
+    names = [topic.on_cluster(settings) for topic in topics.load()]
+    for future in admin.delete_topics(names, request_timeout=30).values():
+        future.result(timeout=30)
+
+
+# --- processes ---
+
+
+class Process:
+    """A child process whose output goes to a file."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str], log: Path, cwd: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                command(argv),
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _running.append(self)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def check(self) -> None:
+        """BenchError with its last words when it has ended with an error."""
+        if self._popen.poll():
+            raise BenchError(f"status {self._popen.returncode}:\n{tail(self._log)}")
+
+    def wait(self, timeout_s: float) -> str:
+        """All it printed, once it has ended."""
+        self._popen.wait(timeout_s)
+        self.check()
+        _running.remove(self)
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """SIGTERM, by force when that takes too long."""
+        _running.remove(self)
+        self._popen.send_signal(signal.SIGTERM)
+        try:
+            self._popen.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+    def rss_bytes(self) -> int:
+        """Resident memory now."""
+        return self._status_kib("VmRSS") * 1024
+
+    def peak_rss_bytes(self) -> int:
+        return self._status_kib("VmHWM") * 1024
+
+    def _status_kib(self, field: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+        raise BenchError(f"no {field} of process {self.pid}")
+
+
+_running: list[Process] = []
+
+
+def start(settings: Settings, application: str) -> Process:
+    """`segments run <application>` with these settings."""
+    argv = [sys.executable, "-m", "segments.cli", "run", application]
+    name = f"{application}-{settings.instance}.log"
+    return Process(
+        argv, child_environment(settings), settings.data_dir / name, Path.cwd()
+    )
+
+
+def wait_until(
+    predicate: Callable[[], T], timeout_s: float, what: str, poll_s: float = 0.1
+) -> T:
+    """The first truthy value of `predicate`; BenchError when a process or time ends before."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        for process in _running:
+            process.check()
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise BenchError(f"{what} did not come within {timeout_s:.0f} s")
+        time.sleep(poll_s)
+
+
+# --- records ---
+
+
+def user_ids(count: int) -> list[str]:
+    """Random-looking ids, the same in every run."""
+    text = [f"{(n * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128:032x}" for n in range(count)]
+    return [f"{t[:8]}-{t[8:12]}-4{t[13:16]}-8{t[17:20]}-{t[20:]}" for t in text]
+
+
+def bulk_producer(settings: Settings) -> Producer:
+    return Producer(
+        settings.client_config()
+        | {
+            "partitioner": "murmur2",
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 500_000,
+        }
+    )
+
+
+def produce(producer: Producer, topic: str, value: bytes, key: str, **options: Any) -> None:
+    """Produce, waiting for room in the queue."""
+    while True:
+        try:
+            producer.produce(topic, value, key, **options)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
+def flush(producer: Producer) -> None:
+    if producer.flush(120):
+        raise BenchError("the broker did not take all records")
+
+
+def define_segments(settings: Settings, names: list[str]) -> None:
+    """Put the definition of each segment into the log of every shard."""
+    producer = bulk_producer(settings)
+    for name in names:
+        value = orjson.dumps(
+            {
+                "segment": name,
+                "generation": 1,
+                "version": 1,
+                "state": "active",
+                "description": None,
+                "created_at": 0,
+                "auto": None,
+                "position": "0:0",
+                "command_id": f"create {name}",
+                "actor": None,
+            }
+        )
+        for partition in range(settings.partitions):
+            produce(
+                producer,
+                settings.topic("segments.shards"),
+                value,
+                name,
+                partition=partition,
+                headers=[(HEADER_TYPE, DEFINE.encode())],
+            )
+    flush(producer)
+
+
+def log_changes(
+    settings: Settings, changes: list[tuple[str, list[str], list[str]]], first_id: int = 0
+) -> None:
+    """Put changes (user id, names to add, names to remove) into the log, as the router does."""
+    producer = bulk_producer(settings)
+    topic = settings.topic("segments.shards")
+    for number, (user_id, add, remove) in enumerate(changes, first_id):
+        value = orjson.dumps(
+            {
+                "id": f"command-{number}",
+                "user_id": user_id,
+                "add": [[name, None, None] for name in add],
+                "remove": remove,
+            }
+        )
+        partition = partition_of(user_id, settings.partitions)
+        source = f"00000000000000000000000000000001:{partition}:{number}"
+        produce(
+            producer,
+            topic,
+            value,
+            user_id,
+            partition=partition,
+            headers=[(HEADER_TYPE, CHANGE.encode()), (HEADER_SOURCE, source.encode())],
+        )
+    flush(producer)
+
+
+class Offsets:
+    """How far a group is with a topic."""
+
+    def __init__(self, settings: Settings, topic: str, application: str) -> None:
+        self._consumer = Consumer(
+            settings.client_config()
+            | {"group.id": settings.group(application), "enable.auto.commit": False}
+        )
+        self._topic = settings.topic(topic)
+        self._partitions = range(settings.partitions)
+
+    def ends(self) -> list[int]:
+        """The end of each partition now."""
+        return [
+            self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=30)[1]
+            for p in self._partitions
+        ]
+
+    def committed(self) -> list[int]:
+        """The committed offset of each partition; negative before the first commit."""
+        asked = [TopicPartition(self._topic, p) for p in self._partitions]
+        return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read_all(settings: Settings, topic_on_cluster: str) -> Iterator[Any]:
+    """Every committed message of a topic, in no order across partitions."""
+    consumer = Consumer(
+        settings.client_config()
+        | {
+            "group.id": "bench-reads",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic_on_cluster, timeout=30)
+        numbers = list(partitions.topics[topic_on_cluster].partitions)
+        consumer.assign([TopicPartition(topic_on_cluster, number, 0) for number in numbers])
+        left = len(numbers)
+        while left:
+            batch = consumer.consume(10_000, 0.2)
+            for message in batch:
+                if message.error() is None:
+                    yield message
+                else:
+                    left -= 1
+    finally:
+        consumer.close()
+
+
+# --- what is printed ---
+
+
+def conditions(**facts: Any) -> str:
+    """One line: machine, versions and whatever else the figure depends on."""
+    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    kafka = next((each for each in _kafka_versions()), "unknown")
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+    return (
+        f"conditions: {told}; {_cpu()}, {os.cpu_count()} cores, load before {_load_before:.1f}; "
+        f"Python {platform.python_version()}, Kafka {kafka} on the same machine, {versions}; {now}"
+    )
+
+
+_load_before = os.getloadavg()[0]
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _kafka_versions() -> Iterator[str]:
+    lock = Path(topics.__file__).with_name("kafka_jars.lock")
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        _, found, version = line.partition("kafka_2.13-")
+        if found:
+            yield version.removesuffix(".jar")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
