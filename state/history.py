@@ -128,10 +128,11 @@ class HistoryReader(Protocol):
         *,
         from_ms: int | None = None,
         to_ms: int | None = None,
+        segment: str | None = None,
         before: Cursor | None = None,
         limit: int = 100,
     ) -> list[HistoryEntry]:
-        """At most `limit` rows of a user, newest first, older than `before`."""
+        """At most `limit` rows of a user, of one segment or all, newest first, after `before`."""
 
     async def memberships_at(self, user_id: str, at_ms: int) -> list[PastMembership]:
         """What the user was a member of at an instant, sorted by segment."""

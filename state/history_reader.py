@@ -97,11 +97,15 @@ class SqliteHistoryReader:
         *,
         from_ms: int | None = None,
         to_ms: int | None = None,
+        segment: str | None = None,
         before: Cursor | None = None,
         limit: int = 100,
     ) -> list[HistoryEntry]:
-        """At most `limit` rows of a user, newest first, older than `before`."""
+        """At most `limit` rows of a user, of one segment or all, newest first, after `before`."""
         condition, values = _period(from_ms, to_ms)
+        if segment is not None:
+            condition += " AND segment = ?"
+            values.append(segment)
         if before is not None:
             condition += " AND (at, partition, offset) < (?, ?, ?)"
             values.extend(before)

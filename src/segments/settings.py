@@ -54,6 +54,7 @@ class HttpSettings(_Section):
     port: int = Field(8080, ge=0, le=65535)
     public_url: str | None = Field(None, description="prefix of report links")
     max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_batch_bytes: int = Field(16_777_216, ge=1024, description="body of POST /v1/commands")
     wait_s: float = Field(5.0, gt=0, description="default of Prefer: wait")
     max_wait_s: float = Field(30.0, gt=0)
     ready_lag_ms: int = Field(5_000, ge=100, description="view staler than this: not ready")

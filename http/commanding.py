@@ -1,0 +1,68 @@
+"""A write over HTTP: its command id, the wait for the result, and for the view to show it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from segments.contracts.names import CommandId
+from segments.http.answers import rejection
+from segments.http.problems import Problem, invalid
+from segments.http.requests import json_response, preference
+from segments.http.services import POSITION, SERVICES
+from segments.http.waiting import Position
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
+
+
+def command_id(request: web.Request) -> str:
+    """The header Idempotency-Key, or a fresh id. Problem 400 when it is none."""
+    text = request.headers.get(IDEMPOTENCY_KEY)
+    if text is None:
+        return str(uuid4())
+    try:
+        return _COMMAND_ID.validate_python(text)
+    except ValidationError as error:
+        raise Problem(400, "invalid", f"{IDEMPOTENCY_KEY}: {invalid(error).errors}") from None
+
+
+async def perform(
+    request: web.Request, key: str, command: dict[str, Any], *, addressed: str | None = None
+) -> dict[str, Any] | web.Response:
+    """The result of a command once the view shows it, or the 202 to answer.
+
+    Problem when the command was rejected, or Kafka did not take it.
+    """
+    services = request.app[SERVICES]
+    wanted = preference(request)
+    if wanted.respond_async:
+        await services.writer.accept(key, command)
+        return pending(request, command["id"])
+    result, left_s = await services.writer.write(key, command, wanted.wait_s)
+    if result is None:
+        return pending(request, command["id"])
+    if result["status"] == "rejected":
+        raise rejection(result, addressed=addressed)
+    # What the same client reads next here shall be no older than its own write.
+    partition, _, offset = result["position"].partition(":")
+    await services.waiting.fresh(Position(int(partition), int(offset)), left_s)
+    return result
+
+
+def pending(request: web.Request, accepted_id: str) -> web.Response:
+    """202: Kafka has the command, its result is to be asked for."""
+    request.app[SERVICES].writer.remember(accepted_id)
+    return json_response(
+        {"command_id": accepted_id, "status": "pending"},
+        status=202,
+        headers={"Location": f"/v1/commands/{accepted_id}"},
+    )
+
+
+def position_header(result: dict[str, Any]) -> dict[str, str]:
+    """The position from which on a read sees what the command did."""
+    return {POSITION: result["position"]}

@@ -1,0 +1,90 @@
+"""Up to which instant the history store has every row, proved by counting.
+
+Each progress marker says how many history rows its shard had ever written when everything up to the
+marker's instant was out. A store that holds at least as many rows of that partition is complete up
+to that instant; a store that is behind is complete up to an older marker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+
+from segments.contracts.times import to_rfc3339
+from segments.http.problems import Problem
+from segments.state.history import HistoryReader, Progress
+from segments.state.view import View
+
+COMPLETE_UNTIL = "Segments-Complete-Until"
+_MARKS_MAX = 512
+_POLL_S = 0.05
+
+
+class Completeness:
+    """Remembers the markers of every partition, fewer the more there are."""
+
+    def __init__(self, view: View, history: HistoryReader, partitions: int) -> None:
+        self._view = view
+        self._history = history
+        self._partitions = partitions
+        self._marks: dict[int, list[tuple[int, int]]] = {}
+        self.note(view.progress)
+
+    def note(self, advanced: Iterable[int]) -> None:
+        """Take over the newest markers of these partitions."""
+        for partition in advanced:
+            marker = self._view.progress[partition]
+            marks = self._marks.setdefault(partition, [])
+            if marks and marker.history_rows <= marks[-1][0]:
+                marks.pop()
+            marks.append((marker.history_rows, marker.at_ms))
+            if len(marks) > _MARKS_MAX:
+                del marks[1:-1:2]
+
+    def until(self, stored: Mapping[int, Progress], partition: int) -> int | None:
+        """The instant (ms) up to which a partition is complete; None when that is not known."""
+        rows = stored[partition].rows if partition in stored else 0
+        for history_rows, at_ms in reversed(self._marks.get(partition, [])):
+            if history_rows <= rows:
+                return at_ms
+        return None
+
+    async def reached(self, partitions: Iterable[int], wanted_ms: int, wait_s: float) -> int | None:
+        """The instant up to which these partitions are complete, None when that is not known.
+
+        Waits at most this long for it to be `wanted_ms` or later.
+        """
+        wanted_partitions = list(partitions)
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            stored = await self._history.progress()
+            each = [self.until(stored, partition) for partition in wanted_partitions]
+            known = [at_ms for at_ms in each if at_ms is not None]
+            complete_ms = min(known) if len(known) == len(each) else None
+            if complete_ms is not None and complete_ms >= wanted_ms:
+                return complete_ms
+            if time.monotonic() >= deadline_s:
+                return complete_ms
+            await asyncio.sleep(_POLL_S)
+
+    async def require(self, partitions: Iterable[int], wanted_ms: int, wait_s: float) -> int:
+        """As `reached`, but Problem 503 when it does not come to `wanted_ms` within the wait."""
+        complete_ms = await self.reached(partitions, wanted_ms, wait_s)
+        if complete_ms is None or complete_ms < wanted_ms:
+            raise behind(complete_ms, wanted_ms)
+        return complete_ms
+
+
+def behind(complete_ms: int | None, wanted_ms: int) -> Problem:
+    """The history store does not have everything that was asked for."""
+    so_far = None if complete_ms is None else to_rfc3339(complete_ms)
+    headers = {"Retry-After": "1"} | ({} if so_far is None else {COMPLETE_UNTIL: so_far})
+    return Problem(
+        503,
+        "history_behind",
+        f"the history store is complete up to {so_far or 'an unknown instant'}, "
+        f"{to_rfc3339(wanted_ms)} is needed",
+        extra={"complete_until": so_far},
+        headers=headers,
+    )

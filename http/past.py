@@ -1,0 +1,139 @@
+"""What was: a user's history, its memberships as of an instant, and why it has a segment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import web
+
+from segments.contracts.times import to_rfc3339
+from segments.http import requests
+from segments.http.completeness import COMPLETE_UNTIL
+from segments.http.problems import Problem
+from segments.http.services import SERVICES, Services
+from segments.state.history import Cursor, HistoryEntry, HistoryUnavailableError
+
+WHY_WAIT_S = 1.0
+_WHY_ROWS = 100
+_POLL_S = 0.05
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/v1/users/{user_id}/history")
+async def list_history(request: web.Request) -> web.Response:
+    """Rows of a user, newest first, with from <= at < to."""
+    user_id = requests.user_id(request)
+    requests.only(request, "from", "to", "limit", "cursor")
+    limit = requests.limit(request)
+    place = requests.cursor(request, int, int, int)
+    services = request.app[SERVICES]
+    partition = services.partition_of_user(user_id)
+    complete_ms = await _as_fresh_as_asked(request, services, partition)
+    entries = await services.history.user_rows(
+        user_id,
+        from_ms=requests.instant(request, "from"),
+        to_ms=requests.instant(request, "to"),
+        before=None if place is None else Cursor(*place),
+        limit=limit + 1,
+    )
+    following = list(entries[limit - 1].cursor) if len(entries) > limit else None
+    if not entries and place is None and services.view.user(user_id) is None:
+        services.freshness(partition)
+        raise Problem(404, "user_unknown", "the user is not in the replica")
+    answer = requests.page(request, [row(entry) for entry in entries[:limit]], following)
+    if complete_ms is not None:
+        answer.headers[COMPLETE_UNTIL] = to_rfc3339(complete_ms)
+    return answer
+
+
+async def _as_fresh_as_asked(
+    request: web.Request, services: Services, partition: int
+) -> int | None:
+    """The instant up to which the rows of the partition are complete, if that is known.
+
+    With Segments-Min-Position the store is waited for until it has what the position wrote.
+    """
+    positions = requests.min_positions(request)
+    if not positions:
+        return await services.completeness.reached([partition], 0, 0)
+    wait_s = requests.preference(request).wait_s
+    deadline_s = time.monotonic() + wait_s
+    await services.wait_for(positions, wait_s)
+    marker = services.view.progress.get(partition)
+    wanted_ms = 0 if marker is None else marker.at_ms
+    left_s = max(0.0, deadline_s - time.monotonic())
+    return await services.completeness.require([partition], wanted_ms, left_s)
+
+
+def row(entry: HistoryEntry) -> dict[str, Any]:
+    """A history row as the contract names its fields, with its identity."""
+    return {
+        "id": f"{entry.partition}:{entry.offset}",
+        "user_id": entry.user_id,
+        "segment": entry.segment,
+        "generation": entry.generation,
+        "operation": entry.operation,
+        "at": to_rfc3339(entry.at_ms),
+        "cause": entry.cause,
+        "command_id": entry.command_id,
+        "actor": entry.actor,
+        "expires_at": None if entry.expires_at_ms is None else to_rfc3339(entry.expires_at_ms),
+    }
+
+
+async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.Response:
+    """What a user was a member of at an instant. Problem 503 unless the store is complete then."""
+    if at_ms > time.time() * 1000:
+        raise Problem(400, "invalid", "at: the instant is in the future")
+    services = request.app[SERVICES]
+    partition = services.partition_of_user(user_id)
+    services.freshness(partition)
+    wait_s = requests.preference(request).wait_s
+    await services.wait_for(requests.min_positions(request), wait_s)
+    complete_ms = await services.completeness.require([partition], at_ms, wait_s)
+    held = await services.history.memberships_at(user_id, at_ms)
+    if not held and services.view.user(user_id) is None:
+        raise Problem(404, "user_unknown", "the user is not in the replica")
+    body = {
+        "user_id": user_id,
+        "at": to_rfc3339(at_ms),
+        "segments": [
+            {
+                "segment": past.segment,
+                "since": to_rfc3339(past.since_ms),
+                "expires_at": None
+                if past.expires_at_ms is None
+                else to_rfc3339(past.expires_at_ms),
+                "origin": past.origin,
+            }
+            for past in held
+        ],
+    }
+    return requests.json_response(body, headers={COMPLETE_UNTIL: to_rfc3339(complete_ms)})
+
+
+async def why(
+    services: Services, user_id: str, segment: str, held: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The rows behind a membership: who began it, and who set its end since.
+
+    None while the history store does not have them; it is waited for a moment.
+    """
+    deadline_s = time.monotonic() + WHY_WAIT_S
+    while True:
+        try:
+            entries = await services.history.user_rows(
+                user_id, from_ms=held["since"], segment=segment, limit=_WHY_ROWS
+            )
+        except HistoryUnavailableError:
+            return None
+        began = [e for e in entries if e.operation == "add" and e.at_ms == held["since"]]
+        if began:
+            extended = next((row(e) for e in entries if e.operation == "extend"), None)
+            return {"began": row(began[0]), "end_set": extended}
+        if time.monotonic() >= deadline_s:
+            return None
+        await asyncio.sleep(_POLL_S)

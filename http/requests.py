@@ -1,0 +1,220 @@
+"""What requests say: ids, bodies, preferences, positions, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from segments.contracts.names import canonical_user_id, check_segment_name
+from segments.contracts.times import from_rfc3339
+from segments.http.problems import Problem, invalid
+from segments.http.services import SERVICES
+from segments.http.waiting import Position
+from segments.settings import HttpSettings
+
+M = TypeVar("M", bound=BaseModel)
+MIN_POSITION = "Segments-Min-Position"
+BODY_TIMEOUT_S = 30.0
+POSITIONS_MAX = 64
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
+_POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
+
+
+class Preference(NamedTuple):
+    """RFC 7240: how long to wait for what was asked for, and whether to wait at all."""
+
+    wait_s: float
+    respond_async: bool
+
+
+def user_id(request: web.Request) -> str:
+    """The canonical user id of the path. Problem 400 when it is none."""
+    try:
+        return canonical_user_id(request.match_info["user_id"])
+    except ValueError as error:
+        raise Problem(400, "invalid", str(error)) from None
+
+
+def segment(request: web.Request) -> str:
+    """The segment name of the path. Problem 400 when it is none."""
+    try:
+        return check_segment_name(request.match_info["segment"])
+    except ValueError as error:
+        raise Problem(400, "invalid", str(error)) from None
+
+
+def preference(request: web.Request) -> Preference:
+    """The header Prefer; a wait beyond the limit is cut down to it."""
+    http = request.app[SERVICES].settings.http
+    text = ",".join(request.headers.getall("Prefer", ()))
+    if not text:
+        return Preference(http.wait_s, respond_async=False)
+    respond_async, wait_s = False, http.wait_s
+    for part in text.split(","):
+        token = part.strip().lower()
+        if token == "respond-async":  # noqa: S105 - not a secret
+            respond_async = True
+        elif match := _WAIT.fullmatch(token):
+            wait_s = min(float(match[1]), http.max_wait_s)
+    return Preference(wait_s, respond_async)
+
+
+def min_positions(request: web.Request) -> list[Position]:
+    """The header Segments-Min-Position: `partition:offset`, several with commas."""
+    text = request.headers.get(MIN_POSITION)
+    if text is None:
+        return []
+    partitions = request.app[SERVICES].settings.partitions
+    parts = text.split(",")
+    matches = [_POSITION.fullmatch(part.strip()) for part in parts[:POSITIONS_MAX]]
+    positions = [Position(int(match[1]), int(match[2])) for match in matches if match]
+    if len(positions) != len(parts) or any(p.partition >= partitions for p in positions):
+        raise Problem(
+            400,
+            "invalid",
+            f"{MIN_POSITION} is partition:offset with a partition below {partitions}; "
+            f"at most {POSITIONS_MAX}, with commas between",
+        )
+    return positions
+
+
+async def body(request: web.Request, model: type[M]) -> M:
+    """The JSON body as a model. Problem 400, 408, 413, 415 or 422."""
+    return _as_model(await _json(request), model)
+
+
+async def checked_body(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON body as it came, once it is known to be right. Problems as for `body`."""
+    value: dict[str, Any] = await _json(request)
+    _as_model(value, model)
+    return value
+
+
+async def _json(request: web.Request) -> Any:
+    require_content_type(request, "application/json")
+    raw = await read(request, request.app[SERVICES].settings.http.max_body_bytes)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, "not_json", f"the body is not JSON: {error}") from None
+
+
+def _as_model(value: Any, model: type[M]) -> M:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def require_content_type(request: web.Request, *accepted: str) -> None:
+    """Problem 415 unless the body is declared as one of these."""
+    if request.content_type not in accepted:
+        raise Problem(415, "content_type", f"the body must be {' or '.join(accepted)}")
+
+
+async def read(request: web.Request, max_bytes: int) -> bytes:
+    """The whole body. Problem 413 when it is larger, 408 when it comes too slowly."""
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _gathered(request, max_bytes)
+    except TimeoutError:
+        raise Problem(408, "body_timeout", f"no body within {BODY_TIMEOUT_S:g} s") from None
+
+
+async def _gathered(request: web.Request, max_bytes: int) -> bytes:
+    gathered = bytearray()
+    async for chunk in request.content.iter_any():
+        gathered += chunk
+        if len(gathered) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(gathered)
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(413, "body_too_large", f"a body has at most {max_bytes} bytes")
+
+
+def instant(request: web.Request, name: str) -> int | None:
+    """An RFC 3339 instant of the query, in ms. Problem 400 when it is none."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        # A `+` that was not escaped arrives as a space.
+        return from_rfc3339(text.replace(" ", "+"))
+    except ValueError as error:
+        raise Problem(400, "invalid", f"{name}: {error}") from None
+
+
+def only(request: web.Request, *names: str) -> None:
+    """Problem 400 for a query parameter that means nothing here, or stands there twice."""
+    for name in request.query:
+        if name not in names:
+            raise Problem(400, "invalid", f"no such parameter: {name[:64]!r}")
+        if len(request.query.getall(name)) > 1:
+            raise Problem(400, "invalid", f"{name} is given more than once")
+
+
+def limit(request: web.Request, default: int = 100, most: int = 1_000) -> int:
+    """The page size of the query. Problem 400 unless 1 to `most`."""
+    text = request.query.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
+        raise Problem(400, "invalid", f"limit is a number from 1 to {most}")
+    return int(text)
+
+
+def encode_cursor(place: list[Any]) -> str:
+    """An opaque cursor for a place in a list."""
+    return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
+
+
+def cursor(request: web.Request, *types: type) -> list[Any] | None:
+    """The place of the query's cursor. Problem 400 unless it has these types."""
+    text = request.query.get("cursor")
+    if text is None:
+        return None
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        place = None
+    if not isinstance(place, list) or [type(part) for part in place] != list(types):
+        raise Problem(400, "invalid", "the cursor is none that this list gave out")
+    return place
+
+
+def page(request: web.Request, items: list[Any], place: list[Any] | None) -> web.Response:
+    """A page of a list; `place` is where the next one begins, None at the end."""
+    following = None if place is None else encode_cursor(place)
+    headers = {}
+    if following is not None:
+        query = {name: value for name, value in request.query.items() if name != "cursor"}
+        link = f"{request.path}?{urlencode(query | {'cursor': following})}"
+        headers["Link"] = f'<{link}>; rel="next"'
+    return json_response({"items": items, "next": following}, headers=headers)
+
+
+def json_response(
+    value: Any, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """An answer in JSON."""
+    return web.Response(
+        body=orjson.dumps(value),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+def public_url(request: web.Request, http: HttpSettings) -> str:
+    """Where clients reach this sidecar: as configured, or as this one did."""
+    return (http.public_url or f"{request.scheme}://{request.host}").rstrip("/")

@@ -1,0 +1,144 @@
+"""Commands on their way to Kafka, and the wait for their results."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from confluent_kafka import KafkaError
+from confluent_kafka import Producer as KafkaProducer
+
+from segments import logs
+from segments.contracts.log import encode
+from segments.http.problems import Problem
+from segments.http.waiting import Waiting
+from segments.settings import Settings
+
+COMMANDS = "segments.commands"
+REFRESHES = "users.refreshes"
+DELIVERY_TIMEOUT_S = 20.0
+QUEUE_MAX_RECORDS = 50_000
+REMEMBERED_IDS = 200_000
+_POLL_S = 0.2
+_FLUSH_S = 5.0
+_DELIVERY_S = 5.0
+
+log = logs.get(__name__)
+
+
+class CommandWriter:
+    """Produces, and tells when Kafka has it; a thread serves the delivery reports."""
+
+    def __init__(self, settings: Settings, waiting: Waiting) -> None:
+        self._settings = settings
+        self._waiting = waiting
+        self._loop = asyncio.get_running_loop()
+        self._producer = KafkaProducer(
+            settings.client_config()
+            | {
+                "partitioner": "murmur2",
+                "linger.ms": 1,
+                "enable.idempotence": True,
+                "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+                "message.max.bytes": settings.kafka.message_max_bytes,
+                "queue.buffering.max.messages": QUEUE_MAX_RECORDS,
+            }
+        )
+        # Ids accepted here, so that who asks for a result is told that it is on its way.
+        self._accepted: dict[str, None] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="delivery", daemon=True)
+        self._thread.start()
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(_POLL_S)
+
+    def close(self) -> None:
+        """Deliver what is queued, for a few seconds at the most; blocks."""
+        self._stopping.set()
+        self._thread.join()
+        if left := self._producer.flush(_FLUSH_S):
+            log.warning("records not delivered at the end", records=left)
+
+    def remember(self, command_id: str) -> None:
+        """A command was accepted whose result nobody waits for."""
+        self._accepted[command_id] = None
+        if len(self._accepted) > REMEMBERED_IDS:
+            del self._accepted[next(iter(self._accepted))]
+
+    def accepted(self, command_id: str) -> bool:
+        """Whether this sidecar remembers having accepted a command."""
+        return command_id in self._accepted
+
+    def send(self, topic: str, key: str, value: dict[str, Any]) -> asyncio.Future[None]:
+        """Done when Kafka has the record. Problem 503 when it cannot be taken now."""
+        delivered: asyncio.Future[None] = self._loop.create_future()
+
+        def on_delivery(error: KafkaError | None, _message: Any) -> None:
+            self._loop.call_soon_threadsafe(_settle, delivered, error)
+
+        name = self._settings.topic(topic)
+        try:
+            self._producer.produce(name, encode(value), key, on_delivery=on_delivery)
+        except BufferError:
+            raise _unavailable("too many commands wait for Kafka") from None
+        return delivered
+
+    async def write(
+        self, key: str, command: dict[str, Any], wait_s: float
+    ) -> tuple[dict[str, Any] | None, float]:
+        """(result, rest of the wait) of one command; no result when it does not come in time.
+
+        Problem 503 when Kafka did not take the command within the wait.
+        """
+        command_id = command["id"]
+        deadline_s = time.monotonic() + wait_s
+        future = self._waiting.expect_result(command_id)
+        try:
+            await self.delivered(self.send(COMMANDS, key, command), max(wait_s, _DELIVERY_S))
+            async with asyncio.timeout_at(self._loop.time() + deadline_s - time.monotonic()):
+                result = await future
+        except TimeoutError:
+            return None, 0.0
+        finally:
+            self._waiting.forget(command_id, future)
+        return result, max(0.0, deadline_s - time.monotonic())
+
+    async def accept(self, key: str, command: dict[str, Any]) -> None:
+        """Return when Kafka has the command. Problem 503 otherwise."""
+        await self.delivered(self.send(COMMANDS, key, command))
+
+    async def refresh(self, user_id: str, state: str) -> None:
+        """Put a user's state, given by hand, in its place among the refreshes."""
+        value = {"user_id": user_id, "reason": "manual", "state": state}
+        await self.delivered(self.send(REFRESHES, user_id, value))
+
+    async def delivered(
+        self, delivery: asyncio.Future[None], timeout_s: float = _DELIVERY_S
+    ) -> None:
+        """Return when Kafka has the record. Problem 503 when it has not in time."""
+        try:
+            await asyncio.wait_for(delivery, timeout_s)
+        except TimeoutError:
+            raise _unavailable("no word from Kafka") from None
+
+
+def _settle(delivered: asyncio.Future[None], error: KafkaError | None) -> None:
+    if delivered.done():
+        return
+    if error is None:
+        delivered.set_result(None)
+    else:
+        delivered.set_exception(_unavailable(error.str()))
+
+
+def _unavailable(reason: str) -> Problem:
+    return Problem(
+        503,
+        "kafka_unavailable",
+        f"the command may not have been accepted, send it again with the same id: {reason}",
+        headers={"Retry-After": "1"},
+    )

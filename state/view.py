@@ -1,0 +1,246 @@
+"""The query side's RocksDB: documents, memberships by segment, definitions, results, progress.
+
+One thread writes (`view_batch.ViewBatch`), any number read. A batch is one WriteBatch, together
+with the Kafka offsets behind it: after a crash the view goes on where its stored offsets are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from rocksdict import Options, Rdict
+
+from segments import logs
+from segments.state import view_keys as keys
+
+FORMAT = 1
+_REBUILD_MARK = "rebuild"
+_WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+_BLOCK_CACHE_BYTES = 64 * 1024 * 1024
+
+log = logs.get(__name__)
+
+
+class Marker(NamedTuple):
+    """A progress marker (design 3.3). `at_ms`: everything up to this instant has been written."""
+
+    log_offset: int
+    at_ms: int
+    history_rows: int
+    defined: int
+
+
+class Known(NamedTuple):
+    """What filters memberships: the newest generation of a segment, and whether it is deleted."""
+
+    generation: int
+    deleted: bool
+
+
+def parse_marker(value: bytes) -> Marker:
+    """Value of a progress record."""
+    fields = orjson.loads(value)
+    return Marker(fields["log_offset"], fields["at"], fields["history_rows"], fields["defined"])
+
+
+class View:
+    """Open view. Reads are safe from any thread; what a batch changes is seen once it is written.
+
+    `progress` holds, by partition, the newest marker up to which *everything* of that partition has
+    been applied: its documents and the definitions that its shard is home to.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        self._db = _open(folder, {**identity, "format": FORMAT})
+        self.complete = self._db.get(keys.COMPLETE_KEY) is not None
+        self.segments: dict[str, Known] = {}
+        self.sizes: dict[tuple[str, int], int] = {}
+        self.newest: dict[int, Marker] = {}
+        self.defined: dict[int, int] = {}
+        self.progress: dict[int, Marker] = {}
+        self._load()
+
+    def _load(self) -> None:
+        for _, value in self.scan(keys.DEFINITION):
+            self.know(orjson.loads(value))
+        for key, value in self.scan(keys.SIZE):
+            self.sizes[keys.parse_size_key(key)] = int(value)
+        for key, value in self.scan(keys.DEFINED):
+            self.defined[int.from_bytes(key[1:], "big")] = int(value)
+        for key, value in self.scan(keys.MARKER):
+            partition = int.from_bytes(key[1:], "big")
+            self.newest[partition] = parse_marker(value)
+            self.advance(partition)
+
+    # --- reading ---
+
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """The document of a user, as its shard published it."""
+        return self.document(keys.user_key(user_id))
+
+    def document(self, user_key: bytes) -> dict[str, Any] | None:
+        raw = self._db.get(user_key)
+        if raw is None:
+            return None
+        document: dict[str, Any] = orjson.loads(raw)
+        return document
+
+    def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
+        """Of a document, what counts at this instant: not ended, not of a deleted generation."""
+        segments = self.segments
+        counting = {}
+        for segment, membership in document["segments"].items():
+            expires_at = membership["expires_at"]
+            if expires_at is not None and expires_at <= now_ms:
+                continue
+            known = segments.get(segment)
+            # A generation not yet heard of is newer than all that is known here.
+            if known is not None and (
+                membership["generation"] < known.generation
+                or (known.deleted and membership["generation"] == known.generation)
+            ):
+                continue
+            counting[segment] = membership
+        return counting
+
+    def definition(self, segment: str) -> dict[str, Any] | None:
+        """The newest definition, also of a deleted segment."""
+        raw = self._db.get(keys.definition_key(segment))
+        if raw is None:
+            return None
+        definition: dict[str, Any] = orjson.loads(raw)
+        return definition
+
+    def definitions(self, after: str, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` segments in use, in the order of their names, after this one."""
+        page: list[dict[str, Any]] = []
+        start = keys.definition_key(after) + (b"\0" if after else b"")
+        for _, raw in self._range(start, keys.DEFINITION):
+            definition = orjson.loads(raw)
+            if definition["state"] != "deleted":
+                page.append(definition)
+                if len(page) == limit:
+                    break
+        return page
+
+    def size(self, segment: str, generation: int) -> int:
+        """Members of a generation, counted as they are written."""
+        return self.sizes.get((segment, generation), 0)
+
+    def result(self, command_id: str) -> dict[str, Any] | None:
+        """The newest result of a command, while it is kept."""
+        raw = self._db.get(keys.result_key(command_id))
+        if raw is None:
+            return None
+        result: dict[str, Any] = orjson.loads(raw[8:])
+        return result
+
+    def old_results(self, before_ms: int, limit: int) -> list[bytes]:
+        """Age keys of at most `limit` results appended before an instant, oldest first."""
+        end = keys.result_age_key(max(before_ms, 0), b"")
+        old: list[bytes] = []
+        for key, _ in self.scan(keys.RESULT_AGE):
+            if key >= end or len(old) == limit:
+                break
+            old.append(key)
+        return old
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """Next offset to consume by (topic in topics.yaml, partition)."""
+        return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET)}
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry of a kind, in key order."""
+        return self._range(prefix, prefix)
+
+    def _range(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        entries: Any = self._db.items(from_key=start)
+        for key, raw in entries:
+            if not key.startswith(prefix):
+                return
+            yield key, raw
+
+    # --- what the writing thread does ---
+
+    @property
+    def database(self) -> Rdict:
+        return self._db
+
+    def know(self, definition: dict[str, Any]) -> None:
+        """Take over a definition for the filter."""
+        self.segments[definition["segment"]] = Known(
+            definition["generation"], definition["state"] == "deleted"
+        )
+
+    def advance(self, partition: int) -> bool:
+        """Whether the newest marker of a partition counts now: its definitions are here as well."""
+        marker = self.newest.get(partition)
+        if marker is None or self.defined.get(partition, -1) < marker.defined:
+            return False
+        self.progress[partition] = marker
+        return True
+
+    def mark_complete(self) -> None:
+        """From now on a user who is not here is unknown, not merely unread."""
+        self._db.put(keys.COMPLETE_KEY, b"1")
+        self.complete = True
+
+    def demand_rebuild(self) -> None:
+        """Let the next start fill the view anew: what is here cannot be trusted or continued."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REBUILD_MARK).touch()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._db.close()
+
+
+def staleness_ms(marker: Marker) -> int:
+    """How old an answer may be that rests on this marker."""
+    return max(0, time.time_ns() // 1_000_000 - marker.at_ms)
+
+
+def _open(folder: Path, identity: dict[str, Any]) -> Rdict:
+    """The database, made anew when it's damaged or was filled from other topics."""
+    if (folder / _REBUILD_MARK).exists():
+        log.warning("rebuilding the view from the topics", reason="it was marked for that")
+        shutil.rmtree(folder)
+    try:
+        database = _database(folder)
+        found = database.get(keys.IDENTITY_KEY)
+    except Exception as error:  # rocksdict raises bare Exceptions
+        if "lock" in str(error).lower():
+            raise
+        log.warning("rebuilding the view from the topics", reason=str(error))
+        shutil.rmtree(folder)
+        database, found = _database(folder), None
+    wanted = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    if found is not None and found != wanted:
+        log.warning("rebuilding the view from the topics", reason="the topics are not those before")
+        database.close()
+        shutil.rmtree(folder)
+        database = _database(folder)
+    database.put(keys.IDENTITY_KEY, wanted)
+    return database
+
+
+def _database(folder: Path) -> Rdict:
+    from rocksdict import BlockBasedOptions, Cache  # noqa: PLC0415 - used here only
+
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)  # noqa: FBT003 - its only argument
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(2)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
+    blocks.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(blocks)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return Rdict(str(folder), options=options)

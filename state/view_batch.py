@@ -1,0 +1,133 @@
+"""One batch of consumed records on its way into the view: all of it, or nothing."""
+
+from __future__ import annotations
+
+import orjson
+from rocksdict import WriteBatch
+
+from segments.contracts.documents import PROGRESS_KEY_PREFIX
+from segments.state import view_keys as keys
+from segments.state.view import Marker, View, parse_marker
+
+_PROGRESS = PROGRESS_KEY_PREFIX.encode()
+
+
+class ViewBatch:
+    """Gathers the effects of records; `write` makes them visible together with their offsets.
+
+    `results` by command id and `advanced` partitions tell those who wait what has come.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._batch = WriteBatch(raw_mode=True)
+        self._memberships: dict[bytes, dict[str, int]] = {}
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._definitions: dict[str, bytes] = {}
+        self._markers: dict[int, bytes] = {}
+        self._defined: dict[int, int] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self.results: dict[str, bytes] = {}
+        self.advanced: list[int] = []
+
+    def user(self, key: bytes, value: bytes | None) -> None:
+        """A record of segments.users: a document or a progress marker."""
+        if key.startswith(_PROGRESS):
+            if value is not None:
+                self._markers[int(key[len(_PROGRESS) :])] = value
+            return
+        user_key = keys.user_key(key.decode())
+        before = self._memberships.get(user_key)
+        if before is None:
+            document = self._view.document(user_key)
+            before = {} if document is None else _generations(document["segments"])
+        if value is None:
+            after: dict[str, int] = {}
+            self._batch.delete(user_key)
+        else:
+            after = _generations(orjson.loads(value)["segments"])
+            self._batch.put(user_key, value)
+        self._memberships[user_key] = after
+        if before != after:
+            self._index(user_key, before, after)
+
+    def _index(self, user_key: bytes, before: dict[str, int], after: dict[str, int]) -> None:
+        for segment, generation in before.items() - after.items():
+            self._batch.delete(keys.member_key(segment, generation, user_key))
+            self._count(segment, generation, -1)
+        for segment, generation in after.items() - before.items():
+            self._batch.put(keys.member_key(segment, generation, user_key), b"")
+            self._count(segment, generation, 1)
+
+    def _count(self, segment: str, generation: int, difference: int) -> None:
+        size = self._sizes.get((segment, generation))
+        if size is None:
+            size = self._view.size(segment, generation)
+        self._sizes[segment, generation] = size + difference
+
+    def definition(self, key: bytes, value: bytes | None) -> None:
+        """A record of segments.definitions."""
+        if value is None:
+            return
+        partition, _, offset = orjson.loads(value)["position"].partition(":")
+        self._definitions[key.decode()] = value
+        self._defined[int(partition)] = int(offset)
+
+    def result(self, key: bytes, value: bytes | None, at_ms: int) -> None:
+        """A record of segments.results, appended at this instant."""
+        if value is None:
+            return
+        age_key = keys.result_age_key(max(at_ms, 0), key)
+        self._batch.put(keys.RESULT + key, age_key[1:9] + value)
+        self._batch.put(age_key, b"")
+        self.results[key.decode()] = value
+
+    def forget_result(self, age_key: bytes) -> None:
+        """Remove a result that is old enough, unless it came again since."""
+        self._batch.delete(age_key)
+        result_key = keys.RESULT + age_key[9:]
+        stored = self._view.database.get(result_key)
+        if stored is not None and stored[:8] == age_key[1:9]:
+            self._batch.delete(result_key)
+
+    def consumed(self, topic: str, partition: int, next_offset: int) -> None:
+        """How far a topic (its name in topics.yaml) has been read."""
+        self._offsets[topic, partition] = next_offset
+
+    def write(self) -> None:
+        """Write everything at once, then let readers see what is kept in memory."""
+        batch, view = self._batch, self._view
+        for (segment, generation), size in self._sizes.items():
+            key = keys.size_key(segment, generation)
+            if size > 0:
+                batch.put(key, b"%d" % size)
+            else:
+                batch.delete(key)
+        for segment, value in self._definitions.items():
+            batch.put(keys.definition_key(segment), value)
+        for partition, offset in self._defined.items():
+            batch.put(keys.defined_key(partition), b"%d" % offset)
+        for partition, value in self._markers.items():
+            batch.put(keys.marker_key(partition), value)
+        for (topic, partition), offset in self._offsets.items():
+            batch.put(keys.offset_key(topic, partition), b"%d" % offset)
+        view.database.write(batch)
+        self._show({number: parse_marker(value) for number, value in self._markers.items()})
+
+    def _show(self, markers: dict[int, Marker]) -> None:
+        view = self._view
+        for value in self._definitions.values():
+            view.know(orjson.loads(value))
+        for key, size in self._sizes.items():
+            if size > 0:
+                view.sizes[key] = size
+            else:
+                view.sizes.pop(key, None)
+        view.defined.update(self._defined)
+        view.newest.update(markers)
+        touched = sorted(markers.keys() | self._defined.keys())
+        self.advanced = [number for number in touched if view.advance(number)]
+
+
+def _generations(segments: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {segment: membership["generation"] for segment, membership in segments.items()}

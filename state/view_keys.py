@@ -1,0 +1,82 @@
+"""Keys of the view's RocksDB: one prefix a kind, so that each kind is one range.
+
+| prefix | key                                   | value                              |
+|--------|---------------------------------------|------------------------------------|
+| `u`    | user id, 16 bytes                     | the user's document, as consumed   |
+| `m`    | segment, 0, generation, user id       | nothing: the membership index      |
+| `c`    | segment, 0, generation                | members in the index, as text      |
+| `s`    | segment                               | its definition, as consumed        |
+| `r`    | command id                            | instant (ms), its result           |
+| `x`    | instant (ms), command id              | nothing: results by age            |
+| `p`    | partition                             | its newest progress marker         |
+| `d`    | partition                             | offset of its newest definition    |
+| `o`    | topic, 0, partition                   | next offset to consume, as text    |
+| `!`    | `identity`, `complete`                | what this view was filled from     |
+"""
+
+from __future__ import annotations
+
+IDENTITY_KEY = b"!identity"
+COMPLETE_KEY = b"!complete"
+USER = b"u"
+MEMBER = b"m"
+SIZE = b"c"
+DEFINITION = b"s"
+RESULT = b"r"
+RESULT_AGE = b"x"
+MARKER = b"p"
+DEFINED = b"d"
+OFFSET = b"o"
+
+
+def user_key(user_id: str) -> bytes:
+    """Key of a user's document; `user_id` is canonical."""
+    return USER + bytes.fromhex(user_id.replace("-", ""))
+
+
+def size_key(segment: str, generation: int) -> bytes:
+    return SIZE + _generation(segment, generation)
+
+
+def parse_size_key(key: bytes) -> tuple[str, int]:
+    """(segment, generation) of a `size_key`."""
+    return key[1:-5].decode(), int.from_bytes(key[-4:], "big")
+
+
+def member_key(segment: str, generation: int, user: bytes) -> bytes:
+    """Key of the membership index; `user` is a `user_key`."""
+    return MEMBER + _generation(segment, generation) + user[1:]
+
+
+def definition_key(segment: str) -> bytes:
+    return DEFINITION + segment.encode()
+
+
+def result_key(command_id: str) -> bytes:
+    return RESULT + command_id.encode()
+
+
+def result_age_key(at_ms: int, command_id: bytes) -> bytes:
+    return RESULT_AGE + at_ms.to_bytes(8, "big") + command_id
+
+
+def marker_key(partition: int) -> bytes:
+    return MARKER + partition.to_bytes(4, "big")
+
+
+def defined_key(partition: int) -> bytes:
+    return DEFINED + partition.to_bytes(4, "big")
+
+
+def offset_key(topic: str, partition: int) -> bytes:
+    return OFFSET + topic.encode() + b"\0" + partition.to_bytes(4, "big")
+
+
+def parse_offset_key(key: bytes) -> tuple[str, int]:
+    """(topic, partition) of an `offset_key`."""
+    return key[1:-5].decode(), int.from_bytes(key[-4:], "big")
+
+
+def _generation(segment: str, generation: int) -> bytes:
+    # No segment name contains a zero byte, so no name is the beginning of another's range.
+    return segment.encode() + b"\0" + generation.to_bytes(4, "big")
