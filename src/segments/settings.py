@@ -30,91 +30,143 @@ class _Section(BaseModel):
 class KafkaSettings(_Section):
     """Where Kafka is and how clients reach it."""
 
-    bootstrap_servers: str = "127.0.0.1:19092"
-    options: dict[str, str] = Field(
-        default_factory=dict, description="passed to librdkafka as they are: SASL, TLS"
+    bootstrap_servers: str = Field(
+        "127.0.0.1:19092", description="`host:port` of brokers, with commas between"
     )
-    password: SecretStr | None = Field(None, description="becomes sasl.password")
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description="passed to librdkafka as they are, for SASL and TLS: a JSON object",
+    )
+    password: SecretStr | None = Field(None, description="becomes `sasl.password` of every client")
     prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]*$",
         description="put before every topic and group: several deployments on one cluster",
     )
-    embedded: bool = Field(False, description="`segments up` starts the embedded broker itself")
-    replication_factor: int = Field(1, ge=1, le=10)
+    embedded: bool = Field(
+        default=False, description="`segments up` starts the embedded broker itself"
+    )
+    replication_factor: int = Field(
+        1, ge=1, le=10, description="of topics that `segments topics apply` creates"
+    )
     message_max_bytes: int = Field(
-        16_777_216, ge=1_048_576, description="largest state row, document or define"
+        16_777_216,
+        ge=1_048_576,
+        description="largest record a client sends: state row, document or definition",
     )
 
 
 class HttpSettings(_Section):
     """The query sidecar."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
-    public_url: str | None = Field(None, description="prefix of report links")
-    max_body_bytes: int = Field(1_048_576, ge=1024)
-    max_batch_bytes: int = Field(16_777_216, ge=1024, description="body of POST /v1/commands")
-    wait_s: float = Field(5.0, gt=0, description="default of Prefer: wait")
-    max_wait_s: float = Field(30.0, gt=0)
-    ready_lag_ms: int = Field(5_000, ge=100, description="view staler than this: not ready")
-    read_threads: int = Field(4, ge=1, le=64)
-    max_streams: int = Field(16, ge=1, description="reports streamed at the same time")
-    max_waiters: int = Field(10_000, ge=1, description="requests waiting for a result or position")
-    result_retention_s: int = Field(86_400, ge=60)
-    partitions: list[int] | None = Field(None, description="partitions this view keeps; none = all")
+    host: str = Field("127.0.0.1", description="address to listen on; there is no authentication")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    public_url: str | None = Field(
+        None, description="beginning of report links; none = as the request came"
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="largest body of a request")
+    max_batch_bytes: int = Field(
+        16_777_216, ge=1024, description="largest body of `POST /v1/commands`"
+    )
+    wait_s: float = Field(5.0, gt=0, description="wait of a request without `Prefer: wait`")
+    max_wait_s: float = Field(
+        30.0, gt=0, description="longest wait that `Prefer: wait` can ask for"
+    )
+    ready_lag_ms: int = Field(
+        5_000,
+        ge=100,
+        description="a view staler than this is not ready; reports may lack this much of now",
+    )
+    read_threads: int = Field(
+        4, ge=1, le=64, description="threads for reads that are heavy on CPU or disk"
+    )
+    max_streams: int = Field(16, ge=1, description="reports sent at the same time")
+    max_waiters: int = Field(
+        10_000, ge=1, description="requests that wait for a result or a position"
+    )
+    result_retention_s: int = Field(
+        86_400, ge=60, description="how long the view keeps results of commands"
+    )
+    partitions: list[int] | None = Field(
+        None, description="partitions of users this view keeps: a JSON list; none = all"
+    )
 
 
 class UserServiceSettings(_Section):
     """The service that knows the users (design 4)."""
 
-    base_url: str | None = None
-    path: str = Field("/users/{id}", description="joined to base_url; {id} is the user id")
-    timeout_ms: int = Field(2_000, ge=10)
-    concurrency: int = Field(32, ge=1, le=1024)
-    attempts: int = Field(3, ge=1, le=20, description="fetches a user within one batch")
-    backoff_ms: int = Field(100, ge=1)
-    backoff_max_ms: int = Field(5_000, ge=1)
-    give_up_after_s: float = Field(600.0, gt=0)
-    max_body_bytes: int = Field(65_536, ge=256)
-    id_field: str = "id"
-    state_field: str = "state"
-    version_field: str = "version"
+    base_url: str | None = Field(
+        None, description="where it is; none = only states given by hand are served"
+    )
+    path: str = Field("/users/{id}", description="joined to `base_url`; `{id}` is the user id")
+    timeout_ms: int = Field(2_000, ge=10, description="longest wait for a whole answer")
+    concurrency: int = Field(
+        32, ge=1, le=1024, description="fetches at the same time in one process"
+    )
+    attempts: int = Field(3, ge=1, le=20, description="fetches of a user within one batch")
+    backoff_ms: int = Field(100, ge=1, description="first wait after a failure; it doubles")
+    backoff_max_ms: int = Field(5_000, ge=1, description="longest wait between attempts")
+    give_up_after_s: float = Field(
+        600.0,
+        gt=0,
+        description="a user that fails this long while others succeed goes to the DLQ",
+    )
+    max_body_bytes: int = Field(65_536, ge=256, description="a larger answer is a failure")
+    id_field: str = Field("id", description="field of the answer with the user id")
+    state_field: str = Field("state", description="field of the answer with the state")
+    version_field: str = Field(
+        "version", description="field with a whole number that grows with each change, if any"
+    )
     states: dict[str, Literal["active", "blocked", "deleted"]] = Field(
         default={"active": "active", "blocked": "blocked", "deleted": "deleted"},
-        description="the user service's word for a state -> ours",
+        description="the user service's word for a state -> ours: a JSON object",
     )
-    token: SecretStr | None = Field(None, description="sent as Authorization: Bearer")
+    token: SecretStr | None = Field(None, description="sent as `Authorization: Bearer`")
 
 
 class LimitSettings(_Section):
-    """Bounds of what a shard keeps. All of them are inputs of the state machine: equal everywhere."""
+    """Bounds of what a shard keeps: inputs of the state machine, so equal in every process.
 
-    segments_per_user: int = Field(2_000, ge=1)
-    segments: int = Field(100_000, ge=1)
-    parked_per_user: int = Field(64, ge=1)
-    park_ms: int = Field(5_000, ge=0, description="wait for a segment not yet heard of")
-    remembered_ids: int = Field(64, ge=1)
+    A replay of the log under other values gives another state.
+    """
+
+    segments_per_user: int = Field(2_000, ge=1, description="memberships a user has at most")
+    segments: int = Field(100_000, ge=1, description="segments in use at most")
+    parked_per_user: int = Field(
+        64, ge=1, description="commands of a user that wait for a segment not yet heard of"
+    )
+    park_ms: int = Field(
+        5_000, ge=0, description="longest wait for a segment not yet heard of, in log time"
+    )
+    remembered_ids: int = Field(
+        64, ge=1, description="newest command ids a user or segment remembers"
+    )
     job_slice: int = Field(1_000, ge=1, description="users a tick works on")
-    log_record_bytes: int = Field(900_000, ge=1_000, description="larger commands go to the DLQ")
+    log_record_bytes: int = Field(
+        900_000, ge=1_000, description="larger commands go to the DLQ; read by the router"
+    )
 
 
 class DevSettings(_Section):
-    """Developer methods (U4)."""
+    """Methods for developers."""
 
-    enabled: bool = False
+    enabled: bool = Field(
+        default=False, description="whether `/dev/users` exists: users changed by hand"
+    )
 
 
 class MetricsSettings(_Section):
     """Where each process serves Prometheus metrics; the sidecar serves them on its own port."""
 
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: int | None = Field(None, ge=0, le=65535, description="of this process; none = table")
-    router_port: int = Field(9101, ge=0, le=65535)
-    users_port: int = Field(9102, ge=0, le=65535)
-    shards_port: int = Field(9103, ge=0, le=65535)
-    history_port: int = Field(9104, ge=0, le=65535)
+    enabled: bool = Field(default=True, description="whether they are served")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="of this one process; none = the port of its kind below"
+    )
+    router_port: int = Field(9101, ge=0, le=65535, description="of router, plus 10 x `instance`")
+    users_port: int = Field(9102, ge=0, le=65535, description="of users, plus 10 x `instance`")
+    shards_port: int = Field(9103, ge=0, le=65535, description="of shards, plus 10 x `instance`")
+    history_port: int = Field(9104, ge=0, le=65535, description="of history, plus 10 x `instance`")
 
 
 class Settings(BaseSettings):
@@ -124,14 +176,26 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True
     )
 
-    data_dir: Path = Path(".data")
-    partitions: int = Field(8, ge=1, le=1024, description="fixed when a deployment is created")
-    instance: int = Field(0, ge=0, description="number of this process among its equals")
-    commit_interval_ms: int = Field(50, ge=1)
-    poll_timeout_ms: int = Field(20, ge=1)
-    tick_interval_ms: int = Field(1_000, ge=10)
-    unknown_users: Literal["accept", "reject"] = "accept"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    data_dir: Path = Field(Path(".data"), description="folder for all that is kept on this machine")
+    partitions: int = Field(
+        8, ge=1, le=1024, description="shards; fixed when a deployment is created"
+    )
+    instance: int = Field(
+        0, ge=0, description="number of this process among those of its kind, each another"
+    )
+    commit_interval_ms: int = Field(
+        50, ge=1, description="time between checkpoints of an application"
+    )
+    poll_timeout_ms: int = Field(20, ge=1, description="longest wait for records before a commit")
+    tick_interval_ms: int = Field(
+        1_000, ge=10, description="time between ticks of a shard on which nothing is due"
+    )
+    unknown_users: Literal["accept", "reject"] = Field(
+        "accept", description="what becomes of a command for a user not in the replica"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged"
+    )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     user_service: UserServiceSettings = Field(default_factory=UserServiceSettings)
@@ -150,8 +214,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         sources.append(_SecretFilesSource(settings_cls))
@@ -190,7 +254,11 @@ class Settings(BaseSettings):
 class _SecretFilesSource(PydanticBaseSettingsSource):
     """Reads `SEGMENTS_A__B_FILE=/path` as the value of `SEGMENTS_A__B`."""
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(
+        self,
+        field: Any,  # noqa: ARG002 - pydantic's signature
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Records of the shard log (design 3.2): compact JSON, the type in a header.
 
-| type    | key          | value |
-|---------|--------------|-------|
-| change  | user id      | id, user_id, add: [[segment, ttl_ms, expires_at_ms], …], remove: [segment, …], actor |
-| create  | segment name | id, segment, description, actor |
-| update  | segment name | id, segment, description (absent = unchanged), actor |
-| delete  | segment name | id, segment, actor |
-| define  | segment name | a definition, and command_id, actor of the command behind it |
+| type    | key          | value                                                             |
+|---------|--------------|-------------------------------------------------------------------|
+| change  | user id      | id, user_id, actor, add: [[segment, ttl_ms, expires_at_ms], …],   |
+|         |              | remove: [segment, …]                                              |
+| create  | segment name | id, segment, description, actor                                   |
+| update  | segment name | id, segment, description (absent = unchanged), actor              |
+| delete  | segment name | id, segment, actor                                                |
+| define  | segment name | a definition, and command_id, actor of the command behind it      |
 | user    | user id      | user_id, account, version, refresh: [topic id, partition, offset] |
-| tick    | none         | {} |
+| tick    | none         | {}                                                                |
 """
 
 from __future__ import annotations

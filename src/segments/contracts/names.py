@@ -54,7 +54,8 @@ def canonical_user_id(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
-        raise ValueError("a user id is a UUID string")
+        # ValueError: a validator of pydantic lets a TypeError through.
+        raise ValueError("a user id is a UUID string")  # noqa: TRY004
     if _CANONICAL_UUID.fullmatch(value):
         return value
     if len(value) > 64:

@@ -56,7 +56,8 @@ def from_rfc3339(text: str) -> int:
 def duration_to_ms(value: Any) -> int:
     """ISO 8601 duration or seconds -> milliseconds; ValueError unless 1 ms to 100 years."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError("a ttl is an ISO 8601 duration or a number of seconds")
+        # ValueError: a validator of pydantic lets a TypeError through.
+        raise ValueError("a ttl is an ISO 8601 duration or a number of seconds")  # noqa: TRY004
     milliseconds = _iso_duration_ms(value) if isinstance(value, str) else value * 1000
     if not 1 <= milliseconds <= MAX_TTL_MS:  # also false for NaN
         raise ValueError("a ttl lasts from 1 ms to 100 years")
@@ -74,7 +75,7 @@ def _iso_duration_ms(text: str) -> float:
 
 def _instant(value: Any) -> int:
     if not isinstance(value, str):
-        raise ValueError("an instant is an RFC 3339 string")
+        raise ValueError("an instant is an RFC 3339 string")  # noqa: TRY004 - as above
     return from_rfc3339(value)
 
 
