@@ -1,0 +1,51 @@
+"""The yardstick of GET: a bare aiohttp handler over RocksDB, with the documents given to it.
+
+    python -m bench._bare --port N --folder DIR --documents FILE
+
+FILE has one document a line, as they stand on segments.users. The handler gets one by its key,
+reads and writes its JSON, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+from rocksdict import Options, Rdict
+
+
+def build(database: Rdict) -> web.Application:
+    """One route over one database."""
+
+    async def show(request: web.Request) -> web.Response:
+        raw = database.get(request.match_info["user_id"].encode())
+        if raw is None:
+            raise web.HTTPNotFound
+        body = orjson.dumps(orjson.loads(raw))
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/v1/users/{user_id}/segments", show)
+    return app
+
+
+def main() -> None:
+    """Store the documents and serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--documents", type=Path, required=True)
+    options = parser.parse_args()
+    database = Rdict(str(options.folder), options=Options(raw_mode=True))
+    with options.documents.open("rb") as documents:
+        for line in documents:
+            database[orjson.loads(line)["user_id"].encode()] = line.rstrip()
+    database.flush()
+    app = build(database)
+    web.run_app(app, host="127.0.0.1", port=options.port, access_log=None, print=None)
+
+
+if __name__ == "__main__":
+    main()

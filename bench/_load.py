@@ -1,0 +1,140 @@
+"""Requests over keep-alive connections from a process of its own; prints what came as JSON.
+
+    python -m bench._load get|query --port N --connections N --seconds S --users N [--batch N]
+
+A client library would be slower than the server that it measures: this one writes requests made
+beforehand to plain sockets and looks for the end of each answer. Each connection sends its next
+request when it has the whole answer. An answer other than 200 ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import selectors
+import socket
+import time
+
+import orjson
+
+from bench import _common as common
+
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"Content-Length: "
+_PREPARED = 20_000
+_PREPARED_USERS = 1_000_000
+_WARM_UP_S = 1.0
+
+
+class Connection:
+    """One socket with at most one request under way."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sent_at_s = 0.0
+        self._received = b""
+
+    def send(self, request: bytes) -> None:
+        """Send a request; it fits the socket's buffer or the call waits."""
+        self.sent_at_s = time.perf_counter()
+        self.socket.sendall(request)
+
+    def receive(self) -> bool:
+        """Take what has come; whether the answer is whole now."""
+        chunk = self.socket.recv(1 << 20)
+        if not chunk:
+            raise common.BenchError("the server closed a connection")
+        received = self._received + chunk if self._received else chunk
+        head = received.find(_HEAD_END)
+        if head >= 0:
+            if not received.startswith(b"HTTP/1.1 200 "):
+                raise common.BenchError(received[:500].decode(errors="replace"))
+            at = received.index(_LENGTH) + len(_LENGTH)
+            length = int(received[at : received.index(b"\r", at)])
+            if len(received) == head + len(_HEAD_END) + length:
+                self._received = b""
+                return True
+        self._received = received
+        return False
+
+
+def gets(users: int) -> list[bytes]:
+    """GET of random users' segments."""
+    ids = common.user_ids(users)
+    return [
+        f"GET /v1/users/{user_id}/segments HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+        for user_id in random.Random(1).choices(ids, k=_PREPARED)
+    ]
+
+
+def queries(users: int, batch: int) -> list[bytes]:
+    """POST of the memberships query about random users."""
+    chooser, ids = random.Random(1), common.user_ids(users)
+    prepared = []
+    for _ in range(max(1, min(_PREPARED_USERS, 50 * batch) // batch)):
+        body = orjson.dumps({"user_ids": chooser.choices(ids, k=batch)})
+        head = (
+            "POST /v1/memberships/query HTTP/1.1\r\nHost: bench\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        prepared.append(head.encode() + body)
+    return prepared
+
+
+def run(
+    requests: list[bytes], port: int, connections: int, seconds: float
+) -> tuple[list[float], float]:
+    """(latency of each answer in s, time it took in s)."""
+    selector = selectors.DefaultSelector()
+    number = 0
+    for _ in range(connections):
+        connection = Connection(port)
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        connection.send(requests[number % len(requests)])
+        number += 1
+    latencies: list[float] = []
+    started_s = time.perf_counter()
+    now_s = started_s
+    while now_s < started_s + seconds:
+        for key, _ in selector.select(30):
+            connection = key.data
+            if connection.receive():
+                now_s = time.perf_counter()
+                latencies.append(now_s - connection.sent_at_s)
+                connection.send(requests[number % len(requests)])
+                number += 1
+    for key in list(selector.get_map().values()):
+        key.data.socket.close()
+    return latencies, now_s - started_s
+
+
+def main() -> None:
+    """Warm up, measure, print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["get", "query"])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--users", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=1_000)
+    options = parser.parse_args()
+    if options.kind == "get":
+        requests = gets(options.users)
+    else:
+        requests = queries(options.users, options.batch)
+    before, _ = run(requests, options.port, options.connections, _WARM_UP_S)
+    latencies, elapsed_s = run(requests, options.port, options.connections, options.seconds)
+    told = {
+        "requests": len(latencies),
+        "answered": len(before) + len(latencies),
+        "elapsed_s": elapsed_s,
+        "p50_ms": common.percentile(latencies, 0.5) * 1000,
+        "p99_ms": common.percentile(latencies, 0.99) * 1000,
+        "max_ms": max(latencies) * 1000,
+    }
+    print(orjson.dumps(told).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The topics behind the http process, written as shards write them, and processes that answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from bench import _common as common
+from segments.contracts.documents import PROGRESS_KEY_PREFIX
+from segments.contracts.partitioning import partition_of
+from segments.settings import Settings
+
+SEGMENTS = [f"SEG_{n}" for n in range(50)]
+SEGMENTS_PER_USER = 5
+_DAY_MS = 86_400_000
+_READY_TIMEOUT_S = 300.0
+_LOAD_TIMEOUT_S = 300.0
+
+
+def documents(settings: Settings, users: int) -> Iterator[tuple[str, bytes]]:
+    """(user id, document): each in five of fifty segments, one membership with an end."""
+    chooser = random.Random(1)
+    now_ms = time.time_ns() // 1_000_000
+    for number, user_id in enumerate(common.user_ids(users)):
+        since_ms = now_ms - chooser.randrange(30 * _DAY_MS)
+        held = {
+            name: {
+                "since": since_ms + place,
+                "expires_at": None if place else now_ms + 30 * _DAY_MS,
+                "origin": "command",
+                "generation": 1,
+            }
+            for place, name in enumerate(chooser.sample(SEGMENTS, SEGMENTS_PER_USER))
+        }
+        document = {
+            "user_id": user_id,
+            "account": "active",
+            "segments": held,
+            "position": f"{partition_of(user_id, settings.partitions)}:{number}",
+            "at": since_ms + SEGMENTS_PER_USER,
+        }
+        yield user_id, orjson.dumps(document)
+
+
+def fill(settings: Settings, users: int) -> None:
+    """Write definitions, documents and a progress marker for each partition."""
+    producer = common.bulk_producer(settings)
+    defined: dict[int, int] = {}
+    for number, name in enumerate(SEGMENTS):
+        partition = partition_of(name, settings.partitions)
+        defined[partition] = number
+        definition = {
+            "segment": name,
+            "generation": 1,
+            "version": 1,
+            "state": "active",
+            "description": None,
+            "created_at": 0,
+            "auto": None,
+            "position": f"{partition}:{number}",
+        }
+        topic = settings.topic("segments.definitions")
+        common.produce(producer, topic, orjson.dumps(definition), name)
+    topic = settings.topic("segments.users")
+    for user_id, document in documents(settings, users):
+        common.produce(producer, topic, document, user_id)
+        producer.poll(0)
+    common.flush(producer)
+    write_markers(settings, {p: users for p in range(settings.partitions)}, defined)
+
+
+def write_markers(
+    settings: Settings,
+    log_offsets: dict[int, int],
+    defined: dict[int, int],
+    history_rows: dict[int, int] | None = None,
+) -> None:
+    """A progress marker of each partition, as of now."""
+    producer = common.bulk_producer(settings)
+    for partition, log_offset in log_offsets.items():
+        marker = {
+            "log_offset": log_offset,
+            "at": time.time_ns() // 1_000_000,
+            "history_rows": (history_rows or {}).get(partition, 0),
+            "defined": defined.get(partition, -1),
+        }
+        key = f"{PROGRESS_KEY_PREFIX}{partition}"
+        topic = settings.topic("segments.users")
+        common.produce(producer, topic, orjson.dumps(marker), key, partition=partition)
+    common.flush(producer)
+
+
+def start(settings: Settings) -> common.Process:
+    """The http process, once it answers with a user's segments."""
+    process = common.start(settings, "http")
+    user_id = common.user_ids(1)[0]
+    wait_for(f"http://127.0.0.1:{settings.http.port}/v1/users/{user_id}/segments")
+    return process
+
+
+def start_bare(settings: Settings, port: int, users: int) -> common.Process:
+    """The yardstick, once it answers; it has the same documents."""
+    lines = settings.data_dir / "documents.ndjson"
+    with lines.open("wb") as file:
+        file.writelines(document + b"\n" for _, document in documents(settings, users))
+    folder = settings.data_dir / "bare"
+    process = module(
+        settings,
+        "_bare",
+        ["--port", str(port), "--folder", str(folder), "--documents", str(lines)],
+    )
+    wait_for(f"http://127.0.0.1:{port}/v1/users/{common.user_ids(1)[0]}/segments")
+    return process
+
+
+def wait_for(url: str) -> None:
+    """Return once the address answers 200."""
+    with httpx.Client(timeout=30) as client:
+
+        def answers() -> bool:
+            try:
+                return client.get(url).status_code == httpx.codes.OK
+            except httpx.TransportError:
+                return False
+
+        common.wait_until(answers, _READY_TIMEOUT_S, url)
+
+
+def module(settings: Settings, name: str, argv: list[str]) -> common.Process:
+    """`python -m bench.<name>` as a process of the deployment."""
+    log = settings.data_dir / f"{name}-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", f"bench.{name}", *argv]
+    return common.Process(command, dict(os.environ), log, Path.cwd())
+
+
+def load(
+    settings: Settings, kind: str, server: common.Process, port: int, **options: Any
+) -> dict[str, float]:
+    """What `bench._load` measured, with the CPU time of the server for each answer (in µs)."""
+    argv = [kind, "--port", str(port)]
+    for name, value in options.items():
+        argv += [f"--{name}", str(value)]
+    before_s = cpu_s(server)
+    said = module(settings, "_load", argv).wait(_LOAD_TIMEOUT_S)
+    told: dict[str, float] = orjson.loads(said.splitlines()[-1])
+    told["rate"] = told["requests"] / told["elapsed_s"]
+    told["cpu_us"] = (cpu_s(server) - before_s) / told["answered"] * 1e6
+    return told
+
+
+def cpu_s(process: common.Process) -> float:
+    """CPU time that a process has used so far."""
+    fields = (
+        Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    )
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
