@@ -6,9 +6,14 @@ in RocksDB and in the changelog. All instants and durations are in milliseconds.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
+import orjson
+from pyroaring import BitMap
+
+from segments.contracts.auto import AutoRule
 from segments.contracts.documents import Origin, Status
 from segments.contracts.events import Account
 
@@ -17,6 +22,8 @@ USER_PREFIX = b"u"
 REPLICA_PREFIX = b"s"
 HOME_PREFIX = b"h"
 JOB_PREFIX = b"j"
+ASSIGNMENT_PREFIX = b"a"
+PREVIEW_PREFIX = b"p"
 
 DefinitionState = Literal["active", "assigning", "deleted"]
 
@@ -50,7 +57,10 @@ class Parked(TypedDict):
 
 
 class UserState(TypedDict):
-    """One user. `due` is the earliest end of a membership or the deadline of the first parked."""
+    """One user. `due` is the earliest end of a membership or the deadline of the first parked.
+
+    `pins`: segment -> generation that automation gives this user no (more).
+    """
 
     ordinal: int
     account: Account
@@ -62,6 +72,7 @@ class UserState(TypedDict):
     due: int | None
     offset: int
     at: int
+    pins: NotRequired[dict[str, int]]
 
 
 class ReplicaState(TypedDict):
@@ -70,6 +81,50 @@ class ReplicaState(TypedDict):
     generation: int
     version: int
     state: DefinitionState
+    auto: NotRequired[KnownRule]
+
+
+class KnownRule(TypedDict):
+    """What a shard needs of an automatic segment. `threshold`: who may join later, if anybody."""
+
+    rule: AutoRule
+    threshold: list[Any] | None
+
+
+class AutoState(TypedDict):
+    """An automatic segment at home. `threshold` = [rank, user] up to which users have it.
+
+    `target` and `assigned` are those of the last finished round; None before the first.
+    """
+
+    rule: AutoRule
+    round: int
+    threshold: list[Any] | None
+    target: int | None
+    assigned: int | None
+    skipped: int
+
+
+class RoundState(TypedDict):
+    """A round on its way: survey, refine, select. `replied`: partitions heard from in this stage.
+
+    `wanted` users are to be chosen; `bucket` holds the last of them, `before` come ahead of it.
+    """
+
+    number: int
+    stage: Literal["survey", "refine", "select"]
+    replied: list[int]
+    eligible: int
+    members: int
+    histogram: list[int]
+    wanted: int
+    bucket: int
+    before: int
+    places: list[list[Any]]
+    assigned: int
+    skipped: int
+    command_id: str
+    actor: str | None
 
 
 class HomeState(TypedDict):
@@ -81,6 +136,41 @@ class HomeState(TypedDict):
     description: str | None
     created_at: int
     outcomes: dict[str, Outcome]
+    auto: NotRequired[AutoState]
+    running: NotRequired[RoundState]
+
+
+class PreviewState(TypedDict):
+    """A preview at the shard that counts its replies."""
+
+    rule: AutoRule
+    replied: list[int]
+    eligible: int
+
+
+class AssignmentState(TypedDict):
+    """A round at a shard. Bitmaps of ordinals: a `BitMap`, or its text when read from the store.
+
+    `asked`: waits until nothing is due. `surveyed`: `candidates` are fixed. `selected`: `pending`
+    users have the segment from `at` on, though it is not written yet. `late` users became eligible
+    since the survey.
+    """
+
+    segment: str
+    generation: int
+    round: int
+    home: int
+    stage: Literal["asked", "surveyed", "selected"]
+    rule: AutoRule
+    candidates: Any
+    pending: Any
+    late: Any
+    threshold: list[Any] | None
+    at: int
+    assigned: int
+    skipped: int
+    command_id: str | None
+    actor: str | None
 
 
 class JobState(TypedDict):
@@ -138,6 +228,30 @@ def home_key(segment: str) -> bytes:
 
 def job_key(segment: str, generation: int) -> bytes:
     return JOB_PREFIX + segment.encode() + b"\0%d" % generation
+
+
+def assignment_key(segment: str, generation: int) -> bytes:
+    return ASSIGNMENT_PREFIX + segment.encode() + b"\0%d" % generation
+
+
+def preview_key(command_id: str) -> bytes:
+    return PREVIEW_PREFIX + command_id.encode()
+
+
+def encode(document: Any) -> bytes:
+    """A document as JSON; bitmaps as text."""
+    return orjson.dumps(document, default=_bitmap_text)
+
+
+def _bitmap_text(value: Any) -> str:
+    if isinstance(value, BitMap):
+        return base64.b64encode(value.serialize()).decode()
+    raise TypeError(f"not part of a document: {type(value).__name__}")
+
+
+def bitmap(text: str | BitMap) -> BitMap:
+    """A bitmap of a document, as it is or from its text."""
+    return text if isinstance(text, BitMap) else BitMap.deserialize(base64.b64decode(text))
 
 
 def new_user(ordinal: int) -> UserState:

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from segments.contracts.auto import Auto
 from segments.contracts.names import Actor, CommandId, SegmentName, UserId
 from segments.contracts.times import InstantMs, TtlMs
 
@@ -46,20 +47,58 @@ class _Command(_Contract):
     actor: Actor | None = None
 
 
-class CreateSegment(_Command):
+class SegmentBody(_Contract):
+    """What is said about a segment. `auto`: whom it is given to without a command for each."""
+
+    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
+    auto: Auto | None = None
+
+    @model_validator(mode="after")
+    def _auto_is_a_rule(self) -> SegmentBody:
+        if "auto" in self.model_fields_set and self.auto is None:
+            raise ValueError("auto is a rule; it cannot be taken away, delete the segment instead")
+        return self
+
+
+class NewSegmentBody(SegmentBody):
+    """A segment to be made."""
+
+    segment: SegmentName
+
+    @model_validator(mode="after")
+    def _not_of_itself(self) -> NewSegmentBody:
+        _refuse_itself(self.segment, self.auto)
+        return self
+
+
+class CreateSegment(NewSegmentBody, _Command):
     """Make a segment; refused when the name is in use."""
 
     type: Literal["create_segment"]
-    segment: SegmentName
-    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
 
 
-class UpdateSegment(_Command):
+class UpdateSegment(SegmentBody, _Command):
     """Change what is said about a segment."""
 
     type: Literal["update_segment"]
     segment: SegmentName
-    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
+
+    @model_validator(mode="after")
+    def _not_of_itself(self) -> UpdateSegment:
+        _refuse_itself(self.segment, self.auto)
+        return self
+
+
+def _refuse_itself(segment: str, auto: Auto | None) -> None:
+    if auto is not None and segment in (*auto.include, *auto.exclude):
+        raise ValueError("auto names the segment itself")
+
+
+class PreviewSegment(_Command):
+    """Ask whom a rule would be about now; changes nothing."""
+
+    type: Literal["preview_segment"]
+    auto: Auto
 
 
 class DeleteSegment(_Command):
@@ -101,11 +140,12 @@ class ChangeMemberships(MembershipChange, _Command):
 
 
 Command = Annotated[
-    CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships, Field(discriminator="type")
+    CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
+    Field(discriminator="type"),
 ]
-COMMANDS: TypeAdapter[CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships] = (
-    TypeAdapter(Command)
-)
+COMMANDS: TypeAdapter[
+    CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships
+] = TypeAdapter(Command)
 
 
 def derived_command_id(topic: str, partition: int, offset: int) -> str:

@@ -1,15 +1,21 @@
 """Records of the shard log (design 3.2): compact JSON, the type in a header.
 
-| type    | key          | value                                                             |
-|---------|--------------|-------------------------------------------------------------------|
-| change  | user id      | id, user_id, actor, add: [[segment, ttl_ms, expires_at_ms], …],   |
-|         |              | remove: [segment, …]                                              |
-| create  | segment name | id, segment, description, actor                                   |
-| update  | segment name | id, segment, description (absent = unchanged), actor              |
-| delete  | segment name | id, segment, actor                                                |
-| define  | segment name | a definition, and command_id, actor of the command behind it      |
-| user    | user id      | user_id, account, version, refresh: [topic id, partition, offset] |
-| tick    | none         | {}                                                                |
+| type     | key          | value                                                               |
+|----------|--------------|---------------------------------------------------------------------|
+| change   | user id      | id, user_id, add: [[segment, ttl_ms, expires_at_ms], …], remove, actor |
+| create   | segment name | id, segment, description, auto, actor                               |
+| update   | segment name | id, segment, description, auto (absent = unchanged), actor          |
+| delete   | segment name | id, segment, actor                                                  |
+| preview  | command id   | id, auto                                                            |
+| define   | segment name | a definition, and command_id, actor of the command behind it        |
+| user     | user id      | user_id, account, version, refresh: [topic id, partition, offset]   |
+| tick     | none         | {}                                                                  |
+| survey   | segment name | segment, generation, round, home, rule: who could be given it?      |
+| surveyed | segment name | segment, generation, round, partition, eligible, members, histogram |
+| refine   | segment name | segment, generation, round, home, bucket: who stands in there?      |
+| refined  | segment name | segment, generation, round, partition, places                       |
+| select   | segment name | segment, generation, round, home, chosen, threshold, ttl_ms, …      |
+| selected | segment name | segment, generation, round, partition, assigned, skipped            |
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from segments.contracts.commands import (
     ChangeMemberships,
     CreateSegment,
     DeleteSegment,
+    PreviewSegment,
     UpdateSegment,
 )
 
@@ -32,9 +39,16 @@ CHANGE = "change"
 CREATE = "create"
 UPDATE = "update"
 DELETE = "delete"
+PREVIEW = "preview"
 DEFINE = "define"
 USER = "user"
 TICK = "tick"
+SURVEY = "survey"
+SURVEYED = "surveyed"
+REFINE = "refine"
+REFINED = "refined"
+SELECT = "select"
+SELECTED = "selected"
 
 
 def source_coordinates(topic_id: str, partition: int, offset: int) -> str:
@@ -49,7 +63,8 @@ def parse_source(header: str) -> tuple[str, int]:
 
 
 def log_record(
-    command: CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships, command_id: str
+    command: CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
+    command_id: str,
 ) -> tuple[str, str, dict[str, Any]]:
     """(type, key, value) of a command's record; an id of its own wins over `command_id`."""
     value: dict[str, Any] = {"id": command.id or command_id}
@@ -60,9 +75,14 @@ def log_record(
         value["add"] = [[a.segment, a.ttl, a.expires_at] for a in command.add]
         value["remove"] = command.remove
         return CHANGE, command.user_id, value
+    if isinstance(command, PreviewSegment):
+        value["auto"] = command.auto.rule()
+        return PREVIEW, value["id"], value
     value["segment"] = command.segment
     if isinstance(command, DeleteSegment):
         return DELETE, command.segment, value
+    if command.auto is not None:
+        value["auto"] = command.auto.rule()
     if isinstance(command, CreateSegment):
         value["description"] = command.description
         return CREATE, command.segment, value

@@ -1,0 +1,100 @@
+"""Automatic assignment (design 5): which share of which users a segment is given to."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypedDict
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
+
+from segments.contracts.names import SegmentName
+from segments.contracts.times import TtlMs
+
+FILTER_NAMES_MAX = 100
+COUNT_MAX = 1_000_000_000
+WHOLE_PPM = 1_000_000
+"""100 % in parts per million: a percentage with 4 decimals is a whole number of them."""
+
+AutoAccount = Literal["active", "blocked", "unknown"]
+
+
+class AutoRule(TypedDict):
+    """The rule inside log and state: exactly one of `ppm` (parts per million) and `count`."""
+
+    ppm: int | None
+    count: int | None
+    include: list[str]
+    exclude: list[str]
+    accounts: list[str]
+    ttl_ms: int | None
+    newcomers: bool
+
+
+def percent_to_ppm(value: Any) -> int:
+    """`12.5` -> 125000; ValueError unless 0 < percent <= 100 with at most 4 decimals."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("a percentage is a number")
+    if not 0 < value <= 100:  # also false for NaN
+        raise ValueError("a percentage is above 0 and at most 100")
+    # The shortest decimal form of the number is what its sender wrote.
+    parts = Decimal(repr(value)) * 10_000
+    if parts != parts.to_integral_value():
+        raise ValueError("a percentage has at most 4 decimals")
+    return int(parts)
+
+
+class Auto(BaseModel):
+    """Exactly one of `percent` and `count`, of those users whom the filters let through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    percent: Annotated[int, BeforeValidator(percent_to_ppm)] | None = None
+    count: Annotated[StrictInt, Field(ge=1, le=COUNT_MAX)] | None = None
+    include: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)
+    exclude: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)
+    accounts: list[AutoAccount] = Field(
+        default_factory=lambda: ["active"], min_length=1, max_length=3
+    )
+    ttl: TtlMs | None = None
+    newcomers: StrictBool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Auto:
+        if (self.percent is None) == (self.count is None):
+            raise ValueError("give exactly one of percent and count")
+        for field, names in (("include", self.include), ("exclude", self.exclude)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{field} names a segment twice")
+        if both := sorted(set(self.include) & set(self.exclude)):
+            raise ValueError(f"in include and exclude: {', '.join(both)}")
+        if len(set(self.accounts)) != len(self.accounts):
+            raise ValueError("accounts names a state twice")
+        return self
+
+    def rule(self) -> AutoRule:
+        """The rule as log and state hold it."""
+        return AutoRule(
+            ppm=self.percent,
+            count=self.count,
+            include=sorted(self.include),
+            exclude=sorted(self.exclude),
+            accounts=sorted(self.accounts),
+            ttl_ms=self.ttl,
+            newcomers=self.newcomers,
+        )
+
+
+def target_of(rule: AutoRule, population: int) -> int:
+    """How many of a population the rule gives the segment to: the share is rounded half up."""
+    if rule["count"] is not None:
+        return min(rule["count"], population)
+    assert rule["ppm"] is not None, "a rule has a share or a count"
+    return (2 * rule["ppm"] * population + WHOLE_PPM) // (2 * WHOLE_PPM)

@@ -1,0 +1,103 @@
+"""Ranks: the fixed order of all users in a segment's generation (design 5).
+
+The rank of a user is xxh3_64 of the 16 bytes of its id, with a seed made from the segment's name
+and generation, so that two segments order the same users independently. Source: XXH3 by Yann
+Collet, `XXH3_len_9to16_64b` of xxHash 0.8; here over whole arrays at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+ID_BYTES = 16
+HIGHEST = 2**64 - 1
+BUCKET_BITS = 12
+BUCKETS = 1 << BUCKET_BITS
+
+Ranks = NDArray[np.uint64]
+
+# Bytes 24 to 55 of XXH3's default secret, as little-endian words.
+_SECRET = (0x1F67B3B7A4A44072, 0x78E5C0CC4EE679CB, 0x2172FFCC7DD05A82, 0x8E2443F7744608B8)
+_PRIME = 0x165667919E3779F9
+_LOW_HALF = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+class Place(NamedTuple):
+    """A place in the order: the rank, ties by user id (32 hexadecimal digits)."""
+
+    rank: int
+    user: str
+
+
+FIRST_OF_NONE = Place(-1, "")
+LAST_OF_ALL = Place(HIGHEST, "f" * 32)
+
+
+def seed_of(segment: str, generation: int) -> int:
+    """The seed of a segment's generation."""
+    seed: int = xxhash.xxh3_64_intdigest(f"{segment}/{generation}".encode())
+    return seed
+
+
+def place_of(seed: int, user: bytes) -> Place:
+    """The place of one user; `user` is the 16 bytes of the id."""
+    return Place(xxhash.xxh3_64_intdigest(user, seed), user.hex())
+
+
+def ranks_of(seed: int, ids: NDArray[Any]) -> Ranks:
+    """Rank of every id. `ids` has shape (n, 2): the two little-endian 64-bit words of each id."""
+    if len(ids) == 0:
+        return np.empty(0, dtype=np.uint64)
+    flip_low = np.uint64(((_SECRET[0] ^ _SECRET[1]) + seed) % 2**64)
+    flip_high = np.uint64(((_SECRET[2] ^ _SECRET[3]) - seed) % 2**64)
+    low = ids[:, 0] ^ flip_low
+    high = ids[:, 1] ^ flip_high
+    mixed = np.uint64(ID_BYTES) + low.byteswap() + high + _folded_product(low, high)
+    mixed ^= mixed >> np.uint64(37)
+    mixed *= np.uint64(_PRIME)
+    mixed ^= mixed >> _HALF
+    return mixed
+
+
+def _folded_product(a: Ranks, b: Ranks) -> Ranks:
+    """Both halves of the 128-bit product, xored."""
+    a_low, a_high = a & _LOW_HALF, a >> _HALF
+    b_low, b_high = b & _LOW_HALF, b >> _HALF
+    low_high = a_low * b_high
+    middle = a_high * b_low + ((a_low * b_low) >> _HALF) + (low_high & _LOW_HALF)
+    upper: Ranks = a_high * b_high + (middle >> _HALF) + (low_high >> _HALF)
+    return upper ^ (a * b)
+
+
+def histogram(ranks: Ranks) -> list[int]:
+    """How many ranks there are of each value of the top 12 bits."""
+    buckets = (ranks >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
+    counts: list[int] = np.bincount(buckets, minlength=BUCKETS).tolist()
+    return counts
+
+
+def bucket_of(counts: Iterable[int], number: int) -> tuple[int, int]:
+    """(bucket with the `number`-th lowest rank, how many come before that bucket), from 1."""
+    before = 0
+    for bucket, count in enumerate(counts):
+        if before + count >= number:
+            return bucket, before
+        before += count
+    raise ValueError(f"there are {before} ranks, no {number}th")
+
+
+def in_bucket(ranks: Ranks, bucket: int) -> NDArray[np.bool_]:
+    """Which ranks have these top 12 bits."""
+    found: NDArray[np.bool_] = (ranks >> np.uint64(64 - BUCKET_BITS)) == np.uint64(bucket)
+    return found
+
+
+def proportional(parts_per_million: int) -> Place:
+    """The threshold that the given share of all possible ranks does not pass."""
+    return Place((parts_per_million << 64) // 1_000_000 - 1, "f" * 32)
