@@ -8,27 +8,34 @@ from segments.state.documents import HomeState, ReplicaState
 from segments.state.membership import Rejection
 
 
+def undefined() -> HomeState:
+    """The home of a name that was never in use: it remembers what was refused."""
+    return HomeState(
+        generation=0, version=0, state="deleted", description=None, created_at=0, outcomes={}
+    )
+
+
 def create(
-    home: HomeState | None, command: dict[str, Any], *, now: int, active: int, max_segments: int
+    home: HomeState, command: dict[str, Any], *, now: int, active: int, max_segments: int
 ) -> Rejection | HomeState:
     """A new generation of a name that is not in use."""
-    if home is not None and home["state"] != "deleted":
+    if home["state"] != "deleted":
         return Rejection("segment_exists", "the name is in use", [command["segment"]])
     if active >= max_segments:
         return Rejection("too_many_segments", f"there are at most {max_segments} segments")
     return HomeState(
-        generation=1 if home is None else home["generation"] + 1,
-        version=1 if home is None else home["version"] + 1,
+        generation=home["generation"] + 1,
+        version=home["version"] + 1,
         state="active",
         description=command.get("description"),
         created_at=now,
-        outcomes={} if home is None else home["outcomes"],
+        outcomes=home["outcomes"],
     )
 
 
-def update(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeState:
+def update(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
     """The same generation with another description; the same object when nothing changes."""
-    if home is None or home["state"] == "deleted":
+    if home["state"] == "deleted":
         return Rejection("segment_unknown", "no such segment", [command["segment"]])
     if command.get("description", home["description"]) == home["description"]:
         return home
@@ -38,9 +45,9 @@ def update(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeS
     return changed
 
 
-def delete(home: HomeState | None, command: dict[str, Any]) -> Rejection | HomeState:
+def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
     """The end of a generation; its document stays, so that the next one has a higher number."""
-    if home is None or home["state"] == "deleted":
+    if home["state"] == "deleted":
         return Rejection("segment_unknown", "no such segment", [command["segment"]])
     deleted = home.copy()
     deleted["version"] += 1

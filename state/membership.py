@@ -67,14 +67,17 @@ def plan_change(
     held = user["segments"]
     steps: list[Step] = []
     expired: list[str] = []
+    too_long: list[str] = []
     for segment, ttl_ms, expires_at in additions:
         end = expires_at if ttl_ms is None else asked_at + ttl_ms
         if end is not None and end <= now:
             expired.append(segment)
         elif end is not None and end > now + MAX_TTL_MS:
-            return Rejection("invalid", "a membership lasts at most 100 years", [segment])
+            too_long.append(segment)
         else:
             steps.extend(_addition(held.get(segment), segment, end, usable[segment], now))
+    if too_long:
+        return Rejection("invalid", "a membership lasts at most 100 years", too_long)
     if expired:
         return Rejection("already_expired", "the end is in the past", expired)
     steps.extend(Step(name, "remove", held[name], None) for name in removals if name in held)
@@ -134,20 +137,15 @@ def due_ms(user: UserState) -> int | None:
     return min(instants) if instants else None
 
 
-def is_stale(user: UserState, account: str, version: int | None, refresh: list[Any]) -> bool:
+def is_stale(user: UserState, version: int | None, refresh: list[Any]) -> bool:
     """Whether a fetched state is older than the one held.
 
     `refresh` = [topic id, partition, offset] of the event behind the fetch. States of one topic
-    are ordered by it; a topic made again begins a new order. A deletion ends the versions: a user
-    made anew under the same id may count from one again.
+    are ordered by it; a topic made again begins a new order. A lower version is older, too. A user
+    who is not found has none, which ends the versions: made anew, it may count from one again.
     """
     held = user["refresh"]
     if held is not None and held[:2] == refresh[:2] and refresh[2] < held[2]:
         return True
     held_version = user["version"]
-    return (
-        account != "deleted"
-        and version is not None
-        and held_version is not None
-        and version < held_version
-    )
+    return version is not None and held_version is not None and version < held_version

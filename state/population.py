@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pyroaring import BitMap
 
@@ -19,13 +19,14 @@ class Population:
     """Users by ordinal, members of each segment's generation, who waits, and who has what due.
 
     `ids`: 16 bytes an ordinal. Bitmaps hold ordinals, so that every walk has one order, the same
-    before and after a restart.
+    before and after a restart. `ready`: whose first parked command has all its segments.
     """
 
     def __init__(self) -> None:
         self._ids = bytearray()
         self._members: dict[MemberKey, BitMap] = {}
         self._waiting: dict[str, BitMap] = {}
+        self._awaited: dict[int, int] = {}
         self.ready = BitMap()
         self.timers = Timers()
 
@@ -44,10 +45,7 @@ class Population:
             if user["due"] is not None:
                 population.timers.set(ordinal, user["due"])
             if user["parked"]:
-                unknown = names_of(user["parked"][0]["change"]) - known
-                population.wait(ordinal, unknown)
-                if not unknown:
-                    population.ready.add(ordinal)
+                population.wait(ordinal, names_of(user["parked"][0]["change"]) - known)
         return population
 
     def add_user(self, ordinal: int, user_id: str) -> None:
@@ -79,14 +77,19 @@ class Population:
         members = self._members.get(key)
         return None if members is None else members.min()
 
-    def wait(self, ordinal: int, segments: Iterable[str]) -> None:
-        """The user's first parked command waits for these segments."""
+    def wait(self, ordinal: int, segments: Collection[str]) -> None:
+        """The user's first parked command waits for these segments; for none: it can be decided."""
+        if not segments:
+            self.ready.add(ordinal)
+            return
+        self._awaited[ordinal] = len(segments)
         for segment in segments:
             self._waiting.setdefault(segment, BitMap()).add(ordinal)
 
     def wait_no_more(self, ordinal: int, segments: Iterable[str]) -> None:
         """The user's first parked command was decided."""
         self.ready.discard(ordinal)
+        self._awaited.pop(ordinal, None)
         for segment in segments:
             waiting = self._waiting.get(segment)
             if waiting is not None:
@@ -95,8 +98,12 @@ class Population:
                     del self._waiting[segment]
 
     def heard_of(self, segment: str) -> None:
-        """Whoever waited for this segment may go on."""
-        self.ready |= self._waiting.pop(segment, BitMap())
+        """Whoever waited for this segment, and for no other, may go on."""
+        for ordinal in self._waiting.pop(segment, BitMap()):
+            self._awaited[ordinal] -= 1
+            if not self._awaited[ordinal]:
+                del self._awaited[ordinal]
+                self.ready.add(ordinal)
 
 
 def names_of(change: dict[str, object]) -> set[str]:

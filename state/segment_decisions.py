@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any
 
 from segments.contracts.log import CREATE, UPDATE
+from segments.contracts.partitioning import partition_of
 from segments.state import definitions, outputs
 from segments.state.documents import (
+    HOME_PREFIX,
     REPLICA_PREFIX,
     HomeState,
     JobState,
@@ -38,52 +41,60 @@ class SegmentDecisions:
         self._shard = shard
         self._out = out
         self.jobs: dict[tuple[str, int], JobState] = {}
+        self._jobs_in_order: list[tuple[int, str, int]] = []
         self.usable: dict[str, int] = {}
         self.heard_of: set[str] = set()
+        self._active_elsewhere = 0
         for key, replica in state.scan(REPLICA_PREFIX):
             self._know(key[1:].decode(), replica)
+        self._active_here = sum(home["state"] != "deleted" for _, home in state.scan(HOME_PREFIX))
 
     def _know(self, segment: str, replica: ReplicaState) -> None:
         self.heard_of.add(segment)
+        before = len(self.usable)
         if replica["state"] == "deleted":
             self.usable.pop(segment, None)
         else:
             self.usable[segment] = replica["generation"]
+        if partition_of(segment, self._config.partitions) != self._config.partition:
+            self._active_elsewhere += len(self.usable) - before
+
+    @property
+    def active(self) -> int:
+        """Segments in use: those at home here as decided, the others as heard of."""
+        return self._active_here + self._active_elsewhere
 
     def command(self, kind: str, command: dict[str, Any]) -> None:
         """A `create`, `update` or `delete` at the segment's home."""
         key = home_key(command["segment"])
-        home: HomeState | None = self._state.get(key)
-        if home is not None and (first := home["outcomes"].get(command["id"])) is not None:
+        home: HomeState = self._state.get(key) or definitions.undefined()
+        if (first := home["outcomes"].get(command["id"])) is not None:
             self._out.append(outputs.result(self._config.partition, command["id"], first))
             return
         decided = self._decide(kind, home, command)
-        rejected = isinstance(decided, Rejection)
+        rejection = decided if isinstance(decided, Rejection) else None
+        document = home if isinstance(decided, Rejection) else decided
         outcome = Outcome(
-            status="rejected" if rejected else "unchanged" if decided is home else "applied",
-            error=decided.as_error() if isinstance(decided, Rejection) else None,
+            status="rejected" if rejection else "unchanged" if document is home else "applied",
+            error=rejection.as_error() if rejection else None,
             changes=[],
             offset=self._shard["offset"],
             at=self._shard["log_time"],
         )
         self._out.append(outputs.result(self._config.partition, command["id"], outcome))
-        document = home if isinstance(decided, Rejection) else decided
-        if document is None:
-            return
         remember(document["outcomes"], command["id"], outcome, self._config.remembered_ids)
         self._state.put(key, document)
+        self._active_here += _in_use(document) - _in_use(home)
         if outcome["status"] == "applied":
             self._broadcast(document, command)
 
-    def _decide(
-        self, kind: str, home: HomeState | None, command: dict[str, Any]
-    ) -> Rejection | HomeState:
+    def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
         if kind == CREATE:
             return definitions.create(
                 home,
                 command,
                 now=self._shard["log_time"],
-                active=len(self.usable),
+                active=self.active,
                 max_segments=self._config.segments,
             )
         if kind == UPDATE:
@@ -126,9 +137,11 @@ class SegmentDecisions:
 
     def add_job(self, job: JobState) -> None:
         self.jobs[job["segment"], job["generation"]] = job
+        heapq.heappush(self._jobs_in_order, (job["at"], job["segment"], job["generation"]))
 
-    def end_job(self, job: JobState) -> None:
-        del self.jobs[job["segment"], job["generation"]]
+    def end_first_job(self) -> None:
+        """Nothing is left of what `first_job` says."""
+        job = self.jobs.pop(heapq.heappop(self._jobs_in_order)[1:])
         self._state.delete(job_key(job["segment"], job["generation"]))
 
     @property
@@ -137,9 +150,7 @@ class SegmentDecisions:
 
     def first_job(self) -> JobState | None:
         """The job that began first, ties by name: the same one before and after a restart."""
-        if not self.jobs:
-            return None
-        return min(self.jobs.values(), key=lambda j: (j["at"], j["segment"], j["generation"]))
+        return self.jobs[self._jobs_in_order[0][1:]] if self.jobs else None
 
     def job_of(self, segment: str, generation: int) -> JobState | None:
         """The deletion that ended this generation and is still being written."""
@@ -148,3 +159,7 @@ class SegmentDecisions:
     def deleted_at(self, segment: str, generation: int) -> int | None:
         job = self.jobs.get((segment, generation))
         return None if job is None else job["at"]
+
+
+def _in_use(home: HomeState) -> bool:
+    return home["state"] != "deleted"

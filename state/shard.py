@@ -102,11 +102,11 @@ class Shard:
         if not self.segments.define(value):
             return
         segment, generation = value["segment"], value["generation"]
-        if value["state"] != "deleted":
-            self.population.heard_of(segment)
-            self.users.resume_parked(self._config.job_slice)
-        elif self.population.first_member((segment, generation)) is not None:
+        deleted = value["state"] == "deleted"
+        if deleted and self.population.first_member((segment, generation)) is not None:
             self.segments.begin_deletion(value)
+        self.population.heard_of(segment)
+        self.users.resume_parked(self._config.job_slice)
 
     def _tick(self) -> None:
         # One budget for all kinds of work, so that no tick holds commands up for long.
@@ -116,7 +116,7 @@ class Shard:
             key = (job["segment"], job["generation"])
             left -= self.users.end_members(key, left)
             if self.population.first_member(key) is None:
-                self.segments.end_job(job)
+                self.segments.end_first_job()
 
     @property
     def jobs(self) -> int:
@@ -130,8 +130,11 @@ class Shard:
         return self.population.timers.next_due_ms()
 
     def complete_at_ms(self) -> int:
-        """Every change with an instant up to this one has been given out."""
-        complete = self.shard["log_time"]
+        """Every change with an instant up to this one has been given out.
+
+        Never the log time itself: the next record may have been appended in the same millisecond.
+        """
+        complete = self.shard["log_time"] - 1
         due = self.population.timers.next_due_ms()
         if due is not None and due <= complete:
             complete = due - 1

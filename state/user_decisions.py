@@ -57,10 +57,12 @@ class UserDecisions:
             user = self._new_user(user_id)
             self._out.append(outputs.refresh(self._config.partition, user_id))
         self._settle(user_id, user)
+        if change["id"] not in user["outcomes"]:
+            self._make_room(user_id, user)
         if (first := user["outcomes"].get(change["id"])) is not None:
             self._reply(change["id"], first)
         elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
-            self._park(user_id, user, change)
+            self._park(user, change)
         else:
             self._execute(user_id, user, change, self._shard["log_time"])
         self._keep(user_id, user)
@@ -71,7 +73,7 @@ class UserDecisions:
         user: UserState | None = self._state.get(user_key(user_id))
         if user is None:
             user = self._new_user(user_id)
-        elif membership.is_stale(user, account, version, record["refresh"]):
+        elif membership.is_stale(user, version, record["refresh"]):
             return
         self._settle(user_id, user)
         user["refresh"], user["version"] = record["refresh"], version
@@ -99,11 +101,8 @@ class UserDecisions:
         """Commands whose segment has been heard of."""
         ready = self._population.ready
         while budget > 0 and ready:
-            ordinal = ready.min()
-            ready.discard(ordinal)
-            # Whoever waits for another segment as well costs nothing: after a restart it would
-            # not stand among the ready, and the slices must be the same.
-            budget -= self._settle_and_keep(ordinal)
+            self._settle_and_keep(ready.min())
+            budget -= 1
         return budget
 
     def end_members(self, key: MemberKey, budget: int) -> int:
@@ -117,13 +116,11 @@ class UserDecisions:
             ended += 1
         return ended
 
-    def _settle_and_keep(self, ordinal: int) -> bool:
+    def _settle_and_keep(self, ordinal: int) -> None:
         user_id = self._population.user_id(ordinal)
         user: UserState = self._state.get(user_key(user_id))
-        changed = self._settle(user_id, user)
-        if changed:
-            self._keep(user_id, user)
-        return changed
+        self._settle(user_id, user)
+        self._keep(user_id, user)
 
     # --- one document ---
 
@@ -146,22 +143,14 @@ class UserDecisions:
         user["offset"], user["at"] = self._shard["offset"], self._shard["log_time"]
         self._state.publish(user_id)
 
-    def _settle(self, user_id: str, user: UserState) -> bool:
-        """End what has ended, then decide what no longer has to wait; whether anything was."""
+    def _settle(self, user_id: str, user: UserState) -> None:
+        """End what has ended, then decide what no longer has to wait."""
         now = self._shard["log_time"]
-        changed = False
         due = user["due"]
         if (due is not None and due <= now) or self._segments.has_jobs:
             for ending in membership.endings(user, now, self._segments.deleted_at):
                 self._end(user_id, user, ending)
-                changed = True
-        while user["parked"]:
-            first = user["parked"][0]
-            if first["deadline"] > now and self._unheard(first["change"]):
-                break
-            self._unpark_first(user_id, user)
-            changed = True
-        return changed
+        self._resume(user_id, user)
 
     def _end(self, user_id: str, user: UserState, ending: Ending) -> None:
         held = user["segments"][ending.segment]
@@ -203,10 +192,21 @@ class UserDecisions:
         heard_of = self._segments.heard_of
         return {name for name in names_of(change) if name not in heard_of}
 
-    def _park(self, user_id: str, user: UserState, change: dict[str, Any]) -> None:
+    def _make_room(self, user_id: str, user: UserState) -> None:
+        # The queue is bounded: its oldest command is decided as if its time were over.
         if len(user["parked"]) >= self._config.parked_per_user:
-            # The queue is bounded: its oldest command is decided as if its time were over.
             self._unpark_first(user_id, user)
+            self._resume(user_id, user)
+
+    def _resume(self, user_id: str, user: UserState) -> None:
+        now = self._shard["log_time"]
+        while user["parked"]:
+            first = user["parked"][0]
+            if first["deadline"] > now and self._unheard(first["change"]):
+                break
+            self._unpark_first(user_id, user)
+
+    def _park(self, user: UserState, change: dict[str, Any]) -> None:
         now = self._shard["log_time"]
         parked = Parked(
             change=change,

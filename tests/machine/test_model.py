@@ -1,0 +1,189 @@
+"""Random histories against the oracle: several shards, any order between them, crashes anywhere.
+
+`SEGMENTS_HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from segments.contracts.times import to_rfc3339
+from tests.machine.judged import JudgedWorld
+from tests.machine.world import user_id
+
+LONGER = int(os.environ.get("SEGMENTS_HYPOTHESIS_EXAMPLES", "0"))
+SETTINGS = settings(
+    max_examples=LONGER or 60,
+    stateful_step_count=50,
+    derandomize=not LONGER,
+    database=None,
+    report_multiple_bugs=False,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+USERS = st.integers(0, 5)
+SEGMENTS = st.sampled_from(["a", "b", "c", "d", "e"])
+PASSING_MS = st.sampled_from([0, 1, 2, 3, 400, 4_999, 5_000, 5_001])
+ENDS = st.sampled_from([None, None, ("ttl", 1), ("ttl", 2), ("ttl", 400), ("ttl", 6_000),
+                        ("at", -1), ("at", 0), ("at", 1), ("at", 3), ("at", 401)])  # fmt: skip
+PARTITIONS = st.integers(0, 2)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> dict[str, Any]:
+    """A change of one user: ends are (kind, ms), counted from when the command is sent."""
+    segments = draw(st.lists(SEGMENTS, min_size=1, max_size=3, unique=True))
+    removed = draw(st.integers(0, len(segments)))
+    return {
+        "user": draw(USERS),
+        "add": [(name, draw(ENDS)) for name in segments[removed:]],
+        "remove": segments[:removed],
+        "again": draw(st.sampled_from([0, 0, 0, 1, 2])),
+        "source": draw(st.integers(0, 1)),
+    }
+
+
+class Shards(RuleBasedStateMachine):
+    """Every rule is something that can happen to a deployment."""
+
+    @initialize(
+        partitions=st.integers(1, 3),
+        job_slice=st.sampled_from([1, 2, 1_000]),
+        parked_per_user=st.sampled_from([1, 2, 64]),
+        remembered_ids=st.sampled_from([1, 3, 64]),
+        segments_per_user=st.sampled_from([2, 2_000]),
+        segments=st.sampled_from([2, 100]),
+        park_ms=st.sampled_from([0, 5_000, 5_000]),
+        accept_unknown_users=st.booleans(),
+    )
+    def begin(self, partitions: int, **limits: Any) -> None:
+        self.world = JudgedWorld(partitions, **limits)
+        self.ids: dict[str, list[str]] = {}
+
+    def _id(self, scope: str, again: int) -> str:
+        """A new id, or one given before for the same user or segment."""
+        given = self.ids.setdefault(scope, [])
+        if 0 < again <= len(given):
+            return given[-again]
+        given.append(f"{scope}-{len(given)}")
+        return given[-1]
+
+    @rule(batch=st.lists(changes(), min_size=1, max_size=8))
+    def users_change(self, batch: list[dict[str, Any]]) -> None:
+        for change in batch:
+            self.world.send(
+                change["source"],
+                type="change_memberships",
+                id=self._id(f"user{change['user']}", change["again"]),
+                user_id=user_id(change["user"]),
+                add=[self._addition(*addition) for addition in change["add"]],
+                remove=change["remove"],
+            )
+
+    def _addition(self, segment: str, end: tuple[str, int] | None) -> dict[str, Any]:
+        if end is None:
+            return {"segment": segment}
+        kind, ms = end
+        if kind == "ttl":
+            return {"segment": segment, "ttl": ms / 1000}
+        return {"segment": segment, "expires_at": to_rfc3339(self.world.clock_ms + ms)}
+
+    @rule(
+        kinds=st.lists(st.sampled_from(["create", "create", "update", "delete"]), max_size=3),
+        segment=SEGMENTS,
+        again=st.sampled_from([0, 0, 0, 1, 2]),
+        source=st.integers(0, 1),
+    )
+    def segment_changes(self, kinds: list[str], segment: str, again: int, source: int) -> None:
+        for kind in kinds:
+            more = {"description": f"{len(self.ids)}"} if kind == "update" else {}
+            self.world.send(
+                source,
+                type=f"{kind}_segment",
+                id=self._id(segment, again),
+                segment=segment,
+                actor=kind,
+                **more,
+            )
+
+    @rule(
+        user=USERS,
+        account=st.sampled_from(["active", "blocked", "deleted"]),
+        version=st.sampled_from([None, 1, 2, 3]),
+        topic=st.sampled_from(["r", "r", "r", "s"]),
+        offset=st.integers(0, 4),
+    )
+    def user_service_answers(
+        self, user: int, account: str, version: int | None, topic: str, offset: int
+    ) -> None:
+        refresh = (topic, 0, offset)
+        self.world.user(account, user_id(user), refresh=refresh, version=version)
+
+    @rule(ms=PASSING_MS)
+    def time_passes(self, ms: int) -> None:
+        self.world.later(ms)
+
+    @rule(ms=st.sampled_from([1, 3, 5_000]))
+    def clock_is_set_back(self, ms: int) -> None:
+        self.world.later(-ms)
+
+    @rule(partition=PARTITIONS, count=st.integers(1, 30))
+    def shard_goes_on(self, partition: int, count: int) -> None:
+        partition %= self.world.partitions
+        for _ in range(min(count, self.world.shards[partition].behind)):
+            self.world.apply(partition)
+
+    @rule(writer=PARTITIONS, reader=PARTITIONS, count=st.integers(1, 5))
+    def message_arrives(self, writer: int, reader: int, count: int) -> None:
+        way = (writer % self.world.partitions, reader % self.world.partitions)
+        for _ in range(min(count, len(self.world.in_flight[way]))):
+            self.world.deliver(*way)
+
+    @rule()
+    def everything_arrives(self) -> None:
+        self.world.run()
+
+    @rule(partition=PARTITIONS)
+    def tick(self, partition: int) -> None:
+        self.world.ask_tick(partition % self.world.partitions)
+
+    @rule(source=st.integers(0, 1), count=st.integers(1, 12))
+    def router_starts_anew(self, source: int, count: int) -> None:
+        self.world.redeliver(source, count)
+
+    @rule(partition=PARTITIONS)
+    def checkpoint(self, partition: int) -> None:
+        self.world.shards[partition % self.world.partitions].checkpoint()
+
+    @rule(partition=PARTITIONS)
+    def crash(self, partition: int) -> None:
+        self.world.shards[partition % self.world.partitions].crash()
+
+    @rule(partition=PARTITIONS)
+    def restart(self, partition: int) -> None:
+        shard = self.world.shards[partition % self.world.partitions]
+        shard.checkpoint()
+        shard.crash()
+
+    @precondition(lambda self: hasattr(self, "world"))
+    @invariant()
+    def readers_see_what_they_should(self) -> None:
+        self.world.compare_views()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.later(10_000)
+            self.world.settle()
+            self.world.tick()
+            self.world.compare_all()
+            self.world.check()
+
+
+Shards.TestCase.settings = SETTINGS
+TestShards = Shards.TestCase
