@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
+from segments.state.documents import encode
 
 
 def digest(entries: Iterable[tuple[bytes, Any]]) -> str:
     """SHA-256 (hex) over (key, document) in key order; the order inside objects does not count."""
     sha = hashlib.sha256()
     for key, document in entries:
-        value = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        value = encode(document, sort_keys=True)
         sha.update(b"%d:%d:" % (len(key), len(value)))
         sha.update(key)
         sha.update(value)

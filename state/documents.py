@@ -159,7 +159,6 @@ class AssignmentState(TypedDict):
     segment: str
     generation: int
     round: int
-    home: int
     stage: Literal["asked", "surveyed", "selected"]
     rule: AutoRule
     candidates: Any
@@ -238,9 +237,10 @@ def preview_key(command_id: str) -> bytes:
     return PREVIEW_PREFIX + command_id.encode()
 
 
-def encode(document: Any) -> bytes:
+def encode(document: Any, *, sort_keys: bool = False) -> bytes:
     """A document as JSON; bitmaps as text."""
-    return orjson.dumps(document, default=_bitmap_text)
+    option = orjson.OPT_SORT_KEYS if sort_keys else None
+    return orjson.dumps(document, default=_bitmap_text, option=option)
 
 
 def _bitmap_text(value: Any) -> str:
@@ -270,9 +270,7 @@ def new_user(ordinal: int) -> UserState:
 
 
 def new_shard() -> ShardState:
-    return ShardState(
-        log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, defined=-1
-    )
+    return ShardState(log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, defined=-1)
 
 
 def remember(outcomes: dict[str, Outcome], command_id: str, outcome: Outcome, limit: int) -> None:

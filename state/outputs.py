@@ -100,6 +100,25 @@ def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
     return Output("segments.shards", segment, orjson.dumps(value), partition, "define")
 
 
+def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
+    """A record of the assignment protocol, for the log of one partition."""
+    return Output("segments.shards", key, orjson.dumps(value), partition, kind)
+
+
+def preview(partition: int, command_id: str, at: tuple[int, int], counts: dict[str, int]) -> Output:
+    """The result of a preview. `at` = log offset and log time of the last reply."""
+    value: dict[str, Any] = {
+        "command_id": command_id,
+        "status": "unchanged",
+        "error": None,
+        "changes": [],
+        "position": f"{partition}:{at[0]}",
+        "at": to_rfc3339(at[1]),
+        "preview": counts,
+    }
+    return Output("segments.results", command_id, orjson.dumps(value))
+
+
 def definition(segment: str, value: dict[str, Any]) -> Output:
     return Output("segments.definitions", segment, orjson.dumps(value))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from segments.contracts.auto import AutoRule
 from segments.state.documents import UserState
+from segments.state.ranks import Ranks, ranks_of
 from segments.state.timers import Timers
 
 _ID_BYTES = 16
@@ -25,6 +30,9 @@ class Population:
     def __init__(self) -> None:
         self._ids = bytearray()
         self._members: dict[MemberKey, BitMap] = {}
+        self._chosen: dict[MemberKey, BitMap] = {}
+        self._pinned: dict[MemberKey, BitMap] = {}
+        self._accounts: dict[str, BitMap] = {}
         self._waiting: dict[str, BitMap] = {}
         self._awaited: dict[int, int] = {}
         self.ready = BitMap()
@@ -32,7 +40,10 @@ class Population:
 
     @classmethod
     def rebuild(
-        cls, users: Iterable[tuple[str, UserState]], known_segments: Iterable[str]
+        cls,
+        users: Iterable[tuple[str, UserState]],
+        known_segments: Iterable[str],
+        usable: Mapping[str, int],
     ) -> Population:
         """Read all documents of a shard once: (user id, document) in any order."""
         population = cls()
@@ -40,8 +51,13 @@ class Population:
         for user_id, user in users:
             ordinal = user["ordinal"]
             population.add_user(ordinal, user_id)
+            population.set_account(ordinal, None, user["account"])
             for segment, membership in user["segments"].items():
-                population.add_member((segment, membership["generation"]), ordinal)
+                key = (segment, membership["generation"])
+                population.add_member(key, ordinal, chosen=membership["origin"] == "auto")
+            for segment, generation in user.get("pins", {}).items():
+                if usable.get(segment) == generation:
+                    population.pin((segment, generation), ordinal)
             if user["due"] is not None:
                 population.timers.set(ordinal, user["due"])
             if user["parked"]:
@@ -57,20 +73,68 @@ class Population:
 
     def user_id(self, ordinal: int) -> str:
         """The canonical id of the user with this ordinal."""
-        text = self._ids[ordinal * _ID_BYTES : (ordinal + 1) * _ID_BYTES].hex()
+        text = self.id_bytes(ordinal).hex()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    def add_member(self, key: MemberKey, ordinal: int) -> None:
-        members = self._members.get(key)
-        if members is None:
-            members = self._members[key] = BitMap()
-        members.add(ordinal)
+    def set_account(self, ordinal: int, before: str | None, after: str) -> None:
+        """A user's account changed its state."""
+        if before is not None:
+            self._accounts[before].discard(ordinal)
+        _add(self._accounts, after, ordinal)
+
+    def add_member(self, key: MemberKey, ordinal: int, *, chosen: bool) -> None:
+        """`chosen`: by automation."""
+        _add(self._members, key, ordinal)
+        if chosen:
+            _add(self._chosen, key, ordinal)
 
     def remove_member(self, key: MemberKey, ordinal: int) -> None:
-        members = self._members[key]
-        members.discard(ordinal)
-        if not members:
-            del self._members[key]
+        _discard(self._members, key, ordinal)
+        _discard(self._chosen, key, ordinal)
+
+    def pin(self, key: MemberKey, ordinal: int) -> None:
+        """Automation gives this user the generation no more."""
+        _add(self._pinned, key, ordinal)
+
+    def forget_pins(self, key: MemberKey) -> None:
+        """The generation is deleted."""
+        self._pinned.pop(key, None)
+
+    def members(self, key: MemberKey) -> BitMap:
+        """Everybody who has a generation; not to be changed."""
+        return self._members.get(key, _NOBODY)
+
+    def chosen_count(self, key: MemberKey) -> int:
+        """How many have a generation by automation."""
+        return len(self._chosen.get(key, _NOBODY))
+
+    def eligible(
+        self, rule: AutoRule, own: MemberKey | None, members_of: Callable[[str], BitMap]
+    ) -> BitMap:
+        """Whom a rule lets through, less those who have `own` already or are pinned out of it.
+
+        `members_of(segment)` counts those in whose documents it is still to be written.
+        """
+        found = BitMap.union(_NOBODY, *(self._accounts.get(a, _NOBODY) for a in rule["accounts"]))
+        if rule["include"]:
+            found &= BitMap.union(_NOBODY, *map(members_of, rule["include"]))
+        for segment in rule["exclude"]:
+            found -= members_of(segment)
+        if own is not None:
+            found -= self._members.get(own, _NOBODY)
+            found -= self._pinned.get(own, _NOBODY)
+        return found
+
+    def ranked(self, ordinals: BitMap, seed: int) -> tuple[NDArray[np.uint32], Ranks]:
+        """(ordinals, their ranks), both as arrays in the order of the ordinals."""
+        numbers = np.array(ordinals.to_array(), dtype=np.uint32)
+        # A view of the ids would forbid to add a user as long as it lives: taken for a copy only.
+        words = np.frombuffer(self._ids, dtype="<u8").reshape(-1, 2)[numbers]
+        return numbers, ranks_of(seed, words)
+
+    def id_bytes(self, ordinal: int) -> bytes:
+        """The 16 bytes of the id of the user with this ordinal."""
+        return bytes(self._ids[ordinal * _ID_BYTES : (ordinal + 1) * _ID_BYTES])
 
     def first_member(self, key: MemberKey) -> int | None:
         """The member with the lowest ordinal, or None when there is none left."""
@@ -104,6 +168,24 @@ class Population:
             if not self._awaited[ordinal]:
                 del self._awaited[ordinal]
                 self.ready.add(ordinal)
+
+
+_NOBODY = BitMap()
+
+
+def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
+    found = bitmaps.get(key)
+    if found is None:
+        found = bitmaps[key] = BitMap()
+    found.add(ordinal)
+
+
+def _discard(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
+    found = bitmaps.get(key)
+    if found is not None:
+        found.discard(ordinal)
+        if not found:
+            del bitmaps[key]
 
 
 def names_of(change: dict[str, object]) -> set[str]:

@@ -75,8 +75,8 @@ def surveyed(
         return None
     auto = home["auto"]
     eligible = running["eligible"]
-    auto["target"] = target_of(auto["rule"], eligible + running["members"])
-    running["wanted"] = max(0, auto["target"] - running["members"])
+    target = auto["target"] = target_of(auto["rule"], eligible + running["members"])
+    running["wanted"] = max(0, target - running["members"])
     histogram, running["histogram"] = running["histogram"], []
     if running["wanted"] == 0:
         return _select(segment, home, FIRST_OF_NONE)
@@ -152,14 +152,13 @@ def selected(home: HomeState, reply: dict[str, Any], partitions: int) -> bool:
 
 
 def raises(held: AutoRule, wanted: AutoRule) -> bool | None:
-    """Whether a new rule asks for more (True), the same (False), or less or another measure (None)."""
-    for measure in ("ppm", "count"):
-        before, after = held[measure], wanted[measure]  # type: ignore[literal-required]
-        if (before is None) != (after is None):
-            return None
-        if before is not None and before != after:
-            return True if after > before else None
-    return False
+    """Whether a rule asks for more (True), for the same (False), or for less or by other measure."""
+    if (held["ppm"] is None) != (wanted["ppm"] is None):
+        return None
+    before = held["count"] if held["ppm"] is None else held["ppm"]
+    after = wanted["count"] if wanted["ppm"] is None else wanted["ppm"]
+    assert before is not None and after is not None, "a rule has a share or a count"
+    return None if after < before else after > before
 
 
 def _message(kind: str, segment: str, home: HomeState, value: dict[str, Any]) -> Message:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any
 
-from segments.contracts.log import CREATE, UPDATE
+from segments.contracts.auto import AutoRule, target_of
+from segments.contracts.log import (
+    CREATE,
+    REFINED,
+    SELECT,
+    SELECTED,
+    SURVEY,
+    SURVEYED,
+    UPDATE,
+)
 from segments.contracts.partitioning import partition_of
-from segments.state import definitions, outputs
+from segments.state import definitions, outputs, rounds
 from segments.state.documents import (
     HOME_PREFIX,
     REPLICA_PREFIX,
     HomeState,
     JobState,
+    KnownRule,
     Outcome,
+    PreviewState,
     ReplicaState,
     ShardState,
     State,
     home_key,
     job_key,
+    preview_key,
     remember,
     replica_key,
 )
@@ -29,10 +41,14 @@ if TYPE_CHECKING:
     from segments.state.shard import Config
 
 
+_STAGES = {SURVEYED: "survey", REFINED: "refine", SELECTED: "select"}
+
+
 class SegmentDecisions:
     """Definitions and deletions of a shard.
 
     `usable`: generation of every active segment. `heard_of`: every name ever defined here.
+    `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
     """
 
     def __init__(self, config: Config, state: State, shard: ShardState, out: list[Output]) -> None:
@@ -43,6 +59,8 @@ class SegmentDecisions:
         self.jobs: dict[tuple[str, int], JobState] = {}
         self._jobs_in_order: list[tuple[int, str, int]] = []
         self.usable: dict[str, int] = {}
+        self.joinable: dict[str, KnownRule] = {}
+        self.automatic: set[str] = set()
         self.heard_of: set[str] = set()
         self._active_elsewhere = 0
         for key, replica in state.scan(REPLICA_PREFIX):
@@ -56,8 +74,18 @@ class SegmentDecisions:
             self.usable.pop(segment, None)
         else:
             self.usable[segment] = replica["generation"]
+        self.know_rule(segment, replica.get("auto"))
         if partition_of(segment, self._config.partitions) != self._config.partition:
             self._active_elsewhere += len(self.usable) - before
+
+    def know_rule(self, segment: str, known: KnownRule | None) -> None:
+        """Take over the rule of a segment, or that it has none."""
+        self.automatic.discard(segment)
+        self.joinable.pop(segment, None)
+        if known is not None:
+            self.automatic.add(segment)
+            if known["rule"]["newcomers"]:
+                self.joinable[segment] = known
 
     @property
     def active(self) -> int:
@@ -86,9 +114,17 @@ class SegmentDecisions:
         self._state.put(key, document)
         self._active_here += _in_use(document) - _in_use(home)
         if outcome["status"] == "applied":
-            self._broadcast(document, command)
+            begun = document["state"] == "assigning" and (home["state"] != "assigning")
+            survey = rounds.begin(command["segment"], document, command) if begun else None
+            self._broadcast(command["segment"], document, command)
+            if survey is not None:
+                self._tell_all(command["segment"], survey)
 
     def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        rule = command.get("auto")
+        unknown = [] if rule is None else definitions.unusable_filters(rule, self.usable)
+        if unknown:
+            return Rejection("segment_unknown", "the filters name no such segment", unknown)
         if kind == CREATE:
             return definitions.create(
                 home,
@@ -101,15 +137,88 @@ class SegmentDecisions:
             return definitions.update(home, command)
         return definitions.delete(home, command)
 
-    def _broadcast(self, home: HomeState, command: dict[str, Any]) -> None:
-        segment = command["segment"]
+    def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
+        """Publish a definition and tell every shard. `command` has the id and actor behind it."""
+        value = self._publish(segment, home)
+        value |= {"command_id": command["id"], "actor": command.get("actor")}
+        if (auto := home.get("auto")) is not None:
+            value["known"] = KnownRule(rule=auto["rule"], threshold=auto["threshold"])
+        for partition in range(self._config.partitions):
+            self._out.append(outputs.define(partition, segment, value))
+
+    def _publish(self, segment: str, home: HomeState) -> dict[str, Any]:
         self._shard["defined"] = self._shard["offset"]
         position = f"{self._config.partition}:{self._shard['offset']}"
         public = definitions.definition(segment, home, position)
         self._out.append(outputs.definition(segment, public))
-        value = public | {"command_id": command["id"], "actor": command.get("actor")}
+        return public
+
+    def _tell_all(self, key: str, message: rounds.Message) -> None:
         for partition in range(self._config.partitions):
-            self._out.append(outputs.define(partition, segment, value))
+            self._out.append(outputs.message(partition, key, message.type, message.value))
+
+    # --- rounds of automatic assignment, at home ---
+
+    def reply(self, kind: str, reply: dict[str, Any]) -> None:
+        """A shard's answer to `survey`, `refine` or `select`."""
+        if "preview" in reply:
+            self._count_preview(reply)
+            return
+        segment = reply["segment"]
+        home: HomeState | None = self._state.get(home_key(segment))
+        if home is None or not rounds.is_awaited(home, reply, _STAGES[kind]):
+            return
+        running = home["running"]
+        if kind == SELECTED:
+            if rounds.selected(home, reply, self._config.partitions):
+                behind = {"id": running["command_id"], "actor": running["actor"]}
+                self._broadcast(segment, home, behind)
+        else:
+            step = rounds.surveyed if kind == SURVEYED else rounds.refined
+            message = step(segment, home, reply, self._config.partitions)
+            if message is not None:
+                self._tell_all(segment, message)
+                if message.type == SELECT:
+                    home["version"] += 1
+                    self._publish(segment, home)
+        self._state.put(home_key(segment), home)
+
+    def preview(self, command: dict[str, Any]) -> None:
+        """Ask every shard whom a rule lets through now."""
+        rule: AutoRule = command["auto"]
+        if unknown := definitions.unusable_filters(rule, self.usable):
+            rejection = Rejection("segment_unknown", "the filters name no such segment", unknown)
+            outcome = Outcome(
+                status="rejected",
+                error=rejection.as_error(),
+                changes=[],
+                offset=self._shard["offset"],
+                at=self._shard["log_time"],
+            )
+            self._out.append(outputs.result(self._config.partition, command["id"], outcome))
+            return
+        counting = PreviewState(rule=rule, replied=[], eligible=0)
+        self._state.put(preview_key(command["id"]), counting)
+        value = {"preview": command["id"], "rule": rule}
+        self._tell_all(command["id"], rounds.Message(SURVEY, value))
+
+    def _count_preview(self, reply: dict[str, Any]) -> None:
+        key = preview_key(reply["preview"])
+        counting: PreviewState | None = self._state.get(key)
+        if counting is None or reply["partition"] in counting["replied"]:
+            return
+        counting["replied"].append(reply["partition"])
+        counting["eligible"] += reply["eligible"]
+        if len(counting["replied"]) < self._config.partitions:
+            self._state.put(key, counting)
+            return
+        self._state.delete(key)
+        eligible = counting["eligible"]
+        counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
+        at = (self._shard["offset"], self._shard["log_time"])
+        self._out.append(outputs.preview(self._config.partition, reply["preview"], at, counts))
+
+    # --- what the home says ---
 
     def define(self, value: dict[str, Any]) -> bool:
         """Hear of a segment; whether it was news."""
@@ -119,6 +228,8 @@ class SegmentDecisions:
         replica = ReplicaState(
             generation=value["generation"], version=value["version"], state=value["state"]
         )
+        if (known := value.get("known")) is not None:
+            replica["auto"] = known
         self._state.put(key, replica)
         self._know(value["segment"], replica)
         return True

@@ -9,8 +9,24 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from segments.contracts.log import CHANGE, CREATE, DEFINE, DELETE, TICK, UPDATE, USER
+from segments.contracts.log import (
+    CHANGE,
+    CREATE,
+    DEFINE,
+    DELETE,
+    PREVIEW,
+    REFINE,
+    REFINED,
+    SELECT,
+    SELECTED,
+    SURVEY,
+    SURVEYED,
+    TICK,
+    UPDATE,
+    USER,
+)
 from segments.state import documents
+from segments.state.assignments import Assignments
 from segments.state.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
 from segments.state.outputs import Output
 from segments.state.population import Population
@@ -58,10 +74,11 @@ class Shard:
         self.population = Population.rebuild(
             ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
             self.segments.heard_of,
+            self.segments.usable,
         )
-        self.users = UserDecisions(
-            config, state, self.shard, self._outputs, self.segments, self.population
-        )
+        parts = (config, state, self.shard, self._outputs, self.segments, self.population)
+        self.assignments = Assignments(*parts)
+        self.users = UserDecisions(*parts, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
 
@@ -95,14 +112,39 @@ class Shard:
             self._define(value)
         elif kind in (CREATE, UPDATE, DELETE):
             self.segments.command(kind, value)
+        elif kind in (SURVEYED, REFINED, SELECTED):
+            self.segments.reply(kind, value)
+        elif kind == PREVIEW:
+            self.segments.preview(value)
         else:
-            raise ValueError(f"unknown type of log record: {kind!r} at offset {record.offset}")
+            self._dispatch_round(record)
+
+    def _dispatch_round(self, record: LogRecord) -> None:
+        """What a segment's home asks of every shard."""
+        if record.type == SURVEY:
+            self.users.settle_due(self._config.job_slice)
+            self.assignments.survey(record.value)
+            self._answer_surveys()
+        elif record.type == REFINE:
+            self.assignments.refine(record.value)
+        elif record.type == SELECT:
+            self.assignments.select(record.value)
+        else:
+            raise ValueError(
+                f"unknown type of log record: {record.type!r} at offset {record.offset}"
+            )
+
+    def _answer_surveys(self) -> None:
+        due = self.population.timers.next_due_ms()
+        if due is None or due > self.shard["log_time"]:
+            self.assignments.answer()
 
     def _define(self, value: dict[str, Any]) -> None:
         if not self.segments.define(value):
             return
         segment, generation = value["segment"], value["generation"]
         deleted = value["state"] == "deleted"
+        self.assignments.drop(segment, generation if deleted else generation - 1)
         if deleted and self.population.first_member((segment, generation)) is not None:
             self.segments.begin_deletion(value)
         self.population.heard_of(segment)
@@ -117,15 +159,20 @@ class Shard:
             left -= self.users.end_members(key, left)
             if self.population.first_member(key) is None:
                 self.segments.end_first_job()
+        if left > 0:
+            self._answer_surveys()
+        while (ordinal := self.assignments.next_user()) is not None and left > 0:
+            self.users.settle_late(ordinal)
+            left -= 1
 
     @property
     def jobs(self) -> int:
-        """Deletions still being written."""
-        return len(self.segments.jobs)
+        """Deletions and assignments still being written."""
+        return len(self.segments.jobs) + self.assignments.count
 
     def next_due_ms(self) -> int | None:
         """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
-        if self.population.ready or self.segments.has_jobs:
+        if self.population.ready or self.segments.has_jobs or self.assignments.has_work:
             return 0
         return self.population.timers.next_due_ms()
 
@@ -138,5 +185,7 @@ class Shard:
         due = self.population.timers.next_due_ms()
         if due is not None and due <= complete:
             complete = due - 1
-        job = self.segments.first_job()
-        return complete if job is None else min(complete, job["at"] - 1)
+        if (job := self.segments.first_job()) is not None:
+            complete = min(complete, job["at"] - 1)
+        pending_at = self.assignments.first_pending_at()
+        return complete if pending_at is None else min(complete, pending_at - 1)

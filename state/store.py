@@ -18,7 +18,7 @@ from quixstreams.state.base.transaction import PartitionTransactionStatus
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from segments import logs, metrics
-from segments.state.documents import user_key
+from segments.state.documents import encode, user_key
 from segments.state.outputs import progress_marker, public_document
 from segments.state.shard import Config, Shard
 
@@ -142,9 +142,7 @@ class ShardPartition(StorePartition):
     def encode_changes(self) -> dict[bytes, bytes | None]:
         """Every changed document, encoded; None = deleted."""
         cache = self._cache
-        return {
-            key: None if cache[key] is None else orjson.dumps(cache[key]) for key in self._dirty
-        }
+        return {key: None if cache[key] is None else encode(cache[key]) for key in self._dirty}
 
     def publish_changes(self) -> None:
         """Produce the public documents, then the marker that says they are complete."""

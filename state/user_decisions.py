@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from segments.state import membership, outputs
 from segments.state.documents import (
+    MembershipState,
     Outcome,
     Parked,
     ShardState,
@@ -20,6 +21,7 @@ from segments.state.outputs import Output, Reason
 from segments.state.population import MemberKey, Population, names_of
 
 if TYPE_CHECKING:
+    from segments.state.assignments import Assignments
     from segments.state.segment_decisions import SegmentDecisions
     from segments.state.shard import Config
 
@@ -35,6 +37,7 @@ class UserDecisions:
         out: list[Output],
         segments: SegmentDecisions,
         population: Population,
+        assignments: Assignments,
     ) -> None:
         self._config = config
         self._state = state
@@ -42,6 +45,8 @@ class UserDecisions:
         self._out = out
         self._segments = segments
         self._population = population
+        self._assignments = assignments
+        self._changed = False
 
     # --- records ---
 
@@ -78,7 +83,9 @@ class UserDecisions:
         self._settle(user_id, user)
         user["refresh"], user["version"] = record["refresh"], version
         if user["account"] != account:
+            self._population.set_account(user["ordinal"], user["account"], account)
             user["account"] = account
+            self._changed = True
             self._show(user_id, user)
             if account == "deleted":
                 self._end_everything(user_id, user)
@@ -116,6 +123,11 @@ class UserDecisions:
             ended += 1
         return ended
 
+    def settle_late(self, ordinal: int) -> None:
+        """A user chosen by a round, or who became eligible in its course."""
+        self._changed = True
+        self._settle_and_keep(ordinal)
+
     def _settle_and_keep(self, ordinal: int) -> None:
         user_id = self._population.user_id(ordinal)
         user: UserState = self._state.get(user_key(user_id))
@@ -129,10 +141,15 @@ class UserDecisions:
         self._shard["next_ordinal"] = ordinal + 1
         self._population.add_user(ordinal, user_id)
         user = new_user(ordinal)
+        self._population.set_account(ordinal, None, user["account"])
+        self._changed = True
         self._show(user_id, user)
         return user
 
     def _keep(self, user_id: str, user: UserState) -> None:
+        if self._changed and self._segments.joinable:
+            self._assignments.let_in(user_id, user, self._write)
+        self._changed = False
         self._state.put(user_key(user_id), user)
         due = membership.due_ms(user)
         if due != user["due"]:
@@ -147,6 +164,9 @@ class UserDecisions:
         """End what has ended, then decide what no longer has to wait."""
         now = self._shard["log_time"]
         due = user["due"]
+        if self._assignments.count and self._assignments.settle(user_id, user, self._write):
+            # What has just been given may have ended already.
+            due = membership.due_ms(user)
         if (due is not None and due <= now) or self._segments.has_jobs:
             for ending in membership.endings(user, now, self._segments.deleted_at):
                 self._end(user_id, user, ending)
@@ -177,14 +197,31 @@ class UserDecisions:
         if after is None:
             del user["segments"][segment]
             self._population.remove_member(key, user["ordinal"])
+            self._pin(user, segment, shown, reason)
         else:
             user["segments"][segment] = after
-            self._population.add_member(key, user["ordinal"])
+            self._population.add_member(key, user["ordinal"], chosen=after["origin"] == "auto")
+        self._changed = True
         self._shard["history_rows"] += 1
         self._out.append(
             outputs.history_row(self._config.partition, user_id, segment, operation, shown, reason)
         )
         self._show(user_id, user)
+
+    def _pin(self, user: UserState, segment: str, before: MembershipState, reason: Reason) -> None:
+        """Whoever was removed by hand, or has lost what automation gave, gets it so no more."""
+        usable = self._segments.usable
+        by_hand = reason.cause == "command" and segment in self._segments.automatic
+        lost = before["origin"] == "auto" and reason.cause != "segment_deleted"
+        if not (by_hand or lost) or usable.get(segment) != before["generation"]:
+            return
+        pins = {
+            name: number
+            for name, number in user.get("pins", {}).items()
+            if usable.get(name) == number
+        }
+        user["pins"] = pins | {segment: before["generation"]}
+        self._population.pin((segment, before["generation"]), user["ordinal"])
 
     # --- commands ---
 

@@ -41,7 +41,7 @@ class AutoRule(TypedDict):
 def percent_to_ppm(value: Any) -> int:
     """`12.5` -> 125000; ValueError unless 0 < percent <= 100 with at most 4 decimals."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("a percentage is a number")
+        raise ValueError("a percentage is a number")  # noqa: TRY004 - pydantic reports ValueError
     if not 0 < value <= 100:  # also false for NaN
         raise ValueError("a percentage is above 0 and at most 100")
     # The shortest decimal form of the number is what its sender wrote.
@@ -60,9 +60,7 @@ class Auto(BaseModel):
     count: Annotated[StrictInt, Field(ge=1, le=COUNT_MAX)] | None = None
     include: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)
     exclude: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)
-    accounts: list[AutoAccount] = Field(
-        default_factory=lambda: ["active"], min_length=1, max_length=3
-    )
+    accounts: Annotated[list[AutoAccount], Field(min_length=1, max_length=3)] = ["active"]
     ttl: TtlMs | None = None
     newcomers: StrictBool = False
 

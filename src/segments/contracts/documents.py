@@ -21,6 +21,7 @@ ErrorCode = Literal[
     "already_expired",
     "percent_shrinks",
     "too_many_segments",
+    "assigning",
 ]
 
 PROGRESS_KEY_PREFIX = "!progress/"
@@ -65,6 +66,26 @@ class ProgressMarker(_Document):
     defined: int
 
 
+class AutoDefinition(_Document):
+    """The automatic part of a definition. `threshold`: 64 bits as 16 hexadecimal digits.
+
+    `target` is how many have it once the running, or the last, round is over; `assigned` how many
+    had it when that was over, None before; `skipped` how many could not be given it.
+    """
+
+    percent: float | None
+    count: int | None
+    include: list[str]
+    exclude: list[str]
+    accounts: list[str]
+    ttl_ms: int | None
+    newcomers: bool
+    threshold: str | None
+    target: int | None
+    assigned: int | None
+    skipped: int
+
+
 class Definition(_Document):
     """Value of segments.definitions. `created_at` in milliseconds.
 
@@ -77,7 +98,7 @@ class Definition(_Document):
     state: Literal["active", "assigning", "deleted"]
     description: str | None
     created_at: int
-    auto: None = None
+    auto: AutoDefinition | None = None
     position: str
 
 
@@ -92,6 +113,13 @@ class Change(_Document):
     operation: Operation
 
 
+class Preview(_Document):
+    """How many users a rule lets through, and how many of them it would choose."""
+
+    eligible: int
+    target: int
+
+
 class Result(_Document):
     """Value of segments.results. `at` is RFC 3339; `position` = partition:offset in the log.
 
@@ -104,6 +132,7 @@ class Result(_Document):
     changes: list[Change]
     position: str | None
     at: str
+    preview: Preview | None = None
 
 
 class HistoryRow(_Document):

@@ -10,11 +10,11 @@
 | define   | segment name | a definition, and command_id, actor of the command behind it        |
 | user     | user id      | user_id, account, version, refresh: [topic id, partition, offset]   |
 | tick     | none         | {}                                                                  |
-| survey   | segment name | segment, generation, round, home, rule: who could be given it?      |
-| surveyed | segment name | segment, generation, round, partition, eligible, members, histogram |
-| refine   | segment name | segment, generation, round, home, bucket: who stands in there?      |
+| survey   | segment name | segment, generation, round, rule: who could be given it?            |
+| surveyed | segment name | as asked, and partition, eligible, members, histogram               |
+| refine   | segment name | segment, generation, round, bucket: who stands in there?            |
 | refined  | segment name | segment, generation, round, partition, places                       |
-| select   | segment name | segment, generation, round, home, chosen, threshold, ttl_ms, …      |
+| select   | segment name | segment, generation, round, chosen, threshold, command_id, actor    |
 | selected | segment name | segment, generation, round, partition, assigned, skipped            |
 """
 
