@@ -240,10 +240,11 @@ def preview_key(command_id: str) -> bytes:
 def encode(document: Any, *, sort_keys: bool = False) -> bytes:
     """A document as JSON; bitmaps as text."""
     option = orjson.OPT_SORT_KEYS if sort_keys else None
-    return orjson.dumps(document, default=_bitmap_text, option=option)
+    return orjson.dumps(document, default=bitmap_text, option=option)
 
 
-def _bitmap_text(value: Any) -> str:
+def bitmap_text(value: Any) -> str:
+    """A bitmap in base64: for orjson, which knows none. TypeError for anything else."""
     if isinstance(value, BitMap):
         return base64.b64encode(value.serialize()).decode()
     raise TypeError(f"not part of a document: {type(value).__name__}")

@@ -152,12 +152,10 @@ def selected(home: HomeState, reply: dict[str, Any], partitions: int) -> bool:
 
 
 def raises(held: AutoRule, wanted: AutoRule) -> bool | None:
-    """Whether a rule asks for more (True), for the same (False), or for less or by other measure."""
+    """Whether a rule asks for more (True), the same (False), or less or by another measure."""
     if (held["ppm"] is None) != (wanted["ppm"] is None):
         return None
-    before = held["count"] if held["ppm"] is None else held["ppm"]
-    after = wanted["count"] if wanted["ppm"] is None else wanted["ppm"]
-    assert before is not None and after is not None, "a rule has a share or a count"
+    before, after = (rule["ppm"] or rule["count"] or 0 for rule in (held, wanted))
     return None if after < before else after > before
 
 

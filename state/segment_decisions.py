@@ -90,7 +90,8 @@ class SegmentDecisions:
     @property
     def active(self) -> int:
         """Segments in use: those at home here as decided, the others as heard of."""
-        return self._active_here + self._active_elsewhere
+        here: int = self._active_here
+        return here + self._active_elsewhere
 
     def command(self, kind: str, command: dict[str, Any]) -> None:
         """A `create`, `update` or `delete` at the segment's home."""

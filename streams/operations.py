@@ -12,10 +12,16 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from segments.settings import Settings
+from segments.state.database import (
+    CHANGELOG_OFFSET_KEY,
+    is_locked,
+    open_database,
+    partition_path,
+    scan,
+)
 from segments.state.digest import MemoryState, digest
 from segments.state.documents import SHARD_KEY
 from segments.state.shard import Shard
-from segments.state.store import CHANGELOG_OFFSET_KEY, open_database, partition_path
 from segments.streams import quix
 from segments.streams.shards import LOG, decode, shard_config
 from segments.streams.startup import changelog_topic, committed_offsets, shards_consumer
@@ -69,9 +75,10 @@ def _stored(path: Path) -> tuple[int, str]:
     database = open_database(path, read_only=True)
     try:
         shard = database.get(SHARD_KEY)
-        entries: Any = database.items()
         stored = digest(
-            (key, orjson.loads(value)) for key, value in entries if key != CHANGELOG_OFFSET_KEY
+            (key, orjson.loads(value))
+            for key, value in scan(database, b"")
+            if key != CHANGELOG_OFFSET_KEY
         )
         return (-1 if shard is None else orjson.loads(shard)["offset"]), stored
     finally:
@@ -140,7 +147,7 @@ def reset(settings: Settings) -> bool:
         try:
             open_database(partition).close()
         except Exception as error:
-            if "lock" in str(error).lower():
+            if is_locked(error):
                 raise OperationError("a shards process of this instance is running") from error
     shutil.rmtree(folder)
     return True

@@ -93,7 +93,7 @@ class HttpSettings(_Section):
 
 
 class UserServiceSettings(_Section):
-    """The service that knows the users (design 4)."""
+    """The service that knows the users."""
 
     base_url: str | None = Field(
         None, description="where it is; none = only states given by hand are served"

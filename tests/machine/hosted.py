@@ -10,7 +10,7 @@ from segments.contracts import documents as contracts
 from segments.contracts.events import Refresh
 from segments.contracts.times import from_rfc3339
 from segments.state.digest import MemoryState, digest
-from segments.state.documents import USER_PREFIX, user_key
+from segments.state.documents import USER_PREFIX, encode, user_key
 from segments.state.outputs import Output, progress_marker, public_document
 from segments.state.shard import Config, LogRecord, Shard
 
@@ -43,7 +43,7 @@ class WatchedState(MemoryState):
 
     def dump(self) -> dict[bytes, bytes]:
         """Every document as JSON, as a store keeps it."""
-        return {key: orjson.dumps(document) for key, document in self.scan(b"")}
+        return {key: encode(document) for key, document in self.scan(b"")}
 
     @classmethod
     def load(cls, dumped: dict[bytes, bytes]) -> WatchedState:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from segments.contracts.commands import COMMANDS
-from segments.contracts.log import DEFINE, TICK, USER, encode, log_record, user_record
+from segments.contracts.log import TICK, USER, encode, log_record, user_record
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.documents import UserState, user_key
@@ -128,7 +128,7 @@ class World:
         outputs = self.shards[partition].apply_next()
         for output in outputs:
             if output.topic == "segments.shards":
-                assert output.type == DEFINE
+                assert output.type is not None
                 assert output.partition is not None
                 self.in_flight[partition, output.partition].append(output)
             elif output.topic == "segments.results":

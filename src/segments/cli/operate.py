@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import typer
 
+from segments import settings_doc
 from segments.environment import variables
 from segments.settings import Settings
 
@@ -18,8 +20,13 @@ class UsageError(RuntimeError):
     """The command cannot do what it was asked; the message says why."""
 
 
-def settings() -> None:
+def settings(
+    tables: Annotated[bool, typer.Option("--tables", help="describe all, as Markdown")] = False,  # noqa: FBT002
+) -> None:
     """Print every setting in force, as environment variables, with secrets hidden."""
+    if tables:
+        typer.echo(settings_doc.tables(), nl=False)
+        return
     for name, value in redacted(Settings()).items():
         typer.echo(f"{name}={value}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from segments import topics
+from segments import topics, topics_doc
 from segments.settings import Settings
 
 app = typer.Typer(help="The topics of this deployment.", no_args_is_help=True)
@@ -24,3 +24,15 @@ def check() -> None:
     """Say whether every topic stands as topics.yaml says; change nothing."""
     topics.check(Settings())
     typer.echo(f"{len(topics.load())} topics stand as topics.yaml says")
+
+
+@app.command()
+def table() -> None:
+    """Print topics.yaml as a Markdown table."""
+    typer.echo(topics_doc.table(), nl=False)
+
+
+@app.command()
+def diagram() -> None:
+    """Print who writes and who reads each topic."""
+    typer.echo(topics_doc.diagram(), nl=False)

@@ -15,6 +15,17 @@ COMMAND_ID_MAX_LENGTH = 128
 ACTOR_MAX_LENGTH = 128
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# uuid.UUID would also read signs, underscores, `0x` and hyphens anywhere: as another user.
+_UUID_FORMS = re.compile(
+    r"(?:urn:uuid:)?(?P<brace>\{)?"
+    r"([0-9a-f]{8})(?P<hyphen>-?)([0-9a-f]{4})(?P=hyphen)([0-9a-f]{4})(?P=hyphen)([0-9a-f]{4})"
+    r"(?P=hyphen)([0-9a-f]{12})(?(brace)\})",
+    re.ASCII | re.IGNORECASE,
+)
+# Letters and marks that show nothing: with them two names would look the same.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -22,7 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def check_segment_name(name: str) -> str:
     """The name itself when it is one; ValueError otherwise.
 
-    1-128 letters and digits of any script and `_ . : -`, beginning with a letter or digit.
+    1-128 letters and digits of any script, their vowel signs and accents, and `_ . : -`, beginning
+    with a letter or digit.
     A name that is not NFC is refused rather than normalised: two spellings never meet by accident.
     """
     if not 1 <= len(name) <= SEGMENT_NAME_MAX_LENGTH:
@@ -31,6 +43,8 @@ def check_segment_name(name: str) -> str:
         raise ValueError("a segment name begins with a letter or digit")
     if not all(_is_letter_or_digit(c) or c in "_.:-" or _is_mark(c) for c in name):
         raise ValueError("a segment name has only letters, digits and _ . : -")
+    if _INVISIBLE.search(name):
+        raise ValueError("a segment name has no invisible characters")
     if not unicodedata.is_normalized("NFC", name):
         raise ValueError("a segment name must be in Unicode normal form NFC")
     return name
@@ -60,10 +74,10 @@ def canonical_user_id(value: Any) -> str:
         return value
     if len(value) > 64:
         raise ValueError("a user id is a UUID")
-    try:
-        return str(UUID(value.strip()))
-    except ValueError:
-        raise ValueError("a user id is a UUID") from None
+    match = _UUID_FORMS.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("a user id is a UUID")
+    return "-".join(match.group(2, 4, 5, 6, 7)).lower()
 
 
 def _no_control(value: str) -> str:

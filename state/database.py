@@ -1,0 +1,69 @@
+"""The RocksDB of one shard: where it lies, how it is opened and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocksdict import AccessType, BlockBasedOptions, Options, Rdict
+
+CHANGELOG_OFFSET_KEY = b"\0changelog_offset"
+"""Not a document: the offset of the last changelog row that the database contains."""
+
+_WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+_BLOOM_BITS_PER_KEY = 10
+_MEMTABLE_BLOOM_SHARE = 0.1
+
+
+def partition_path(state_dir: Path, partition: int) -> Path:
+    """The folder of one shard's database."""
+    return state_dir / str(partition)
+
+
+def open_database(path: Path, *, read_only: bool = False) -> Rdict:
+    """The RocksDB of one shard; keys and values are bytes."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)  # noqa: FBT003 - its only argument
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(2)
+    # A new user is looked for once: not finding it must not read a block of every file.
+    table = BlockBasedOptions()
+    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, block_based=False)
+    options.set_block_based_table_factory(table)
+    options.set_memtable_whole_key_filtering(whole_key_filter=True)
+    options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_SHARE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if read_only:
+        return Rdict(str(path), options=options, access_type=AccessType.read_only())
+    return Rdict(str(path), options=options)
+
+
+def scan(database: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every (key, value) with this prefix, in key order; raises where the database is damaged.
+
+    Rdict.items() just ends at a block it cannot read, as if nothing came after it.
+    """
+    entries = database.iter()
+    entries.seek(prefix)
+    while entries.valid():
+        key = entries.key()
+        if not key.startswith(prefix):
+            return
+        yield key, entries.value()
+        entries.next()
+    entries.status()
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether RocksDB says that its files are not what it wrote.
+
+    Not so when another process holds them, nor when the disk is full: nothing is wrong with them.
+    """
+    text = str(error)
+    return text.startswith("Corruption:") or "No such file or directory" in text
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether another process, or this one, has the database open already."""
+    return "/LOCK: " in str(error)

@@ -1,0 +1,108 @@
+"""What a CloudEvent carries; records as a whole are the router's tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from segments.contracts.cloudevents import (
+    ATTRIBUTE_MAX_LENGTH,
+    CloudEventError,
+    Event,
+    Payload,
+    unwrap,
+)
+
+STRUCTURED = "application/cloudevents+json"
+BODY = {"answer": 42}
+
+
+def event(**attributes: Any) -> dict[str, Any]:
+    given = {"specversion": "1.0", "id": "e1", "source": "/crm", "type": "t", "data": BODY}
+    return {name: value for name, value in (given | attributes).items() if value is not ...}
+
+
+def binary(**attributes: bytes) -> list[tuple[str, bytes | None]]:
+    given = {"specversion": b"1.0", "id": b"e1", "source": b"/crm", "type": b"t"}
+    return [(f"ce_{name}", value) for name, value in (given | attributes).items()]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [STRUCTURED, STRUCTURED.upper(), f"{STRUCTURED}; charset=utf-8", f" {STRUCTURED} ;x", None],
+)
+def test_structured_mode(content_type: str | None) -> None:
+    headers = [] if content_type is None else [("Content-Type", content_type.encode())]
+    payload = unwrap(orjson.dumps(event()), headers)
+    assert payload == Payload(BODY, Event("/crm", "e1"))
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, b"", b"application/json", b"Application/JSON;x=1", b"a/b+json"]
+)
+def test_binary_mode(content_type: bytes | None) -> None:
+    headers = [*binary(), ("content-type", content_type)]
+    headers = [(name.upper(), value) for name, value in headers]
+    assert unwrap(orjson.dumps(BODY), headers) == Payload(BODY, Event("/crm", "e1"))
+
+
+def test_binary_mode_takes_a_body_that_looks_like_an_event_as_data() -> None:
+    assert unwrap(orjson.dumps(event()), binary()).data == event()
+
+
+def test_extensions_and_optional_attributes_are_ignored() -> None:
+    more = event(time="not looked at", subject=5, traceparent="00-x", dataschema=None)
+    assert unwrap(orjson.dumps(more), []).data == BODY
+    assert unwrap(orjson.dumps(BODY), [*binary(), ("ce_time", b"\xff")]).data == BODY
+
+
+@pytest.mark.parametrize("data", [None, 0, "", [], {}, False])
+def test_data_may_be_any_json(data: Any) -> None:
+    assert unwrap(orjson.dumps(event(data=data)), []) == Payload(data, Event("/crm", "e1"))
+
+
+def test_without_an_envelope_the_record_is_the_payload() -> None:
+    for plain in ({"id": "e1", "source": "x"}, [1], "specversion", 5):
+        assert unwrap(orjson.dumps(plain), [("ce_id", b"e1")]) == Payload(plain, None)
+
+
+def test_attributes_have_a_bounded_length() -> None:
+    longest = "s" * ATTRIBUTE_MAX_LENGTH
+    assert unwrap(orjson.dumps(event(source=longest)), []).event == Event(longest, "e1")
+    with pytest.raises(CloudEventError, match="source"):
+        unwrap(orjson.dumps(event(source=longest + "s")), [])
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "reason"),
+    [
+        (event(specversion="1.1"), [], "specversion"),
+        (event(specversion=None), [], "specversion"),
+        (event(id=5), [], "id"),
+        (event(source=...), [], "source"),
+        (event(data=...), [], "data is missing"),
+        (event(data_base64="e30="), [], "exclude"),
+        (event(data=..., data_base64="e30"), [], "base64"),
+        (event(data=..., data_base64="e3 0="), [], "base64"),
+        (event(data=..., data_base64="é"), [], "base64"),
+        (event(datacontenttype="text/plain"), [], "not JSON"),
+        ([], [("content-type", STRUCTURED.encode())], "object"),
+        (BODY, [("content-type", b"application/cloudevents+avro")], "not supported"),
+        (BODY, binary(specversion=b"0.3"), "specversion"),
+        (BODY, binary(id=b""), "id"),
+        (BODY, binary(source=b"\xff"), "UTF-8"),
+        (BODY, [*binary(), ("content-type", b"text/csv")], "not JSON"),
+        (BODY, [("ce_specversion", None)], "specversion"),
+    ],
+)
+def test_what_is_no_cloud_event_says_why(value: Any, headers: Any, reason: str) -> None:
+    with pytest.raises(CloudEventError, match=reason):
+        unwrap(orjson.dumps(value), headers)
+
+
+def test_a_derived_command_id_tells_every_event_from_every_other() -> None:
+    events = [Event("a", "b:c"), Event("a:b", "c"), Event("a", "b"), Event("b", "a"), Event("", "")]
+    assert len({e.command_id for e in events}) == len(events)
+    assert Event("a", "b").command_id == Event("a", "b").command_id

@@ -1,0 +1,225 @@
+"""Commands as other services write them: what is understood and what is refused, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from segments.contracts.commands import (
+    COMMANDS,
+    ChangeMemberships,
+    derived_command_id,
+)
+
+USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+EVERY_TYPE = ["create_segment", "update_segment", "delete_segment", "change_memberships"]
+
+
+def body(kind: str = "change_memberships", **fields: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"type": kind, "segment": "a"}
+    if kind == "change_memberships":
+        defaults = {"type": kind, "user_id": USER, "add": ["a"]}
+    return {name: value for name, value in (defaults | fields).items() if value is not ...}
+
+
+def parse(document: Any) -> Any:
+    """As it comes from Kafka: through JSON, where JSON can carry it."""
+    return COMMANDS.validate_python(orjson.loads(orjson.dumps(document)))
+
+
+def refusals(document: Any) -> list[str]:
+    """The fields that are at fault."""
+    with pytest.raises(ValidationError) as caught:
+        COMMANDS.validate_python(document)
+    return [".".join(map(str, error["loc"][1:])) for error in caught.value.errors()]
+
+
+def test_a_change_with_every_way_to_name_an_addition() -> None:
+    change = parse(
+        body(
+            id="c1",
+            actor="shop",
+            add=[
+                "a",
+                {"segment": "b"},
+                {"segment": "c", "ttl": "P1D"},
+                {"segment": "d", "ttl": 0.5},
+                {"segment": "e", "expires_at": "2030-01-01T03:00:00+03:00"},
+                {"segment": "f", "ttl": None, "expires_at": None},
+            ],
+            remove=["g"],
+        )
+    )
+    assert isinstance(change, ChangeMemberships)
+    ends = [(a.segment, a.ttl, a.expires_at) for a in change.add]
+    assert ends == [
+        ("a", None, None),
+        ("b", None, None),
+        ("c", 86_400_000, None),
+        ("d", 500, None),
+        ("e", None, 1_893_456_000_000),
+        ("f", None, None),
+    ]
+    assert (change.id, change.actor, change.remove) == ("c1", "shop", ["g"])
+
+
+@pytest.mark.parametrize("kind", EVERY_TYPE)
+def test_id_and_actor_may_be_left_out(kind: str) -> None:
+    command = parse(body(kind))
+    assert (command.id, command.actor) == (None, None)
+    assert parse(body(kind, id=None, actor=None)) == command
+
+
+@pytest.mark.parametrize("kind", EVERY_TYPE)
+@pytest.mark.parametrize("field", ["surprise", "Segment", "auto", "ID", "__class__"])
+def test_an_unknown_field_is_refused_by_name(kind: str, field: str) -> None:
+    assert refusals(body(kind, **{field: 1})) == [field]
+
+
+@pytest.mark.parametrize("kind", EVERY_TYPE)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", ""),
+        ("id", "x" * 129),
+        ("id", "a\nb"),
+        ("id", 5),
+        ("actor", ""),
+        ("actor", "x" * 129),
+        ("actor", {}),
+    ],
+)
+def test_ids_and_actors_are_checked_in_every_command(kind: str, field: str, value: Any) -> None:
+    assert refusals(body(kind, **{field: value})) == [field]
+
+
+@pytest.mark.parametrize("kind", ["create_segment", "update_segment", "delete_segment"])
+@pytest.mark.parametrize("value", [..., None, "", "../x", "x" * 129, "a;b", 5, ["a"], {"a": 1}])
+def test_a_segment_command_needs_a_segment_name(kind: str, value: Any) -> None:
+    assert refusals(body(kind, segment=value)) == ["segment"]
+
+
+@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
+def test_a_description_is_text_of_bounded_length(kind: str) -> None:
+    assert parse(body(kind, description="x" * 4_096)).description == "x" * 4_096
+    assert parse(body(kind, description=None)).description is None
+    assert refusals(body(kind, description="x" * 4_097)) == ["description"]
+    assert refusals(body(kind, description=5)) == ["description"]
+    assert refusals(body("delete_segment", description="x")) == ["description"]
+
+
+def test_an_update_tells_no_description_from_an_empty_one() -> None:
+    assert "description" not in parse(body("update_segment")).model_fields_set
+    assert "description" in parse(body("update_segment", description=None)).model_fields_set
+
+
+@pytest.mark.parametrize(
+    "kind", [..., None, "", 5, [], "CREATE_SEGMENT", "change", "__init__", "create_segment "]
+)
+def test_a_type_that_is_none(kind: Any) -> None:
+    with pytest.raises(ValidationError):
+        COMMANDS.validate_python(body(type=kind))
+
+
+@pytest.mark.parametrize("document", [None, 5, "x", [], [body()], True, b"{}"])
+def test_a_command_is_an_object(document: Any) -> None:
+    with pytest.raises(ValidationError):
+        COMMANDS.validate_python(document)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"user_id": ...}, ["user_id"]),
+        ({"user_id": None}, ["user_id"]),
+        ({"user_id": "someone"}, ["user_id"]),
+        ({"add": None}, ["add"]),
+        ({"add": {"segment": "a"}}, ["add"]),
+        ({"add": "a"}, ["add"]),
+        ({"add": [None]}, ["add.0"]),
+        ({"add": [["a"]]}, ["add.0"]),
+        ({"add": [{}]}, ["add.0.segment"]),
+        ({"add": [{"segment": 5}]}, ["add.0.segment"]),
+        ({"add": ["a", {"segment": "b", "until": 5}]}, ["add.1.until"]),
+        ({"add": [{"segment": "a", "ttl": float("nan")}]}, ["add.0.ttl"]),
+        ({"add": [{"segment": "a", "ttl": 0}]}, ["add.0.ttl"]),
+        ({"add": [{"segment": "a", "ttl": -5}]}, ["add.0.ttl"]),
+        ({"add": [{"segment": "a", "ttl": "P101Y"}]}, ["add.0.ttl"]),
+        ({"add": [{"segment": "a", "ttl": 101 * 366 * 86_400}]}, ["add.0.ttl"]),
+        ({"add": [{"segment": "a", "expires_at": 5}]}, ["add.0.expires_at"]),
+        ({"add": [{"segment": "a", "expires_at": "2030-01-01T00:00:00"}]}, ["add.0.expires_at"]),
+        ({"remove": ["b", {"segment": "c"}]}, ["remove.1"]),
+        ({"remove": "b"}, ["remove"]),
+        ({"remove": None}, ["remove"]),
+        ({"add": ["", "b;c"], "remove": ["../x"]}, ["add.0.segment", "add.1.segment", "remove.0"]),
+        ({"segment": "a"}, ["segment"]),
+    ],
+)
+def test_a_bad_change_names_every_field_at_fault(
+    fields: dict[str, Any], at_fault: list[str]
+) -> None:
+    assert refusals(body(**fields)) == at_fault
+
+
+def test_an_end_is_given_once() -> None:
+    both = {"segment": "a", "ttl": 5, "expires_at": "2030-01-01T00:00:00Z"}
+    assert refusals(body(add=[both])) == ["add.0"]
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "fits"),
+    [
+        (0, 0, False),
+        (1, 0, True),
+        (0, 1, True),
+        (100, 0, True),
+        (0, 100, True),
+        (60, 40, True),
+        (101, 0, False),
+        (0, 101, False),
+        (60, 41, False),
+    ],
+)
+def test_a_change_has_one_to_a_hundred_names(add: int, remove: int, fits: bool) -> None:
+    change = body(
+        add=[f"a{n}" for n in range(add)],
+        remove=[f"r{n}" for n in range(remove)],
+    )
+    if fits:
+        assert len(parse(change).add) + len(parse(change).remove) == add + remove
+    else:
+        assert refusals(change)
+
+
+@pytest.mark.parametrize(
+    ("add", "remove"),
+    [
+        (["a", "b"], ["a"]),
+        (["a", "a"], []),
+        ([], ["a", "a"]),
+        (["a", {"segment": "a", "ttl": 5}], []),
+    ],
+)
+def test_no_segment_is_named_twice(add: list[Any], remove: list[str]) -> None:
+    with pytest.raises(ValidationError, match="named more than once: a"):
+        COMMANDS.validate_python(body(add=add, remove=remove))
+
+
+def test_names_are_told_apart_by_case() -> None:
+    assert [a.segment for a in parse(body(add=["VIP", "vip"])).add] == ["VIP", "vip"]
+
+
+@given(st.text(max_size=20), st.integers(0, 99), st.integers(0, 2**40), st.integers(0, 99))
+def test_a_derived_id_belongs_to_one_place(
+    topic: str, partition: int, offset: int, other: int
+) -> None:
+    derived = derived_command_id(topic, partition, offset)
+    assert derived == derived_command_id(topic, partition, offset)
+    assert parse(body(id=derived)).id == derived
+    assert derived != derived_command_id(topic, partition, offset + 1 + other)
+    assert derived != derived_command_id(topic, partition + 1 + other, offset)
