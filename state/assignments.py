@@ -242,29 +242,26 @@ class Assignments:
 
     # --- one user ---
 
-    def settle(self, user_id: str, user: UserState, write: Write) -> bool:
-        """Write what has been decided about a user, before anything else is; whether any was."""
-        ordinal = user["ordinal"]
-        any_given = False
-        for assignment in list(self._in_order()):
-            if ordinal in assignment["pending"]:
-                assignment["pending"].discard(ordinal)
-                given = self._give(user_id, user, assignment, write)
-                assignment["assigned" if given else "skipped"] += 1
-                any_given = any_given or given
-                self._put(assignment)
-        return any_given
+    def of(self, user: UserState) -> list[AssignmentState]:
+        """The rounds that have chosen a user and have not been written for it, oldest first."""
+        if not self._rounds:
+            return []
+        return [a for a in self._in_order() if user["ordinal"] in a["pending"]]
 
-    def _give(
+    def give(
         self, user_id: str, user: UserState, assignment: AssignmentState, write: Write
     ) -> bool:
+        """Write what a round has decided about a user; False when something is in the way."""
+        assignment["pending"].discard(user["ordinal"])
+        self._put(assignment)
         segment, generation = _key(assignment)
-        if not self._can_be_given(user, segment, generation):
-            return False
-        reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
-        after = _membership(assignment["rule"]["ttl_ms"], generation, assignment["at"])
-        write(user_id, user, Step(segment, "add", None, after), reason)
-        return True
+        given = self._can_be_given(user, segment, generation)
+        assignment["assigned" if given else "skipped"] += 1
+        if given:
+            reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
+            after = _membership(assignment["rule"]["ttl_ms"], generation, assignment["at"])
+            write(user_id, user, Step(segment, "add", None, after), reason)
+        return given
 
     def _can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
         return (

@@ -161,16 +161,21 @@ class UserDecisions:
         self._state.publish(user_id)
 
     def _settle(self, user_id: str, user: UserState) -> None:
-        """End what has ended, then decide what no longer has to wait."""
-        now = self._shard["log_time"]
+        """Give what was decided and end what has ended, oldest first; then decide what waited."""
         due = user["due"]
-        if self._assignments.count and self._assignments.settle(user_id, user, self._write):
-            # What has just been given may have ended already.
-            due = membership.due_ms(user)
-        if (due is not None and due <= now) or self._segments.has_jobs:
-            for ending in membership.endings(user, now, self._segments.deleted_at):
-                self._end(user_id, user, ending)
+        for assignment in self._assignments.of(user):
+            # An older generation of the same segment may still be there.
+            self._end_up_to(assignment["at"], due, user_id, user)
+            if self._assignments.give(user_id, user, assignment, self._write):
+                due = membership.due_ms(user)
+        self._end_up_to(self._shard["log_time"], due, user_id, user)
         self._resume(user_id, user)
+
+    def _end_up_to(self, until: int, due: int | None, user_id: str, user: UserState) -> None:
+        if (due is not None and due <= until) or self._segments.has_jobs:
+            for ending in membership.endings(user, until, self._segments.deleted_at):
+                if ending.at <= until:
+                    self._end(user_id, user, ending)
 
     def _end(self, user_id: str, user: UserState, ending: Ending) -> None:
         held = user["segments"][ending.segment]

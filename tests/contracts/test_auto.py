@@ -1,0 +1,91 @@
+"""Rules of automatic assignment: what is understood, and what is refused (S7, F3, F4)."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from segments.contracts.auto import Auto, percent_to_ppm, target_of
+from segments.contracts.commands import COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("percent", "ppm"),
+    [(100, 1_000_000), (0.0001, 1), (33.3333, 333_333), (1e-4, 1), (12.5, 125_000), (1.0, 10_000)],
+)
+def test_percentages_are_exact(percent: float, ppm: int) -> None:
+    assert percent_to_ppm(percent) == ppm
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"percent": None},
+        {"percent": 0},
+        {"percent": -1},
+        {"percent": 100.0001},
+        {"percent": 150},
+        {"percent": float("nan")},
+        {"percent": float("inf")},
+        {"percent": "10"},
+        {"percent": True},
+        {"percent": 1.00001},
+        {"percent": 0.00001},
+        {"count": 0},
+        {"count": -5},
+        {"count": 1.5},
+        {"count": "7"},
+        {"count": 1_000_000_001},
+        {"percent": 10, "count": 5},
+        {"percent": 10, "include": ["a"], "exclude": ["a"]},
+        {"percent": 10, "include": ["a", "a"]},
+        {"percent": 10, "include": ["../x"]},
+        {"percent": 10, "include": [f"s{n}" for n in range(1_000)]},
+        {"percent": 10, "exclude": "a"},
+        {"percent": 10, "accounts": []},
+        {"percent": 10, "accounts": ["deleted"]},
+        {"percent": 10, "accounts": ["active", "active"]},
+        {"percent": 10, "ttl": "P101Y"},
+        {"percent": 10, "ttl": 0},
+        {"percent": 10, "newcomers": "yes"},
+        {"percent": 10, "newcomers": 1},
+        {"percent": 10, "surprise": 1},
+    ],
+)
+def test_bad_rules_are_refused(rule: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Auto.model_validate(rule)
+
+
+@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
+@pytest.mark.parametrize("field", ["include", "exclude"])
+def test_a_segment_is_not_its_own_filter(kind: str, field: str) -> None:
+    with pytest.raises(ValidationError, match="the segment itself"):
+        COMMANDS.validate_python(
+            {"type": kind, "segment": "A", "auto": {"percent": 1, field: ["A"]}}
+        )
+
+
+@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
+def test_a_rule_cannot_be_taken_away(kind: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be taken away"):
+        COMMANDS.validate_python({"type": kind, "segment": "A", "auto": None})
+
+
+@given(st.integers(1, 1_000_000), st.integers(0, 10**9))
+def test_the_share_is_rounded_half_up(ppm: int, population: int) -> None:
+    rule = Auto.model_validate(orjson.loads(orjson.dumps({"percent": ppm / 10_000}))).rule()
+    assert rule["ppm"] == ppm
+    exact = Decimal(ppm) * population / 1_000_000
+    assert target_of(rule, population) == int(exact.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def test_a_count_over_the_population_is_all_of_it() -> None:
+    assert target_of(Auto(count=10).rule(), 3) == 3

@@ -1,0 +1,153 @@
+"""Random histories with automatic segments: any number of shards, any order, crashes anywhere.
+
+`SEGMENTS_HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.machine.assigned import AssignedWorld
+from tests.machine.test_model import LONGER, SETTINGS
+from tests.machine.world import user_id
+
+PLAIN = ["p", "q"]
+AUTO = ["x", "y", "z"]
+USERS = 30
+NUMBERS = st.integers(0, USERS - 1)
+SHARDS = st.integers(0, 7)
+
+
+@st.composite
+def rules(draw: st.DrawFn, segment: str) -> dict[str, Any]:
+    others = [name for name in PLAIN + AUTO if name != segment]
+    filters = draw(st.lists(st.sampled_from(others), max_size=2, unique=True))
+    split = draw(st.integers(0, len(filters)))
+    made: dict[str, Any] = draw(
+        st.one_of(
+            st.sampled_from([1, 10, 33.3333, 50, 100]).map(lambda percent: {"percent": percent}),
+            st.sampled_from([1, 5, 1_000]).map(lambda count: {"count": count}),
+        )
+    )
+    made |= {"include": filters[:split], "exclude": filters[split:]}
+    made["newcomers"] = draw(st.booleans())
+    if draw(st.booleans()):
+        made["accounts"] = draw(st.sampled_from([["active"], ["active", "unknown"], ["blocked"]]))
+    if draw(st.integers(0, 3)) == 0:
+        made["ttl"] = draw(st.sampled_from([0.001, 0.4, 60]))
+    return made
+
+
+class Assignments(RuleBasedStateMachine):
+    """Every rule is something that can happen while segments are being assigned."""
+
+    @initialize(
+        partitions=st.integers(1, 8),
+        job_slice=st.sampled_from([1, 3, 1_000]),
+        segments_per_user=st.sampled_from([3, 2_000]),
+    )
+    def begin(self, partitions: int, **limits: Any) -> None:
+        self.world = AssignedWorld(partitions, **limits)
+        self.refresh = 0
+        self.rules: dict[str, dict[str, Any]] = {}
+        for name in PLAIN:
+            self.world.create(name)
+        for number in range(0, USERS, 2):
+            self.world.user("active", user_id(number))
+        self.world.run()
+
+    @rule(segment=st.sampled_from(AUTO), data=st.data())
+    def create(self, segment: str, data: st.DataObject) -> None:
+        made = data.draw(rules(segment))
+        command_id = self.world.send(type="create_segment", segment=segment, auto=made)
+        self.rules[command_id] = made
+
+    @rule(segment=st.sampled_from(AUTO), percent=st.sampled_from([20, 60, 100]))
+    def raise_to(self, segment: str, percent: int) -> None:
+        held = (self.world.definitions.get(segment) or {}).get("auto")
+        if held is not None:
+            same = {name: held[name] for name in ("include", "exclude", "accounts", "newcomers")}
+            changed = same | {"percent": percent}
+            if held["ttl_ms"] is not None:
+                changed["ttl"] = held["ttl_ms"] / 1000
+            self.world.send(type="update_segment", segment=segment, auto=changed)
+
+    @rule(segment=st.sampled_from(PLAIN + AUTO), again=st.booleans())
+    def delete(self, segment: str, again: bool) -> None:
+        self.world.send(type="delete_segment", segment=segment)
+        if again:
+            self.world.send(type="create_segment", segment=segment)
+
+    @rule(
+        users=st.lists(NUMBERS, min_size=1, max_size=6),
+        segment=st.sampled_from(PLAIN + AUTO),
+        add=st.booleans(),
+        ttl=st.sampled_from([None, None, 0.002, 1]),
+    )
+    def by_hand(self, users: list[int], segment: str, add: bool, ttl: float | None) -> None:
+        addition = {"segment": segment} | ({} if ttl is None else {"ttl": ttl})
+        change: dict[str, Any] = {"add": [addition]} if add else {"remove": [segment]}
+        for number in users:
+            self.world.send(type="change_memberships", user_id=user_id(number), **change)
+
+    @rule(
+        users=st.lists(NUMBERS, min_size=1, max_size=6),
+        account=st.sampled_from(["active", "active", "blocked", "deleted"]),
+    )
+    def accounts(self, users: list[int], account: str) -> None:
+        for number in users:
+            self.refresh += 1
+            self.world.user(account, user_id(number), refresh=("r", 0, self.refresh))
+
+    @rule(ms=st.sampled_from([1, 2, 400, 5_001]))
+    def time_passes(self, ms: int) -> None:
+        self.world.later(ms)
+
+    @rule(shard=SHARDS, count=st.integers(1, 20))
+    def shard_goes_on(self, shard: int, count: int) -> None:
+        shard %= self.world.partitions
+        for _ in range(min(count, self.world.shards[shard].behind)):
+            self.world.apply(shard)
+
+    @rule(writer=SHARDS, reader=SHARDS, count=st.integers(1, 5))
+    def message_arrives(self, writer: int, reader: int, count: int) -> None:
+        way = (writer % self.world.partitions, reader % self.world.partitions)
+        for _ in range(min(count, len(self.world.in_flight[way]))):
+            self.world.deliver(*way)
+
+    @rule()
+    def everything_arrives(self) -> None:
+        self.world.run()
+
+    @rule(shard=SHARDS)
+    def tick(self, shard: int) -> None:
+        self.world.ask_tick(shard % self.world.partitions)
+
+    @rule(shard=SHARDS)
+    def checkpoint(self, shard: int) -> None:
+        self.world.shards[shard % self.world.partitions].checkpoint()
+
+    @rule(shard=SHARDS)
+    def crash(self, shard: int) -> None:
+        self.world.shards[shard % self.world.partitions].crash()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.later(10_000)
+            self.world.settle()
+            self.world.tick()
+            self.world.settle()
+            assert all(d["state"] != "assigning" for d in self.world.definitions.values())
+            self.world.judge_rounds()
+            self.world.judge_newcomers()
+            self.world.check()
+
+
+Assignments.TestCase.settings = settings(
+    SETTINGS, max_examples=LONGER or 25, stateful_step_count=40
+)
+TestAssignments = Assignments.TestCase
