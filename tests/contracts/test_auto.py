@@ -17,7 +17,7 @@ from segments.contracts.commands import COMMANDS
 
 @pytest.mark.parametrize(
     ("percent", "ppm"),
-    [(100, 1_000_000), (0.0001, 1), (33.3333, 333_333), (1e-4, 1), (12.5, 125_000), (1.0, 10_000)],
+    [(100, 1_000_000), (0.0001, 1), (33.3333, 333_333), (12.5, 125_000), (1.0, 10_000)],
 )
 def test_percentages_are_exact(percent: float, ppm: int) -> None:
     assert percent_to_ppm(percent) == ppm

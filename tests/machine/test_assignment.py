@@ -158,7 +158,7 @@ def test_a_rule_in_the_making_stays_as_it_is() -> None:
 def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -> None:
     world = world_of(100)
     auto(world, "A", percent=10)
-    out = sorted(members(world, "A", 100))[0]
+    out = min(members(world, "A", 100))
     by_hand = next(user_id(n) for n in range(100) if user_id(n) not in members(world, "A", 100))
     world.change(out, remove=["A"])
     world.change(by_hand, add=["A"])
