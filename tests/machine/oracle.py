@@ -217,13 +217,8 @@ class Oracle:
 
     def _user(self, record: dict[str, Any]) -> None:
         person = self.people.setdefault(record["user_id"], Person())
-        topic_and_partition, place = record["refresh"][:2], record["refresh"][2]
-        if person.refresh is not None and person.refresh[:2] == topic_and_partition:
-            if place < person.refresh[2]:
-                return
-        if None not in (person.version, record["version"]):
-            if record["version"] < person.version:
-                return
+        if self._is_old(person, record):
+            return
         self._settle(record["user_id"], person)
         person.refresh, person.version = record["refresh"], record["version"]
         if record["account"] == "deleted" != person.account:
@@ -234,6 +229,14 @@ class Oracle:
             for change, asked_at in waiting:
                 self._decide(record["user_id"], person, change, asked_at)
         person.account = record["account"]
+
+    def _is_old(self, person: Person, record: dict[str, Any]) -> bool:
+        *topic_and_partition, offset = record["refresh"]
+        held = person.refresh
+        if held is not None and held[:2] == topic_and_partition and offset < held[2]:
+            return True
+        versions = (record["version"], person.version)
+        return None not in versions and versions[0] < versions[1]
 
     # --- segments ---
 
