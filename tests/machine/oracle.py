@@ -63,12 +63,14 @@ class Oracle:
         self.rows: list[Row] = []
         self.asked_for: list[str] = []
         self.results: list[tuple[str, Answer]] = []
+        self.touched: str | None = None
 
     def apply(self, record: LogRecord, decided: set[str]) -> list[tuple[str, Answer]]:
         """The results of a record. `decided`: ids that the machine says it decided now; at a tick
         or a definition it may leave who waits for a later one.
         """
         self.results = []
+        self.touched = None
         self.offset = record.offset
         if record.source is not None:
             origin, offset = record.source
@@ -99,6 +101,7 @@ class Oracle:
                 self._go_on(user_id, person)
 
     def _settle(self, user_id: str, person: Person) -> None:
+        self.touched = user_id
         self._end_what_ended(user_id, person)
         self._go_on(user_id, person)
 
