@@ -1,6 +1,7 @@
 """Requests over keep-alive connections from a process of its own; prints what came as JSON.
 
-    python -m bench._load get|query --port N --connections N --seconds S --users N [--batch N]
+    python -m bench._load get|query --port N --connections N --seconds S --users N
+        [--batch N] [--rate N]
 
 A client library would be slower than the server that it measures: this one writes requests made
 beforehand to plain sockets and looks for the end of each answer. Each connection sends its next
@@ -85,12 +86,10 @@ def queries(users: int, batch: int) -> list[bytes]:
 def run(
     requests: list[bytes], port: int, connections: int, seconds: float
 ) -> tuple[list[float], float]:
-    """(latency of each answer in s, time it took in s)."""
+    """(latency of each answer in s, time it took in s); a new request for each answer."""
     selector = selectors.DefaultSelector()
     number = 0
-    for _ in range(connections):
-        connection = Connection(port)
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
+    for connection in _connect(selector, port, connections):
         connection.send(requests[number % len(requests)])
         number += 1
     latencies: list[float] = []
@@ -104,9 +103,51 @@ def run(
                 latencies.append(now_s - connection.sent_at_s)
                 connection.send(requests[number % len(requests)])
                 number += 1
+    _close(selector)
+    return latencies, now_s - started_s
+
+
+def run_paced(
+    requests: list[bytes], port: int, connections: int, seconds: float, rate: float
+) -> tuple[list[float], float]:
+    """As `run`, at a steady rate; latency counts from the instant at which a request was due.
+
+    A request that finds no connection free waits for one, and its wait counts.
+    """
+    selector = selectors.DefaultSelector()
+    free = _connect(selector, port, connections)
+    latencies: list[float] = []
+    started_s = now_s = time.perf_counter()
+    number, answered, count = 0, 0, int(rate * seconds)
+    while answered < count:
+        while free and number < count and started_s + number / rate <= now_s:
+            connection = free.pop()
+            connection.send(requests[number % len(requests)])
+            connection.sent_at_s = started_s + number / rate
+            number += 1
+        due_s = started_s + number / rate - now_s if free and number < count else 30.0
+        for key, _ in selector.select(max(0.0, due_s)):
+            if key.data.receive():
+                now_s = time.perf_counter()
+                latencies.append(now_s - key.data.sent_at_s)
+                answered += 1
+                free.append(key.data)
+        now_s = time.perf_counter()
+    _close(selector)
+    return latencies, now_s - started_s
+
+
+def _connect(selector: selectors.BaseSelector, port: int, connections: int) -> list[Connection]:
+    made = [Connection(port) for _ in range(connections)]
+    for connection in made:
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+    return made
+
+
+def _close(selector: selectors.BaseSelector) -> None:
     for key in list(selector.get_map().values()):
         key.data.socket.close()
-    return latencies, now_s - started_s
+    selector.close()
 
 
 def main() -> None:
@@ -118,13 +159,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--users", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1_000)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests/s; 0 = as fast as can be")
     options = parser.parse_args()
     if options.kind == "get":
         requests = gets(options.users)
     else:
         requests = queries(options.users, options.batch)
     before, _ = run(requests, options.port, options.connections, _WARM_UP_S)
-    latencies, elapsed_s = run(requests, options.port, options.connections, options.seconds)
+    shape = (requests, options.port, options.connections, options.seconds)
+    latencies, elapsed_s = run_paced(*shape, options.rate) if options.rate else run(*shape)
     told = {
         "requests": len(latencies),
         "answered": len(before) + len(latencies),

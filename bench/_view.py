@@ -74,7 +74,7 @@ def fill(settings: Settings, users: int) -> None:
         common.produce(producer, topic, document, user_id)
         producer.poll(0)
     common.flush(producer)
-    write_markers(settings, {p: users for p in range(settings.partitions)}, defined)
+    write_markers(settings, dict.fromkeys(range(settings.partitions), users), defined)
 
 
 def write_markers(

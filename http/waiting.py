@@ -36,7 +36,7 @@ class Waiting:
         self._max_waiters = max_waiters
         self._count = 0
         self._number = itertools.count()
-        self._positions: dict[int, list[tuple[int, int, asyncio.Future[None]]]] = {}
+        self._positions: dict[int, list[_Waiter]] = {}
         self._results: dict[str, list[asyncio.Future[dict[str, Any]]]] = {}
 
     def is_fresh(self, position: Position) -> bool:
@@ -48,41 +48,50 @@ class Waiting:
         """Whether the view has applied this position, after waiting at most this long."""
         if self.is_fresh(position):
             return True
+        self._enter()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._positions.setdefault(position.partition, [])
         heapq.heappush(queue, (position.offset, next(self._number), future))
-        return await self._wait(future, wait_s) is not _NOTHING
+        try:
+            async with asyncio.timeout(wait_s):
+                await future
+        except TimeoutError:
+            return self.is_fresh(position)
+        finally:
+            self._count -= 1
+            if future.cancelled():
+                self._sweep(position.partition)
+        return True
+
+    def _sweep(self, partition: int) -> None:
+        """Keep those who gave up from piling up where nothing advances."""
+        queue = self._positions[partition]
+        if len(queue) > 2 * self._count + _SWEPT_ABOVE:
+            queue[:] = [waiter for waiter in queue if not waiter[2].done()]
+            heapq.heapify(queue)
 
     def expect_result(self, command_id: str) -> asyncio.Future[dict[str, Any]]:
         """The next result of a command; ask before it is produced, and `forget` it at the end."""
-        if self._count >= self._max_waiters:
-            raise _turned_away()
+        self._enter()
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._results.setdefault(command_id, []).append(future)
-        self._count += 1
         return future
 
     def forget(self, command_id: str, future: asyncio.Future[dict[str, Any]]) -> None:
         """Stop waiting for a result."""
         self._count -= 1
         future.cancel()
-        waiting = self._results.get(command_id)
-        if waiting is not None:
-            waiting.remove(future)
-            if not waiting:
-                del self._results[command_id]
+        waiting = self._results[command_id]
+        waiting.remove(future)
+        if not waiting:
+            del self._results[command_id]
 
-    async def _wait(self, future: asyncio.Future[Any], wait_s: float) -> Any:
+    def _enter(self) -> None:
         if self._count >= self._max_waiters:
-            future.cancel()
-            raise _turned_away()
+            raise Problem(
+                503, "busy", "too many requests are waiting", headers={"Retry-After": "1"}
+            )
         self._count += 1
-        try:
-            return await asyncio.wait_for(future, wait_s)
-        except TimeoutError:
-            return _NOTHING
-        finally:
-            self._count -= 1
 
     def report(self, advanced: Iterable[int], results: Mapping[str, bytes]) -> None:
         """Wake those whose position or result has come."""
@@ -107,8 +116,6 @@ class Waiting:
             heapq.heappop(queue)
 
 
-_NOTHING = object()
-
-
-def _turned_away() -> Problem:
-    return Problem(503, "busy", "too many requests are waiting", headers={"Retry-After": "1"})
+_Waiter = tuple[int, int, asyncio.Future[None]]
+"""Offset, number in the order of arrival, what is told when the offset has come."""
+_SWEPT_ABOVE = 64

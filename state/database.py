@@ -39,13 +39,17 @@ def open_database(path: Path, *, read_only: bool = False) -> Rdict:
     return Rdict(str(path), options=options)
 
 
-def scan(database: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def scan(
+    database: Rdict, prefix: bytes, start: bytes | None = None
+) -> Iterator[tuple[bytes, bytes]]:
     """Every (key, value) with this prefix, in key order; raises where the database is damaged.
+
+    Begins at `start`, which has the prefix, when it is given.
 
     Rdict.items() just ends at a block it cannot read, as if nothing came after it.
     """
     entries = database.iter()
-    entries.seek(prefix)
+    entries.seek(prefix if start is None else start)
     while entries.valid():
         key = entries.key()
         if not key.startswith(prefix):

@@ -116,7 +116,8 @@ class ShardPartition(StorePartition):
         if raw is None:
             return None
         document = self._cache[key] = orjson.loads(raw)
-        self._count(key, len(raw))
+        self._sizes[key] = size = len(key) + len(raw)
+        self._cached_bytes += size
         return document
 
     def exists(self, key: bytes, cf_name: str = "default") -> bool:
@@ -203,23 +204,17 @@ class ShardPartition(StorePartition):
 
     def _settle_cache(self, written: dict[bytes, bytes | None]) -> None:
         """Move what was written to the end, and drop from the beginning what is too much."""
-        cache = self._cache
+        cache, sizes = self._cache, self._sizes
+        cached_bytes = self._cached_bytes
         for key, value in written.items():
-            if value is None:
-                self._forget(key)
-            else:
-                cache.move_to_end(key)
-                self._count(key, len(value))
-        while self._cached_bytes > CACHE_BYTES:
-            self._forget(next(iter(cache)))
-
-    def _count(self, key: bytes, size: int) -> None:
-        self._cached_bytes += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
-
-    def _forget(self, key: bytes) -> None:
-        del self._cache[key]
-        self._cached_bytes -= self._sizes.pop(key, 0)
+            size = len(key) + (0 if value is None else len(value))
+            cached_bytes += size - sizes.get(key, 0)
+            sizes[key] = size
+            cache.move_to_end(key)
+        while cached_bytes > CACHE_BYTES:
+            key, _ = cache.popitem(last=False)
+            cached_bytes -= sizes.pop(key)
+        self._cached_bytes = cached_bytes
 
     # --- recovery ---
 

@@ -17,6 +17,8 @@ from rocksdict import Options, Rdict
 
 from segments import logs
 from segments.state import view_keys as keys
+from segments.state.database import is_damage
+from segments.state.database import scan as scan_entries
 
 FORMAT = 1
 _REBUILD_MARK = "rebuild"
@@ -57,16 +59,31 @@ class View:
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
-        self._db = _open(folder, {**identity, "format": FORMAT})
+        wanted = {**identity, "format": FORMAT}
+        self._db = _open(folder, wanted)
+        if not self._loaded():
+            self._db.close()
+            self.demand_rebuild()
+            self._db = _open(folder, wanted)
+            self._load()
+
+    def _loaded(self) -> bool:
+        # Its own function: an iterator in a traceback would keep the folder locked.
+        try:
+            self._load()
+        except Exception as error:  # rocksdict raises bare Exceptions
+            if not is_damage(error):
+                raise
+            return False
+        return True
+
+    def _load(self) -> None:
         self.complete = self._db.get(keys.COMPLETE_KEY) is not None
         self.segments: dict[str, Known] = {}
         self.sizes: dict[tuple[str, int], int] = {}
         self.newest: dict[int, Marker] = {}
         self.defined: dict[int, int] = {}
         self.progress: dict[int, Marker] = {}
-        self._load()
-
-    def _load(self) -> None:
         for _, value in self.scan(keys.DEFINITION):
             self.know(orjson.loads(value))
         for key, value in self.scan(keys.SIZE):
@@ -121,7 +138,7 @@ class View:
         """At most `limit` segments in use, in the order of their names, after this one."""
         page: list[dict[str, Any]] = []
         start = keys.definition_key(after) + (b"\0" if after else b"")
-        for _, raw in self._range(start, keys.DEFINITION):
+        for _, raw in self.scan(keys.DEFINITION, start):
             definition = orjson.loads(raw)
             if definition["state"] != "deleted":
                 page.append(definition)
@@ -141,11 +158,14 @@ class View:
         result: dict[str, Any] = orjson.loads(raw[8:])
         return result
 
-    def old_results(self, before_ms: int, limit: int) -> list[bytes]:
-        """Age keys of at most `limit` results appended before an instant, oldest first."""
+    def old_results(self, before_ms: int, limit: int, start: bytes | None = None) -> list[bytes]:
+        """Age keys of at most `limit` results appended before an instant, oldest first.
+
+        `start`: an age key below which there are none; those removed need not be walked over again.
+        """
         end = keys.result_age_key(max(before_ms, 0), b"")
         old: list[bytes] = []
-        for key, _ in self.scan(keys.RESULT_AGE):
+        for key, _ in self.scan(keys.RESULT_AGE, start):
             if key >= end or len(old) == limit:
                 break
             old.append(key)
@@ -155,16 +175,9 @@ class View:
         """Next offset to consume by (topic in topics.yaml, partition)."""
         return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET)}
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Every entry of a kind, in key order."""
-        return self._range(prefix, prefix)
-
-    def _range(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        entries: Any = self._db.items(from_key=start)
-        for key, raw in entries:
-            if not key.startswith(prefix):
-                return
-            yield key, raw
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry of a kind, in key order, from `start` on."""
+        return scan_entries(self._db, prefix, start)
 
     # --- what the writing thread does ---
 
@@ -212,22 +225,31 @@ def _open(folder: Path, identity: dict[str, Any]) -> Rdict:
         log.warning("rebuilding the view from the topics", reason="it was marked for that")
         shutil.rmtree(folder)
     try:
-        database = _database(folder)
-        found = database.get(keys.IDENTITY_KEY)
+        opened, found = _opened(folder)
     except Exception as error:  # rocksdict raises bare Exceptions
-        if "lock" in str(error).lower():
+        if not is_damage(error):
             raise
         log.warning("rebuilding the view from the topics", reason=str(error))
         shutil.rmtree(folder)
-        database, found = _database(folder), None
+        opened, found = _opened(folder)
     wanted = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
     if found is not None and found != wanted:
         log.warning("rebuilding the view from the topics", reason="the topics are not those before")
-        database.close()
+        opened.close()
         shutil.rmtree(folder)
-        database = _database(folder)
-    database.put(keys.IDENTITY_KEY, wanted)
-    return database
+        opened, _ = _opened(folder)
+    opened.put(keys.IDENTITY_KEY, wanted)
+    return opened
+
+
+def _opened(folder: Path) -> tuple[Rdict, bytes | None]:
+    """The database and the identity it was filled with."""
+    opened = _database(folder)
+    try:
+        return opened, opened.get(keys.IDENTITY_KEY)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _database(folder: Path) -> Rdict:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Producer, TopicCollection, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
-from quixstreams import Application, message_context
+from quixstreams import Application
 from quixstreams.models.topics import TopicConfig
 from quixstreams.sinks.base import BatchingSink
 from quixstreams.state.base import Store
 
+from segments import logs
 from segments.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000
@@ -28,6 +29,10 @@ STORE_NAME = "default"
 SHARDS_STREAM = "shards"
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
 _QUEUE_MAX_MESSAGES = 200_000
+# Between two looks at the checkpoint's age and at the work of every loop.
+_RECORDS_A_TURN = 50
+
+log = logs.get(__name__)
 
 Headers = list[tuple[str, bytes]]
 
@@ -44,7 +49,63 @@ class Record(NamedTuple):
     headers: Headers
 
 
-def application(settings: Settings, name: str, *, exactly_once: bool = False) -> Application:
+Handler = Callable[[Record], None]
+
+
+class DirectApplication(Application):
+    """Quix's application, with records handed to our handlers instead of its dataframe.
+
+    The dataframe's rows, contexts and serializers take longer than most of our handlers. What the
+    library does around a record stays: polling (with rebalances and recovery), offsets, checkpoint.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._handlers: dict[str, Handler] = {}
+
+    def handle(self, topic_on_cluster: str, handler: Handler) -> None:
+        """Call `handler` for each record of a topic that has a dataframe, in its place."""
+        self._handlers[topic_on_cluster] = handler
+
+    def _process_message(self, dataframe_composed: Any) -> None:
+        if not self._handlers:
+            super()._process_message(dataframe_composed)  # type: ignore[no-untyped-call]
+            return
+        self._producer.poll(0)
+        consumer, state_manager = self._consumer, self._state_manager
+        timeout_s = self._config.consumer_poll_timeout
+        for _ in range(_RECORDS_A_TURN):
+            message = consumer._poll_unbuffered(timeout_s)  # noqa: SLF001
+            if message is None:
+                return
+            self._handle(message)
+            # A rebalance inside the poll may have begun a recovery: it comes first.
+            if state_manager.recovery_required or not self._run_tracker.running:
+                return
+            timeout_s = 0.0
+
+    def _handle(self, message: Any) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        record = Record(
+            topic,
+            partition,
+            offset,
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers() or [],
+        )
+        try:
+            self._handlers[topic](record)
+        except Exception:
+            log.exception("record not processed", topic=topic, partition=partition, offset=offset)
+            raise
+        self._processing_context.store_offset(topic, partition, offset)
+        self._producer._broker_available()  # type: ignore[no-untyped-call]  # noqa: SLF001
+        self._consumer._broker_available()  # type: ignore[no-untyped-call]  # noqa: SLF001
+
+
+def application(settings: Settings, name: str, *, exactly_once: bool = False) -> DirectApplication:
     """A Quix application of this deployment: `router`, `users`, `shards` or `history`.
 
     At least once: an idempotent producer without gaps, which never gives a record up: what it
@@ -67,7 +128,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
         }
     else:
         producer |= _GAPLESS
-    return Application(
+    return DirectApplication(
         broker_address=bootstrap_servers,
         consumer_group=group,
         auto_offset_reset="earliest",
@@ -112,29 +173,10 @@ def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
     return Producer(config | {key.replace("_", "."): value for key, value in overrides.items()})
 
 
-def consume(
-    app: Application, settings: Settings, topic_name: str, handler: Callable[[Record], None]
-) -> None:
+def consume(app: DirectApplication, settings: Settings, topic_name: str, handler: Handler) -> None:
     """Call `handler` for every record of a topic, inside the checkpoint."""
-    _update(app.dataframe(_bytes_topic(app, settings, topic_name)), handler)
-
-
-def _update(sdf: Any, handler: Callable[[Record], None]) -> None:
-    def handle(value: Any, key: Any, timestamp_ms: int, headers: Any) -> None:
-        context = message_context()
-        handler(
-            Record(
-                context.topic,
-                context.partition,
-                context.offset,
-                timestamp_ms,
-                key,
-                value,
-                headers or [],
-            )
-        )
-
-    sdf.update(handle, metadata=True)
+    app.dataframe(_bytes_topic(app, settings, topic_name))
+    app.handle(settings.topic(topic_name), handler)
 
 
 def sink(app: Application, settings: Settings, topic_name: str, target: BatchingSink) -> None:
@@ -193,13 +235,21 @@ class StoreAccess:
     def __init__(self, app: Application, store: Store) -> None:
         self._context = app._processing_context  # noqa: SLF001
         self._store = store
+        self._checkpoint: Any = None
+        self._partitions: dict[int, Any] = {}
 
     def partition(self, partition: int) -> Any:
         """The store's partition, taking part in the open checkpoint."""
-        transaction = self._context.checkpoint.get_store_transaction(
-            SHARDS_STREAM, partition, STORE_NAME
-        )
-        return transaction.store_partition  # type: ignore[attr-defined]
+        checkpoint = self._context.checkpoint
+        if checkpoint is not self._checkpoint:
+            self._checkpoint = checkpoint
+            self._partitions = {}
+        stored = self._partitions.get(partition)
+        if stored is None:
+            transaction = checkpoint.get_store_transaction(SHARDS_STREAM, partition, STORE_NAME)
+            stored = transaction.store_partition  # type: ignore[attr-defined]
+            self._partitions[partition] = stored
+        return stored
 
     def assigned(self) -> list[tuple[int, Any]]:
         """(partition, store partition) of all that are restored; empty during a recovery."""
@@ -209,11 +259,11 @@ class StoreAccess:
 
 
 def stateful(
-    app: Application,
+    app: DirectApplication,
     settings: Settings,
     topic_name: str,
     make_store: Callable[[str, str, Path, Any], Store],
-    handler: Callable[[Record], None],
+    handler: Handler,
 ) -> StoreAccess:
     """Call `handler` for every record of a topic, with a store of our own beside it.
 
@@ -237,7 +287,7 @@ def stateful(
     assert base_dir is not None, "the application was given a state_dir"
     store = make_store(STORE_NAME, SHARDS_STREAM, base_dir, changelogs)
     manager._stores.setdefault(SHARDS_STREAM, {})[STORE_NAME] = store  # noqa: SLF001
-    _update(sdf, handler)
+    app.handle(settings.topic(topic_name), handler)
     return StoreAccess(app, store)
 
 
@@ -275,3 +325,12 @@ def consumer_position(app: Application, topic_on_cluster: str, partition: int) -
         TopicPartition(topic_on_cluster, partition), cached=True
     )
     return at, high
+
+
+def committed_offset(app: Application, topic_on_cluster: str, partition: int) -> int | None:
+    """The offset from which the group goes on; None before the first commit."""
+    asked = [TopicPartition(topic_on_cluster, partition)]
+    [answer] = app._consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)  # noqa: SLF001
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+    return answer.offset if answer.offset >= 0 else None

@@ -14,7 +14,7 @@ from quixstreams import Application
 from segments import logs, metrics
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
-from segments.state.shard import DROPPED, Config, LogRecord
+from segments.state.shard import DROPPED, Config, LogRecord, Shard
 from segments.state.store import ShardStore
 from segments.streams import quix, startup
 from segments.streams.ticks import TickSchedule
@@ -67,9 +67,10 @@ def decode(record: quix.Record) -> LogRecord:
 class Shards:
     """Binds the machines of the assigned partitions to their application."""
 
-    def __init__(self, settings: Settings, app: Application, ticks: Producer) -> None:
+    def __init__(self, settings: Settings, app: quix.DirectApplication, ticks: Producer) -> None:
         self._settings = settings
         self._app = app
+        self._opened: dict[int, Any] = {}
         self._produce = quix.transactional_output(app)
         self._ticks = ticks
         self._schedules: dict[int, TickSchedule] = {}
@@ -103,7 +104,12 @@ class Shards:
 
     def handle(self, record: quix.Record) -> None:
         """Apply one record of the log and produce what follows from it."""
-        shard = self.store.partition(record.partition).shard
+        stored = self.store.partition(record.partition)
+        if self._opened.get(record.partition) is not stored:
+            self._open_assigned()
+        shard = stored.shard
+        if record.offset <= shard.shard["offset"]:
+            raise RuntimeError(f"{record.topic}[{record.partition}] goes back to {record.offset}")
         log_record = decode(record)
         self._count += 1
         sampled = self._count % _APPLY_SAMPLE == 0
@@ -124,6 +130,21 @@ class Shards:
                 options["headers"] = [(HEADER_TYPE, kind.encode())]
             self._produce(self._names[topic], value, key, **options)
 
+    def _open_assigned(self) -> list[tuple[int, Shard]]:
+        """The machine of every assigned shard that is restored.
+
+        They are made together, before anything is produced: making one takes seconds when it has
+        many users, and a transaction that has begun must not wait for that.
+        """
+        assigned = self.store.assigned()
+        for partition, stored in assigned:
+            if self._opened.get(partition) is not stored:
+                committed = quix.committed_offset(self._app, self._names[LOG], partition)
+                applied = stored.shard.shard["offset"]
+                startup.check_position(self._names[LOG], partition, applied, committed)
+                self._opened[partition] = stored
+        return [(partition, stored.shard) for partition, stored in assigned]
+
     def _schedule(self, partition: int) -> TickSchedule:
         schedule = self._schedules.get(partition)
         if schedule is None:
@@ -133,13 +154,14 @@ class Shards:
     def every_loop(self) -> None:
         """Append the ticks that are wanted; tell the metrics now and then."""
         now_ms = time.time_ns() // 1_000_000
-        for partition, stored in self.store.assigned():
-            if self._schedule(partition).wanted(now_ms, stored.shard.next_due_ms()):
+        shards = self._open_assigned()
+        for partition, shard in shards:
+            if self._schedule(partition).wanted(now_ms, shard.next_due_ms()):
                 self._append_tick(partition)
         self._ticks.poll(0)
         if now_ms - self._metrics_at_ms >= _METRICS_INTERVAL_MS:
             self._metrics_at_ms = now_ms
-            self._report()
+            self._report(shards)
 
     def _append_tick(self, partition: int) -> None:
         try:
@@ -150,9 +172,8 @@ class Shards:
             # The broker is away: ticks already wait in the queue, and any of them will do.
             log.warning("tick not appended", partition=partition)
 
-    def _report(self) -> None:
-        for partition, stored in self.store.assigned():
-            shard = stored.shard
+    def _report(self, shards: list[tuple[int, Shard]]) -> None:
+        for partition, shard in shards:
             label = str(partition)
             metrics.JOBS.labels(label).set(shard.jobs)
             metrics.TIMERS.labels(label).set(len(shard.population.timers))

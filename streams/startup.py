@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from segments import topics
 from segments.settings import Settings
-from segments.streams.quix import REQUEST_TIMEOUT_S
+from segments.streams.quix import REQUEST_TIMEOUT_S, TRANSACTION_TIMEOUT_MS
 
 LOG = "segments.shards"
 
@@ -44,6 +44,30 @@ def committed_offsets(consumer: Consumer, settings: Settings) -> dict[int, int |
     }
 
 
+def _holds_a_row(consumer: Consumer, topic: str, partition: int) -> bool:
+    """Whether anything was ever committed to a partition.
+
+    Its watermarks do not tell: a transaction that was aborted, as that of a process killed in its
+    first one, takes offsets and leaves no record.
+    """
+    low, high = consumer.get_watermark_offsets(
+        TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S
+    )
+    if low == high:
+        return False
+    consumer.assign([TopicPartition(topic, partition, low)])
+    try:
+        message = consumer.poll(REQUEST_TIMEOUT_S)
+    finally:
+        consumer.unassign()
+    if message is None:
+        raise StartRefusedError(f"the broker gave nothing of {topic}[{partition}] in time")
+    error = message.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+        raise KafkaException(error)
+    return error is None
+
+
 def check_shards(settings: Settings) -> None:
     """`StartRefusedError` when offsets are missing beside a changelog that is not empty.
 
@@ -57,10 +81,7 @@ def check_shards(settings: Settings) -> None:
         for partition, offset in committed.items():
             if offset is not None:
                 continue
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(changelog_topic(settings), partition), timeout=REQUEST_TIMEOUT_S
-            )
-            if high > low:
+            if _holds_a_row(consumer, changelog_topic(settings), partition):
                 raise StartRefusedError(
                     f"the group {settings.group('shards')} has no committed offset for "
                     f"{settings.topic(LOG)}[{partition}], but its changelog "
@@ -70,3 +91,21 @@ def check_shards(settings: Settings) -> None:
                 )
     finally:
         consumer.close()
+
+
+def check_position(topic: str, partition: int, applied: int, committed: int | None) -> None:
+    """`StartRefusedError` unless a shard's state ends where its group goes on in the log.
+
+    Both are written in one transaction. They differ when changelog rows were hidden behind another
+    process's hanging transaction while this one restored (compare KAFKA-10167), or when somebody
+    has set offsets by hand. `applied`: offset of the last record in the state, -1 for none.
+    """
+    if applied == (-1 if committed is None else committed - 1):
+        return
+    raise StartRefusedError(
+        f"the state of {topic}[{partition}] ends at offset {applied}, but its group goes on at "
+        f"{committed}. After a crash elsewhere this passes within "
+        f"{2 * TRANSACTION_TIMEOUT_MS // 1000} s: start again. If it stays, offsets were set by "
+        f"hand: set them back, or, if the state here is the one that is wrong, run `segments state "
+        "reset`, which restores it from the changelog."
+    )

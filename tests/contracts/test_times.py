@@ -75,8 +75,7 @@ def test_an_instant_is_the_same_in_every_zone(moment: datetime, offset_minutes: 
     at_ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     there = moment.astimezone(timezone(timedelta(minutes=offset_minutes)))
     assert from_rfc3339(there.isoformat(timespec="milliseconds")) == at_ms
-    if moment.year >= 1000:
-        assert from_rfc3339(to_rfc3339(at_ms)) == at_ms
+    assert from_rfc3339(to_rfc3339(at_ms)) == at_ms
 
 
 @pytest.mark.parametrize(

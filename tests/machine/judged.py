@@ -31,8 +31,8 @@ class JudgedWorld(World):
         if record.type in ("tick", "define"):
             said, expected = _by_id(said), _by_id(expected)
         assert said == expected
-        if record.type in ("change", "user"):
-            self._compare_person(shard, oracle, record.value["user_id"])
+        if oracle.touched is not None:
+            self._compare_person(shard, oracle, oracle.touched)
         return outputs
 
     def _result(self, partition: int, command_id: str, answer: dict[str, Any]) -> dict[str, Any]:

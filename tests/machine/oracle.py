@@ -63,12 +63,14 @@ class Oracle:
         self.rows: list[Row] = []
         self.asked_for: list[str] = []
         self.results: list[tuple[str, Answer]] = []
+        self.touched: str | None = None
 
     def apply(self, record: LogRecord, decided: set[str]) -> list[tuple[str, Answer]]:
         """The results of a record. `decided`: ids that the machine says it decided now; at a tick
         or a definition it may leave who waits for a later one.
         """
         self.results = []
+        self.touched = None
         self.offset = record.offset
         if record.source is not None:
             origin, offset = record.source
@@ -99,6 +101,7 @@ class Oracle:
                 self._go_on(user_id, person)
 
     def _settle(self, user_id: str, person: Person) -> None:
+        self.touched = user_id
         self._end_what_ended(user_id, person)
         self._go_on(user_id, person)
 
@@ -217,13 +220,8 @@ class Oracle:
 
     def _user(self, record: dict[str, Any]) -> None:
         person = self.people.setdefault(record["user_id"], Person())
-        topic_and_partition, place = record["refresh"][:2], record["refresh"][2]
-        if person.refresh is not None and person.refresh[:2] == topic_and_partition:
-            if place < person.refresh[2]:
-                return
-        if None not in (person.version, record["version"]):
-            if record["version"] < person.version:
-                return
+        if self._is_old(person, record):
+            return
         self._settle(record["user_id"], person)
         person.refresh, person.version = record["refresh"], record["version"]
         if record["account"] == "deleted" != person.account:
@@ -234,6 +232,14 @@ class Oracle:
             for change, asked_at in waiting:
                 self._decide(record["user_id"], person, change, asked_at)
         person.account = record["account"]
+
+    def _is_old(self, person: Person, record: dict[str, Any]) -> bool:
+        *topic_and_partition, offset = record["refresh"]
+        held = person.refresh
+        if held is not None and held[:2] == topic_and_partition and offset < held[2]:
+            return True
+        versions = (record["version"], person.version)
+        return None not in versions and versions[0] < versions[1]
 
     # --- segments ---
 

@@ -93,7 +93,7 @@ class World:
         return str(value["id"])
 
     def redeliver(self, source: int, count: int) -> None:
-        """Append the last `count` commands of a source partition again, as a router started anew."""
+        """Append a source partition's last commands again, as a router started anew."""
         routed = len(self._sources[source])
         for offset in range(max(0, routed - count), routed):
             self._append_routed(source, offset)

@@ -7,6 +7,7 @@ of Apache Kafka; MurmurHash2 is by Austin Appleby (public domain).
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import unpack_from
 
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -18,10 +19,9 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = _SEED ^ length
     tail = length & ~3
-    for i in range(0, tail, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * _M & _MASK
-        k = (k ^ k >> 24) * _M & _MASK
-        h = h * _M & _MASK ^ k
+    for word in unpack_from(f"<{length >> 2}I", data):
+        k = word * _M & _MASK
+        h = h * _M & _MASK ^ (k ^ k >> 24) * _M & _MASK
     if length > tail:
         h = (h ^ int.from_bytes(data[tail:], "little")) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK

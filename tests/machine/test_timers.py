@@ -1,0 +1,55 @@
+"""Timers against a dictionary."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segments.state.timers import Timers
+
+CHANGES = st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(0, 20)), max_size=60)
+
+
+def drain(timers: Timers, now_ms: int) -> list[int]:
+    found = []
+    while (ordinal := timers.first_due(now_ms)) is not None:
+        found.append(ordinal)
+        timers.set(ordinal, None)
+    return found
+
+
+@given(CHANGES, st.integers(0, 20))
+def test_what_is_due_comes_in_the_order_of_instants_and_ordinals(
+    changes: list[tuple[int, int | None]], now_ms: int
+) -> None:
+    timers, due = Timers(), dict[int, int]()
+    for ordinal, due_ms in changes:
+        timers.set(ordinal, due_ms)
+        if due_ms is None:
+            due.pop(ordinal, None)
+        else:
+            due[ordinal] = due_ms
+        assert len(timers) == len(due)
+        assert timers.next_due_ms() == min(due.values(), default=None)
+    expected = sorted((at, ordinal) for ordinal, at in due.items() if at <= now_ms)
+    assert drain(timers, now_ms) == [ordinal for _, ordinal in expected]
+    assert timers.next_due_ms() == min((at for at in due.values() if at > now_ms), default=None)
+
+
+def test_what_is_due_stays_until_it_is_set_anew() -> None:
+    timers = Timers()
+    timers.set(3, 10)
+    assert (timers.first_due(9), timers.first_due(10), timers.first_due(11)) == (None, 3, 3)
+    timers.set(3, 12)
+    assert timers.first_due(11) is None
+    assert timers.next_due_ms() == 12
+
+
+def test_changing_a_due_instant_again_and_again_takes_no_memory() -> None:
+    timers = Timers()
+    for round_ in range(100):
+        for ordinal in range(100):
+            timers.set(ordinal, 1_000_000 - round_ if round_ % 2 else ordinal)
+    assert len(timers) == 100
+    assert len(timers._heap) <= 2 * 100 + 1024 + 1
+    assert drain(timers, 1_000_000) == list(range(100))
