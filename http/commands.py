@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from segments.contracts.commands import COMMANDS
+from segments.contracts.commands import COMMANDS, key_of
 from segments.http import requests
 from segments.http.commanding import IDEMPOTENCY_KEY, command_id
 from segments.http.problems import Problem, invalid
@@ -74,9 +74,7 @@ def _command(line: bytes, number: int, base: str | None) -> tuple[str, dict[str,
     command = COMMANDS.validate_python(document)
     fresh = str(uuid4()) if base is None else str(uuid5(_LINE_IDS, f"{number}:{base}"))
     document["id"] = command.id or fresh
-    # Commands of one user, or on one segment, keep their order.
-    key = command.user_id if command.type == "change_memberships" else command.segment
-    return key, document
+    return key_of(command, document["id"]), document
 
 
 async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, Any]]]) -> None:

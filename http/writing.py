@@ -12,6 +12,7 @@ from confluent_kafka import Producer as KafkaProducer
 
 from segments import logs
 from segments.contracts.log import encode
+from segments.http.bulk import BulkDelivery
 from segments.http.problems import Problem
 from segments.http.waiting import Waiting
 from segments.settings import Settings
@@ -86,6 +87,10 @@ class CommandWriter:
         except BufferError:
             raise _unavailable("too many commands wait for Kafka") from None
         return delivered
+
+    def bulk(self, topic: str) -> BulkDelivery:
+        """For many records to one topic (its name in topics.yaml)."""
+        return BulkDelivery(self._producer, self._settings.topic(topic))
 
     async def write(
         self, key: str, command: dict[str, Any], wait_s: float

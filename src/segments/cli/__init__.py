@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from rich.console import Console
 
-from segments.cli import operate, report, run, send, state, topics
+from segments.cli import operate, report, run, send, state, topics, users
 from segments.kafka import KafkaError
 from segments.kafka_jars import JarsError
 from segments.ports import PortInUseError
@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_GROUPS = {"topics": topics.app, "state": state.app}
+_GROUPS = {"topics": topics.app, "state": state.app, "users": users.app}
 
 app.command()(run.up)
 app.command()(run.demo)

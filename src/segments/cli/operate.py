@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
+import httpx
 import typer
 
 from segments import settings_doc
@@ -49,3 +50,12 @@ def base_url(tree: Settings) -> str:
     """Where the HTTP sidecar of this deployment is reached from this machine."""
     host = "127.0.0.1" if tree.http.host in {"0.0.0.0", ""} else tree.http.host  # noqa: S104
     return (tree.http.public_url or f"http://{host}:{tree.http.port}").rstrip("/")
+
+
+def problem(response: httpx.Response) -> str:
+    """What the service says went wrong."""
+    try:
+        told: Any = response.json()
+        return f"{told['title']}: {told.get('detail', '')} ({response.status_code})"
+    except (ValueError, KeyError, TypeError):
+        return f"{response.request.url} answered {response.status_code}"

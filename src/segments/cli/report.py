@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segments.cli.operate import UsageError, base_url
+from segments.cli.operate import UsageError, base_url, problem
 from segments.settings import Settings
 
 _TIMEOUT_S = httpx.Timeout(30.0, read=120.0)
@@ -44,24 +44,15 @@ def report(
 def _link(client: httpx.Client, base: str, request: dict[str, str]) -> str:
     response = client.post(f"{base}/v1/reports", json=request)
     if response.status_code != httpx.codes.CREATED:
-        raise UsageError(_problem(response))
+        raise UsageError(problem(response))
     return str(response.json()["url"])
-
-
-def _problem(response: httpx.Response) -> str:
-    """What the service says went wrong."""
-    try:
-        problem: Any = response.json()
-        return f"{problem['title']}: {problem.get('detail', '')} ({response.status_code})"
-    except (ValueError, KeyError, TypeError):
-        return f"{response.request.url} answered {response.status_code}"
 
 
 def _fetch(client: httpx.Client, link: str, output: Path | None) -> int:
     with client.stream("GET", link) as response:
         if response.status_code != httpx.codes.OK:
             response.read()
-            raise UsageError(_problem(response))
+            raise UsageError(problem(response))
         if output is None:
             return _copy(response, sys.stdout.buffer)
         unfinished = output.with_name(f"{output.name}.part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -10,8 +11,9 @@ import orjson
 import typer
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
+from segments.cli import bulk
 from segments.cli.operate import UsageError
-from segments.contracts.commands import COMMANDS
+from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 
 _DELIVERY_TIMEOUT_S = 30.0
@@ -19,14 +21,36 @@ _POLL_S = 0.2
 
 
 def send(
-    command: Annotated[str, typer.Argument(help="the command as JSON")],
+    command: Annotated[str | None, typer.Argument(help="the command as JSON")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="commands, one a line, or user ids: see --add")
+    ] = None,
+    add: Annotated[str | None, typer.Option(help="add the users of --file to this segment")] = None,
+    remove: Annotated[
+        str | None, typer.Option(help="remove the users of --file from this segment")
+    ] = None,
+    rejected: Annotated[
+        Path | None, typer.Option(help="where to write rejected lines; none = FILE.rejected")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="wait for the result and print it")] = False,  # noqa: FBT002
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="longest wait")] = 30.0,
 ) -> None:
-    """Send one command; the exit status is 1 when its result is waited for and is a rejection."""
+    """Send one command, or those of a file and wait for all their results.
+
+    The exit status is 1 when a result that was waited for is a rejection.
+    """
     settings = Settings()
-    document, key = _prepared(command)
-    results = _results_from_now(settings) if wait else None
+    if (command is None) == (file is None):
+        raise UsageError("give one command, or --file")
+    if file is not None:
+        lines = bulk.Lines(file, add=add, remove=remove)
+        target = rejected or file.with_name(f"{file.name}.rejected")
+        raise typer.Exit(bulk.send(settings, lines, target, timeout_s))
+    if add is not None or remove is not None or rejected is not None:
+        raise UsageError("--add, --remove and --rejected go with --file")
+    assert command is not None
+    document, key = prepared(command)
+    results = results_from_now(settings) if wait else None
     try:
         _produce(settings, key, orjson.dumps(document))
         if results is None:
@@ -41,7 +65,7 @@ def send(
         raise typer.Exit(1)
 
 
-def _prepared(command: str) -> tuple[dict[str, Any], str]:
+def prepared(command: str) -> tuple[dict[str, Any], str]:
     """The command with an id, and the key that keeps a user's or segment's commands in order."""
     try:
         document = orjson.loads(command)
@@ -49,7 +73,7 @@ def _prepared(command: str) -> tuple[dict[str, Any], str]:
         raise UsageError(f"the command is not JSON: {error}") from error
     parsed = COMMANDS.validate_python(document)
     document["id"] = parsed.id or str(uuid4())
-    return document, getattr(parsed, "user_id", None) or parsed.segment  # type: ignore[union-attr]
+    return document, key_of(parsed, document["id"])
 
 
 def _produce(settings: Settings, key: str, value: bytes) -> None:
@@ -66,7 +90,7 @@ def _produce(settings: Settings, key: str, value: bytes) -> None:
         raise UsageError(f"Kafka at {settings.kafka.bootstrap_servers} took nothing: {reason}")
 
 
-def _results_from_now(settings: Settings) -> Consumer:
+def results_from_now(settings: Settings) -> Consumer:
     topic = settings.topic("segments.results")
     consumer = Consumer(
         settings.client_config()

@@ -151,3 +151,13 @@ COMMANDS: TypeAdapter[
 def derived_command_id(topic: str, partition: int, offset: int) -> str:
     """The id of a command that came without one: the same at every redelivery."""
     return str(uuid5(_DERIVED_IDS, f"{topic}:{partition}:{offset}"))
+
+
+def key_of(
+    command: CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
+    command_id: str,
+) -> str:
+    """The key that keeps the commands of one user, or on one segment, in order."""
+    if isinstance(command, ChangeMemberships):
+        return command.user_id
+    return command_id if isinstance(command, PreviewSegment) else command.segment

@@ -1,0 +1,74 @@
+"""Many records to one topic without a future for each: counted, bounded, waited for at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from confluent_kafka import KafkaError, Producer
+
+from segments.contracts.log import encode
+from segments.http.problems import Problem
+
+IN_FLIGHT_MAX = 20_000
+STALL_TIMEOUT_S = 30.0
+_POLL_S = 0.01
+
+
+class BulkDelivery:
+    """Sends to one topic. Delivery reports come in the producer's thread."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._sent = 0
+        self._settled = 0
+        self._error: KafkaError | None = None
+
+    def send(self, key: str, value: dict[str, Any]) -> None:
+        """Queue a record; `room` must be asked for now and then."""
+        while True:
+            try:
+                self._producer.produce(self._topic, encode(value), key, on_delivery=self._delivered)
+            except BufferError:
+                # Others fill the queue as well: let some of it go out.
+                self._producer.poll(_POLL_S)
+            else:
+                self._sent += 1
+                return
+
+    def _delivered(self, error: KafkaError | None, _message: Any) -> None:
+        with self._lock:
+            self._settled += 1
+            if error is not None:
+                self._error = error
+
+    async def room(self) -> None:
+        """Return when few enough are on their way. Problem 503 when nothing moves."""
+        await self._until(IN_FLIGHT_MAX)
+
+    async def done(self) -> None:
+        """Return when Kafka has all of them. Problem 503 otherwise."""
+        await self._until(0)
+
+    async def _until(self, in_flight: int) -> None:
+        loop = asyncio.get_running_loop()
+        settled, moved_at_s = self._settled, loop.time()
+        while self._sent - self._settled > in_flight:
+            await asyncio.sleep(_POLL_S)
+            if self._settled != settled:
+                settled, moved_at_s = self._settled, loop.time()
+            elif loop.time() - moved_at_s > STALL_TIMEOUT_S:
+                raise self._refused("no word from Kafka")
+        if self._error is not None:
+            raise self._refused(self._error.str())
+
+    def _refused(self, reason: str) -> Problem:
+        return Problem(
+            503,
+            "kafka_unavailable",
+            f"of {self._sent} records some may not have been accepted, send all again: {reason}",
+            headers={"Retry-After": "1"},
+        )

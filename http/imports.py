@@ -1,0 +1,185 @@
+"""POST /dev/users/import: many users by hand, streamed (U4); only with `dev.enabled`.
+
+Every line is taken or refused by itself. Taking one again changes nothing, so an import that broke
+off is simply sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+from pydantic import ConfigDict, ValidationError
+
+from segments.contracts.names import UserId
+from segments.http import requests
+from segments.http.bulk import BulkDelivery
+from segments.http.developer import State
+from segments.http.problems import Problem, invalid
+from segments.http.services import SERVICES
+from segments.http.writing import REFRESHES
+
+LINE_MAX_BYTES = 4_096
+ERRORS_NAMED = 100
+IDLE_TIMEOUT_S = 30.0
+_INFLATE_BYTES = 262_144
+_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+_CSV = "text/csv"
+_GZIP = zlib.MAX_WBITS | 16
+
+routes = web.RouteTableDef()
+
+
+class ImportedUser(State):
+    """A line of an import."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UserId
+
+
+class Counts(NamedTuple):
+    """What became of the lines; `errors` names the first refused ones."""
+
+    accepted: int
+    refused: int
+    errors: list[dict[str, Any]]
+
+
+class Broken(Exception):  # noqa: N818 - the body is, not we
+    """The body cannot be read to its end; the message says why."""
+
+
+@routes.post("/dev/users/import")
+async def import_users(request: web.Request) -> web.Response:
+    """Take users, one a line, as NDJSON or CSV, with or without gzip."""
+    requests.only(request)
+    requests.require_content_type(request, _CSV, *_NDJSON)
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Problem(415, "content_encoding", "the body is gzip or not encoded")
+    services = request.app[SERVICES]
+    delivery = services.writer.bulk(REFRESHES)
+    taking = Taking(delivery, csv=request.content_type == _CSV)
+    with services.stream_slot():
+        try:
+            async for chunk in _plain(request, gzip=encoding == "gzip"):
+                await taking.feed(chunk)
+            await taking.end()
+        except Broken as error:
+            counts = await taking.counts()
+            raise Problem(
+                400,
+                "body_broken",
+                f"{error}; the lines before that were taken, send all of it again",
+                extra=counts._asdict(),
+            ) from None
+    counts = await taking.counts()
+    return requests.json_response(counts._asdict())
+
+
+async def _plain(request: web.Request, *, gzip: bool) -> AsyncIterator[bytes]:
+    """The body in pieces of bounded size."""
+    inflate = zlib.decompressobj(_GZIP)
+    content = request.content.iter_any().__aiter__()
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_TIMEOUT_S):
+                chunk = await anext(content, None)
+        except TimeoutError:
+            raise Broken(f"nothing came for {IDLE_TIMEOUT_S:g} s") from None
+        if chunk is None:
+            break
+        if not gzip:
+            yield chunk
+            continue
+        try:
+            while chunk:
+                if inflate.eof:  # a gzip body may have several members
+                    inflate = zlib.decompressobj(_GZIP)
+                yield inflate.decompress(chunk, _INFLATE_BYTES)
+                chunk = inflate.unconsumed_tail or inflate.unused_data
+        except zlib.error as error:
+            raise Broken(f"the body is not gzip: {error}") from None
+    if gzip and not inflate.eof:
+        raise Broken("the gzip body ends in the middle")
+
+
+class Taking:
+    """Splits pieces into lines and takes what is right; memory is bounded by one line."""
+
+    def __init__(self, delivery: BulkDelivery, *, csv: bool) -> None:
+        self._delivery = delivery
+        self._csv = csv
+        self._rest = b""
+        self._skipping = False
+        self._number = 0
+        self._accepted = 0
+        self._refused = 0
+        self._errors: list[dict[str, Any]] = []
+
+    async def feed(self, piece: bytes) -> None:
+        """Take the lines that a piece completes."""
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            self._line(line)
+        if len(self._rest) > LINE_MAX_BYTES:
+            # Only its end is still of interest.
+            self._rest = b""
+            self._skipping = True
+        await self._delivery.room()
+
+    async def end(self) -> None:
+        """Take the last line, which need not be ended."""
+        if self._rest or self._skipping:
+            self._line(self._rest)
+
+    async def counts(self) -> Counts:
+        """What became of everything, once Kafka has it. Problem 503 when it took not all."""
+        await self._delivery.done()
+        return Counts(self._accepted, self._refused, self._errors)
+
+    def _line(self, raw: bytes) -> None:
+        self._number += 1
+        too_long, self._skipping = self._skipping or len(raw) > LINE_MAX_BYTES, False
+        line = raw.strip()
+        if too_long:
+            self._refuse("", f"a line has at most {LINE_MAX_BYTES} bytes")
+        elif line and not (self._csv and self._number == 1 and _is_header(line)):
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            user = ImportedUser.model_validate(_cells(line) if self._csv else orjson.loads(line))
+        except orjson.JSONDecodeError as error:
+            self._refuse("", f"not JSON: {error}")
+        except UnicodeDecodeError:
+            self._refuse("", "not UTF-8")
+        except ValidationError as error:
+            for named in (invalid(error).errors or [])[:1]:
+                self._refuse(named["field"], named["detail"])
+        else:
+            self._accepted += 1
+            value = {"user_id": user.user_id, "reason": "manual", "state": user.state}
+            self._delivery.send(user.user_id, value)
+
+    def _refuse(self, field: str, detail: str) -> None:
+        self._refused += 1
+        if len(self._errors) < ERRORS_NAMED:
+            self._errors.append({"line": self._number, "field": field, "detail": detail})
+
+
+def _cells(line: bytes) -> dict[str, str]:
+    """`user_id;state`, or with a comma."""
+    text = line.decode()
+    user_id, _, state = text.partition(";" if ";" in text else ",")
+    return {"user_id": user_id.strip(), "state": state.strip()}
+
+
+def _is_header(line: bytes) -> bool:
+    return line.replace(b",", b";").lower().replace(b" ", b"") == b"user_id;state"
