@@ -61,7 +61,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     view = View(view_folder(settings), identity)
     history = open_reader(settings)
     waiting = Waiting(view, settings.http.max_waiters)
-    completeness = Completeness(view, history, settings.partitions)
+    completeness = Completeness(view, history)
 
     def report(advanced: list[int], results: Mapping[str, bytes]) -> None:
         completeness.note(advanced)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from segments.contracts.times import to_rfc3339
 from segments.http.problems import Problem
 from segments.state.history import HistoryReader, Progress
-from segments.state.view import View
+from segments.state.view import Marker, View
 
 COMPLETE_UNTIL = "Segments-Complete-Until"
 _MARKS_MAX = 512
@@ -24,11 +24,11 @@ _POLL_S = 0.05
 class Completeness:
     """Remembers the markers of every partition, fewer the more there are."""
 
-    def __init__(self, view: View, history: HistoryReader, partitions: int) -> None:
+    def __init__(self, view: View, history: HistoryReader) -> None:
         self._view = view
         self._history = history
-        self._partitions = partitions
         self._marks: dict[int, list[tuple[int, int]]] = {}
+        self._asked: asyncio.Task[dict[int, Progress]] | None = None
         self.note(view.progress)
 
     def note(self, advanced: Iterable[int]) -> None:
@@ -56,17 +56,13 @@ class Completeness:
         Waits at most this long for it to be `wanted_ms` or later.
         """
         wanted_partitions = list(partitions)
-        deadline_s = time.monotonic() + wait_s
-        while True:
-            stored = await self._history.progress()
+
+        def complete_ms(stored: Mapping[int, Progress]) -> int | None:
             each = [self.until(stored, partition) for partition in wanted_partitions]
             known = [at_ms for at_ms in each if at_ms is not None]
-            complete_ms = min(known) if len(known) == len(each) else None
-            if complete_ms is not None and complete_ms >= wanted_ms:
-                return complete_ms
-            if time.monotonic() >= deadline_s:
-                return complete_ms
-            await asyncio.sleep(_POLL_S)
+            return min(known) if len(known) == len(each) else None
+
+        return await self._watch(complete_ms, wanted_ms, wait_s)
 
     async def require(self, partitions: Iterable[int], wanted_ms: int, wait_s: float) -> int:
         """As `reached`, but Problem 503 when it does not come to `wanted_ms` within the wait."""
@@ -74,6 +70,40 @@ class Completeness:
         if complete_ms is None or complete_ms < wanted_ms:
             raise behind(complete_ms, wanted_ms)
         return complete_ms
+
+    async def require_rows(self, partition: int, marker: Marker, wait_s: float) -> int:
+        """The instant (ms) up to which a partition is complete, once it has the marker's rows.
+
+        The instant of a marker can stand still while rows are written (a large segment is being
+        deleted): who has been told of a write wants its rows. Problem 503 as for `require`.
+        """
+
+        def rows(stored: Mapping[int, Progress]) -> int:
+            return stored[partition].rows if partition in stored else 0
+
+        reached = await self._watch(rows, marker.history_rows, wait_s)
+        if reached is None or reached < marker.history_rows:
+            raise behind(await self.reached([partition], 0, 0), marker.at_ms)
+        return marker.at_ms
+
+    async def _watch(
+        self, measure: Callable[[Mapping[int, Progress]], int | None], wanted: int, wait_s: float
+    ) -> int | None:
+        """The first measure of the store's progress that is enough, or the last one in time."""
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            measured = measure(await self._stored())
+            if measured is not None and measured >= wanted:
+                return measured
+            if time.monotonic() >= deadline_s:
+                return measured
+            await asyncio.sleep(_POLL_S)
+
+    async def _stored(self) -> Mapping[int, Progress]:
+        """The store's progress, asked for once for all who wait at the same time."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._history.progress())
+        return await asyncio.shield(self._asked)
 
 
 def behind(complete_ms: int | None, wanted_ms: int) -> Problem:
@@ -83,8 +113,8 @@ def behind(complete_ms: int | None, wanted_ms: int) -> Problem:
     return Problem(
         503,
         "history_behind",
-        f"the history store is complete up to {so_far or 'an unknown instant'}, "
-        f"{to_rfc3339(wanted_ms)} is needed",
+        f"the history store is complete up to {so_far or 'an unknown instant'}; "
+        f"everything up to {to_rfc3339(wanted_ms)} is needed",
         extra={"complete_until": so_far},
         headers=headers,
     )

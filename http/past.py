@@ -12,7 +12,7 @@ from segments.contracts.times import to_rfc3339
 from segments.http import requests
 from segments.http.completeness import COMPLETE_UNTIL
 from segments.http.problems import Problem
-from segments.http.services import SERVICES, Services
+from segments.http.services import SERVICES, Services, not_ready
 from segments.state.history import Cursor, HistoryEntry, HistoryUnavailableError
 
 WHY_WAIT_S = 1.0
@@ -59,13 +59,11 @@ async def _as_fresh_as_asked(
     positions = requests.min_positions(request)
     if not positions:
         return await services.completeness.reached([partition], 0, 0)
-    wait_s = requests.preference(request).wait_s
-    deadline_s = time.monotonic() + wait_s
-    await services.wait_for(positions, wait_s)
+    left_s = await services.wait_for(positions, requests.preference(request).wait_s)
     marker = services.view.progress.get(partition)
-    wanted_ms = 0 if marker is None else marker.at_ms
-    left_s = max(0.0, deadline_s - time.monotonic())
-    return await services.completeness.require([partition], wanted_ms, left_s)
+    if marker is None:
+        raise not_ready()
+    return await services.completeness.require_rows(partition, marker, left_s)
 
 
 def row(entry: HistoryEntry) -> dict[str, Any]:
@@ -92,8 +90,8 @@ async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.
     partition = services.partition_of_user(user_id)
     services.freshness(partition)
     wait_s = requests.preference(request).wait_s
-    await services.wait_for(requests.min_positions(request), wait_s)
-    complete_ms = await services.completeness.require([partition], at_ms, wait_s)
+    left_s = await services.wait_for(requests.min_positions(request), wait_s)
+    complete_ms = await services.completeness.require([partition], at_ms, left_s)
     held = await services.history.memberships_at(user_id, at_ms)
     if not held and services.view.user(user_id) is None:
         raise Problem(404, "user_unknown", "the user is not in the replica")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -95,18 +96,22 @@ class Services:
             STALENESS: max((headers[STALENESS] for headers in each), key=int, default="0"),
         }
 
-    async def wait_for(self, positions: list[Position], wait_s: float) -> None:
-        """Problem 503 `stale` unless the view reaches every position within the wait."""
+    async def wait_for(self, positions: list[Position], wait_s: float) -> float:
+        """What is left of the wait when the view has reached every position.
+
+        Problem 503 `stale` when it does not within the wait.
+        """
+        deadline_s = time.monotonic() + wait_s
         for position in positions:
-            if not self.waiting.is_fresh(position) and not await self.waiting.fresh(
-                position, wait_s
-            ):
+            left_s = max(0.0, deadline_s - time.monotonic())
+            if not await self.waiting.fresh(position, left_s):
                 raise Problem(
                     503,
                     "stale",
                     f"the view has not reached position {position} within {wait_s:g} s",
                     headers={"Retry-After": "1"},
                 )
+        return max(0.0, deadline_s - time.monotonic())
 
 
 SERVICES = web.AppKey("services", Services)

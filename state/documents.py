@@ -38,7 +38,8 @@ class MembershipState(TypedDict):
 
 
 class Outcome(TypedDict):
-    """What became of a command; kept with its id, so that the same id gives the same answer."""
+    """What became of a command; kept (`segments.state.outcomes`) with its id, so that the same id
+    gives the same answer."""
 
     status: Status
     error: dict[str, Any] | None
@@ -67,7 +68,7 @@ class UserState(TypedDict):
     version: int | None
     refresh: list[Any] | None
     segments: dict[str, MembershipState]
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, str]
     parked: list[Parked]
     due: int | None
     offset: int
@@ -135,7 +136,7 @@ class HomeState(TypedDict):
     state: DefinitionState
     description: str | None
     created_at: int
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, str]
     auto: NotRequired[AutoState]
     running: NotRequired[RoundState]
 
@@ -272,10 +273,3 @@ def new_user(ordinal: int) -> UserState:
 
 def new_shard() -> ShardState:
     return ShardState(log_time=0, offset=-1, sources={}, next_ordinal=0, history_rows=0, defined=-1)
-
-
-def remember(outcomes: dict[str, Outcome], command_id: str, outcome: Outcome, limit: int) -> None:
-    """Keep the outcome of a command; the oldest beyond `limit` is forgotten."""
-    outcomes[command_id] = outcome
-    if len(outcomes) > limit:
-        del outcomes[next(iter(outcomes))]

@@ -31,10 +31,10 @@ from segments.state.documents import (
     home_key,
     job_key,
     preview_key,
-    remember,
     replica_key,
 )
 from segments.state.membership import Rejection
+from segments.state.outcomes import recall, remember
 from segments.state.outputs import Output
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SegmentDecisions:
         """A `create`, `update` or `delete` at the segment's home."""
         key = home_key(command["segment"])
         home: HomeState = self._state.get(key) or definitions.undefined()
-        if (first := home["outcomes"].get(command["id"])) is not None:
+        if (first := recall(home["outcomes"], command["id"])) is not None:
             self._out.append(outputs.result(self._config.partition, command["id"], first))
             return
         decided = self._decide(kind, home, command)

@@ -13,10 +13,10 @@ from segments.state.documents import (
     State,
     UserState,
     new_user,
-    remember,
     user_key,
 )
 from segments.state.membership import Ending, Rejection, Step
+from segments.state.outcomes import recall, remember
 from segments.state.outputs import Output, Reason
 from segments.state.population import MemberKey, Population, names_of
 
@@ -64,7 +64,7 @@ class UserDecisions:
         self._settle(user_id, user)
         if change["id"] not in user["outcomes"]:
             self._make_room(user_id, user)
-        if (first := user["outcomes"].get(change["id"])) is not None:
+        if (first := recall(user["outcomes"], change["id"])) is not None:
             self._reply(change["id"], first)
         elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
             self._park(user, change)
@@ -263,7 +263,7 @@ class UserDecisions:
     def _unpark_first(self, user_id: str, user: UserState) -> None:
         parked = user["parked"].pop(0)
         self._population.wait_no_more(user["ordinal"], names_of(parked["change"]))
-        first = user["outcomes"].get(parked["change"]["id"])
+        first = recall(user["outcomes"], parked["change"]["id"])
         if first is not None:
             self._reply(parked["change"]["id"], first)
         else:

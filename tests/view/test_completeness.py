@@ -1,0 +1,213 @@
+"""Up to when the history store is complete: never later than it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from segments.http import completeness as module
+from segments.http.completeness import Completeness
+from segments.http.problems import Problem
+from segments.state.history import Progress
+from segments.state.view import Marker
+
+
+class _View:
+    def __init__(self) -> None:
+        self.progress: dict[int, Marker] = {}
+
+
+class _Store:
+    """A history store that holds so many rows of each partition."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[int] = Counter()
+        self.asked = 0
+        self.was_asked = asyncio.Event()
+
+    async def progress(self) -> dict[int, Progress]:
+        self.asked += 1
+        self.was_asked.set()
+        await asyncio.sleep(0)
+        return {partition: Progress(0, 0, rows) for partition, rows in self.rows.items()}
+
+
+class _Both:
+    """A shard that writes rows and markers, a store that follows it, and what is claimed."""
+
+    def __init__(self) -> None:
+        self.view = _View()
+        self.store = _Store()
+        self.completeness = Completeness(self.view, self.store)  # type: ignore[arg-type]
+
+    def mark(self, partition: int, history_rows: int, at_ms: int) -> None:
+        marker = Marker(0, at_ms, history_rows, -1)
+        self.view.progress = self.view.progress | {partition: marker}
+        self.completeness.note([partition])
+
+    async def claimed(self, *partitions: int) -> int | None:
+        return await self.completeness.reached(partitions, 0, 0)
+
+
+@pytest.fixture
+def both() -> _Both:
+    return _Both()
+
+
+async def test_nothing_is_claimed_before_a_marker(both: _Both) -> None:
+    both.store.rows[0] = 5
+    assert await both.claimed(0) is None
+    with pytest.raises(Problem, match="unknown instant"):
+        await both.completeness.require([0], 1, 0)
+
+
+async def test_a_marker_counts_when_its_rows_are_stored(both: _Both) -> None:
+    both.mark(0, 3, 100)
+    both.mark(0, 5, 200)
+    claims = []
+    for rows in range(7):
+        both.store.rows[0] = rows
+        claims.append(await both.claimed(0))
+    assert claims == [None, None, None, 100, 100, 200, 200]
+
+
+async def test_time_goes_on_where_no_row_is_written(both: _Both) -> None:
+    for at_ms in range(100, 5_000):
+        both.mark(0, 0, at_ms)
+    assert await both.claimed(0) == 4_999
+    assert len(both.completeness._marks[0]) == 1
+
+
+async def test_the_least_complete_partition_decides(both: _Both) -> None:
+    both.mark(0, 1, 100)
+    both.mark(1, 1, 300)
+    both.store.rows.update({0: 1, 1: 1})
+    assert await both.claimed(0, 1) == 100
+    assert await both.claimed(1) == 300
+    assert await both.claimed(0, 1, 2) is None
+
+
+async def test_what_was_there_before_the_start_counts(both: _Both) -> None:
+    both.mark(0, 2, 100)
+    both.store.rows[0] = 2
+    started = Completeness(both.view, both.store)  # type: ignore[arg-type]
+    assert await started.reached([0], 0, 0) == 100
+
+
+async def test_a_wait_ends_when_it_is_complete(both: _Both) -> None:
+    both.mark(0, 1, 100)
+    waiting = asyncio.create_task(both.completeness.require([0], 100, 60))
+    await both.store.was_asked.wait()
+    assert not waiting.done()
+    both.store.rows[0] = 1
+    assert await waiting == 100
+
+
+async def test_a_wait_in_vain_says_how_far_it_is(both: _Both) -> None:
+    both.mark(0, 0, 86_400_000)
+    with pytest.raises(Problem) as caught:
+        await both.completeness.require([0], 86_400_001, 0)
+    assert (caught.value.status, caught.value.code) == (503, "history_behind")
+    assert caught.value.headers == {
+        "Retry-After": "1",
+        "Segments-Complete-Until": "1970-01-02T00:00:00.000Z",
+    }
+    assert caught.value.extra == {"complete_until": "1970-01-02T00:00:00.000Z"}
+
+
+async def test_all_who_wait_share_the_question(both: _Both) -> None:
+    both.mark(0, 1, 100)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(200):
+            group.create_task(both.claimed(0))
+    assert both.store.asked < 5
+
+
+async def test_who_waits_with_others_can_leave(both: _Both) -> None:
+    both.mark(0, 1, 100)
+    both.store.rows[0] = 1
+    leaving = asyncio.create_task(both.claimed(0))
+    staying = asyncio.create_task(both.claimed(0))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == 100
+
+
+async def test_rows_of_a_write_are_waited_for_while_the_instant_stands_still(both: _Both) -> None:
+    """While a large segment is deleted its markers carry more rows and the same instant."""
+    both.mark(0, 5, 100)
+    both.mark(0, 9, 100)
+    both.store.rows[0] = 5
+    assert await both.claimed(0) == 100
+    with pytest.raises(Problem, match="history"):
+        await both.completeness.require_rows(0, both.view.progress[0], 0)
+    both.store.rows[0] = 9
+    assert await both.completeness.require_rows(0, both.view.progress[0], 0) == 100
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("row"), st.integers(0, 1), st.integers(0, 3)),
+        st.tuples(st.just("mark"), st.integers(0, 1), st.integers(0, 2)),
+        st.tuples(st.just("store"), st.integers(0, 1), st.integers(0, 40)),
+    ),
+    max_size=200,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events, st.sampled_from([3, 8, 512]))
+async def test_it_never_claims_what_the_store_does_not_have(
+    events: list[tuple[str, int, int]], marks_max: int
+) -> None:
+    """Rows with instants up to the claimed one are in the store, however marks are thinned out."""
+    both = _Both()
+    written: dict[int, list[int]] = {0: [], 1: []}
+    now_ms = 1
+    before = module._MARKS_MAX
+    module._MARKS_MAX = marks_max
+    try:
+        for kind, partition, number in events:
+            now_ms += number
+            if kind == "row":
+                written[partition].append(now_ms)
+            elif kind == "mark":
+                both.mark(partition, len(written[partition]), now_ms - 1)
+            else:
+                both.store.rows[partition] = min(
+                    both.store.rows[partition] + number, len(written[partition])
+                )
+            for asked in ([0], [1], [0, 1]):
+                claimed_ms = await both.claimed(*asked)
+                if claimed_ms is None:
+                    continue
+                for each in asked:
+                    missing = written[each][both.store.rows[each] :]
+                    assert all(at_ms > claimed_ms for at_ms in missing)
+        assert all(len(marks) <= marks_max + 1 for marks in both.completeness._marks.values())
+    finally:
+        module._MARKS_MAX = before
+
+
+async def test_marks_are_few_and_the_newest_always_counts(both: _Both) -> None:
+    for rows in range(20_000):
+        both.mark(0, rows, rows)
+    assert len(both.completeness._marks[0]) <= module._MARKS_MAX
+    both.store.rows[0] = 19_999
+    assert await both.claimed(0) == 19_999
+    both.store.rows[0] = 19_000
+    claimed: Any = await both.claimed(0)
+    assert 15_000 < claimed <= 19_000
+
+
+async def test_no_wait_outlasts_its_limit(both: _Both) -> None:
+    both.mark(0, 1, 100)
+    started_s = time.monotonic()
+    assert await both.completeness.reached([0], 100, 0.2) is None
+    assert time.monotonic() - started_s < 30
