@@ -87,13 +87,13 @@ def min_positions(request: web.Request) -> list[Position]:
 
 async def body(request: web.Request, model: type[M]) -> M:
     """The JSON body as a model. Problem 400, 408, 413, 415 or 422."""
-    return _as_model(await _json(request), model)
+    return as_model(await _json(request), model)
 
 
 async def checked_body(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:
     """The JSON body as it came, once it is known to be right. Problems as for `body`."""
     value: dict[str, Any] = await _json(request)
-    _as_model(value, model)
+    as_model(value, model)
     return value
 
 
@@ -106,7 +106,8 @@ async def _json(request: web.Request) -> Any:
         raise Problem(400, "not_json", f"the body is not JSON: {error}") from None
 
 
-def _as_model(value: Any, model: type[M]) -> M:
+def as_model(value: Any, model: type[M]) -> M:
+    """What is known of a body as a model. Problem 422 naming the fields that are wrong."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

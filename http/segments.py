@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from segments.contracts.commands import DESCRIPTION_MAX_LENGTH
-from segments.contracts.names import SegmentName
+from segments.contracts.auto import Auto
+from segments.contracts.commands import NewSegmentBody, SegmentBody, UpdateSegment
 from segments.contracts.partitioning import partition_of
 from segments.http import answers, requests
 from segments.http.commanding import command_id, perform, position_header
@@ -18,28 +18,19 @@ from segments.http.services import SERVICES, Services, not_ready
 routes = web.RouteTableDef()
 
 
-class NewSegment(BaseModel):
-    """Body of POST /v1/segments."""
+class PreviewBody(BaseModel):
+    """Body of POST /v1/segments/preview."""
 
     model_config = ConfigDict(extra="forbid")
 
-    segment: SegmentName
-    description: str | None = Field(None, max_length=DESCRIPTION_MAX_LENGTH)
-
-
-class SegmentUpdate(BaseModel):
-    """Body of PATCH /v1/segments/{segment}; what is absent stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    description: str | None = Field(None, max_length=DESCRIPTION_MAX_LENGTH)
+    auto: Auto
 
 
 @routes.post("/v1/segments")
 async def create(request: web.Request) -> web.Response:
     """Make a segment: 201, or 409 when the name is in use."""
     requests.only(request)
-    raw = await requests.checked_body(request, NewSegment)
+    raw = await requests.checked_body(request, NewSegmentBody)
     name: str = raw["segment"]
     command = {"type": "create_segment", "id": command_id(request), **raw}
     result = await perform(request, name, command)
@@ -53,8 +44,9 @@ async def update(request: web.Request) -> web.Response:
     """Change what is said about a segment."""
     name = requests.segment(request)
     requests.only(request)
-    raw = await requests.checked_body(request, SegmentUpdate)
+    raw = await requests.checked_body(request, SegmentBody)
     command = {"type": "update_segment", "id": command_id(request), "segment": name, **raw}
+    requests.as_model(command, UpdateSegment)
     result = await perform(request, name, command, addressed=name)
     if isinstance(result, web.Response):
         return result
@@ -77,16 +69,35 @@ def _shown(request: web.Request, name: str, result: dict[str, Any], status: int)
     )
 
 
+@routes.post("/v1/segments/preview")
+async def preview(request: web.Request) -> web.Response:
+    """How many users a rule lets through now, and how many it would choose; changes nothing."""
+    requests.only(request)
+    raw = await requests.checked_body(request, PreviewBody)
+    command = {"type": "preview_segment", "id": command_id(request), **raw}
+    result = await perform(request, command["id"], command)
+    if isinstance(result, web.Response):
+        return result
+    return requests.json_response(result["preview"], headers=position_header(result))
+
+
 @routes.delete("/v1/segments/{segment}")
 async def delete(request: web.Request) -> web.Response:
-    """End a segment and every membership in it."""
+    """End a segment and every membership in it.
+
+    `referenced_by` names the segments whose filters name this one: from now on it lets nobody
+    through their `include`, and keeps nobody out by their `exclude`.
+    """
     name = requests.segment(request)
     requests.only(request)
     command = {"type": "delete_segment", "id": command_id(request), "segment": name}
     result = await perform(request, name, command, addressed=name)
     if isinstance(result, web.Response):
         return result
-    return requests.json_response(result, headers=position_header(result))
+    referenced_by = request.app[SERVICES].view.referring_to(name)
+    return requests.json_response(
+        {**result, "referenced_by": referenced_by}, headers=position_header(result)
+    )
 
 
 @routes.get("/v1/segments/{segment}")

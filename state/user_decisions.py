@@ -202,7 +202,7 @@ class UserDecisions:
         if after is None:
             del user["segments"][segment]
             self._population.remove_member(key, user["ordinal"])
-            self._pin(user, segment, shown, reason)
+            self._pin_lost(user, segment, shown, reason)
         else:
             user["segments"][segment] = after
             self._population.add_member(key, user["ordinal"], chosen=after["origin"] == "auto")
@@ -213,20 +213,29 @@ class UserDecisions:
         )
         self._show(user_id, user)
 
-    def _pin(self, user: UserState, segment: str, before: MembershipState, reason: Reason) -> None:
-        """Whoever was removed by hand, or has lost what automation gave, gets it so no more."""
-        usable = self._segments.usable
-        by_hand = reason.cause == "command" and segment in self._segments.automatic
+    def _pin_lost(
+        self, user: UserState, segment: str, before: MembershipState, reason: Reason
+    ) -> None:
+        """Whoever has lost what automation gave is given it no more, in this generation."""
         lost = before["origin"] == "auto" and reason.cause != "segment_deleted"
-        if not (by_hand or lost) or usable.get(segment) != before["generation"]:
-            return
+        if lost and self._segments.usable.get(segment) == before["generation"]:
+            self._pin(user, segment)
+
+    def _pin_removed(self, user: UserState, segments: list[str]) -> None:
+        """A removal by hand beats automation, also of a user who was not yet given the segment."""
+        for segment in segments:
+            if segment in self._segments.automatic:
+                self._pin(user, segment)
+
+    def _pin(self, user: UserState, segment: str) -> None:
+        usable = self._segments.usable
         pins = {
-            name: number
-            for name, number in user.get("pins", {}).items()
-            if usable.get(name) == number
+            name: generation
+            for name, generation in user.get("pins", {}).items()
+            if usable.get(name) == generation
         }
-        user["pins"] = pins | {segment: before["generation"]}
-        self._population.pin((segment, before["generation"]), user["ordinal"])
+        user["pins"] = pins | {segment: usable[segment]}
+        self._population.pin((segment, usable[segment]), user["ordinal"])
 
     # --- commands ---
 
@@ -288,6 +297,8 @@ class UserDecisions:
         reason = Reason(now, "command", command_id, change.get("actor"))
         for step in steps:
             self._write(user_id, user, step, reason)
+        if not isinstance(plan, Rejection):
+            self._pin_removed(user, change["remove"])
         outcome = self._outcome(plan if isinstance(plan, Rejection) else None, steps)
         remember(user["outcomes"], command_id, outcome, self._config.remembered_ids)
         self._reply(command_id, outcome)

@@ -174,6 +174,17 @@ def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -
     world.check()
 
 
+def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
+    world = world_of(40, partitions=1)
+    world.send(type="create_segment", segment="A", auto={"percent": 100})
+    world.apply(0)
+    assert world.change(user_id(3), remove=["A"])["status"] == "unchanged"
+    world.settle()
+    assert members(world, "A", 40) == {user_id(n) for n in range(40) if n != 3}
+    assert world.rows(user_id=user_id(3)) == []
+    world.check()
+
+
 def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
     world = world_of(30)
     auto(world, "A", percent=100, newcomers=True)
