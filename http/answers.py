@@ -12,22 +12,6 @@ from segments.http.services import Services
 _NOT_FOUND = frozenset({"segment_unknown"})
 
 
-def membership(segment: str, held: dict[str, Any]) -> dict[str, Any]:
-    """One membership of a public document."""
-    expires_at = held["expires_at"]
-    return {
-        "segment": segment,
-        "since": to_rfc3339(held["since"]),
-        "expires_at": None if expires_at is None else to_rfc3339(expires_at),
-        "origin": held["origin"],
-    }
-
-
-def memberships(held: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Memberships sorted by segment name."""
-    return [membership(segment, held[segment]) for segment in sorted(held)]
-
-
 def definition(services: Services, stored: dict[str, Any]) -> dict[str, Any]:
     """A definition with the size of its segment."""
     return stored | {

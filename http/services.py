@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from segments.http.problems import Problem
 from segments.http.waiting import Position, Waiting
 from segments.settings import Settings
 from segments.state.history import HistoryReader
-from segments.state.view import View, staleness_ms
+from segments.state.view import Marker, View, staleness_ms
 
 if TYPE_CHECKING:
     from segments.http.feed import Feed
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 POSITION = "Segments-Position"
 STALENESS = "Segments-Staleness-Ms"
+POSITIONS_MAX = 64
+"""Positions that a request may name, and that an answer gives."""
 
 
 @dataclass
@@ -74,13 +76,21 @@ class Services:
             )
         return partition
 
-    def freshness(self, partition: int) -> dict[str, str]:
+    def kept_partitions(self) -> set[int]:
+        """The partitions of which this sidecar has the users."""
+        kept = self.settings.http.partitions
+        return set(range(self.settings.partitions)) if kept is None else set(kept)
+
+    def freshness(
+        self, partition: int, progress: Mapping[int, Marker] | None = None
+    ) -> dict[str, str]:
         """The headers that say how fresh an answer from this partition is.
 
-        Ask before reading the documents: they are then at least as fresh as the headers say.
-        Problem 503 while the view is being filled or has not heard of the partition yet.
+        Ask before reading the documents, or give the view's `progress` taken before: they are then
+        at least as fresh as the headers say. Problem 503 while the view is being filled or has not
+        heard of the partition yet.
         """
-        marker = self.view.progress.get(partition)
+        marker = (self.view.progress if progress is None else progress).get(partition)
         if marker is None or not self.view.complete:
             raise not_ready()
         return {
@@ -88,13 +98,16 @@ class Services:
             STALENESS: str(staleness_ms(marker)),
         }
 
-    def freshness_of(self, partitions: set[int]) -> dict[str, str]:
-        """As `freshness`, for an answer from several partitions: all positions, the worst age."""
-        each = [self.freshness(partition) for partition in sorted(partitions)]
-        return {
-            POSITION: ",".join(headers[POSITION] for headers in each),
-            STALENESS: max((headers[STALENESS] for headers in each), key=int, default="0"),
-        }
+    def freshness_of(self, partitions: set[int], progress: Mapping[int, Marker]) -> dict[str, str]:
+        """As `freshness`, for an answer from several partitions: all positions, the worst age.
+
+        No positions where there are more than a request may name.
+        """
+        each = [self.freshness(partition, progress) for partition in sorted(partitions)]
+        worst = {STALENESS: max((headers[STALENESS] for headers in each), key=int, default="0")}
+        if len(each) > POSITIONS_MAX:
+            return worst
+        return worst | {POSITION: ",".join(headers[POSITION] for headers in each)}
 
     async def wait_for(self, positions: list[Position], wait_s: float) -> float:
         """What is left of the wait when the view has reached every position.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from segments.contracts.commands import MembershipChange
 from segments.contracts.times import to_rfc3339
-from segments.http import answers, past, requests
+from segments.http import past, requests
 from segments.http.commanding import command_id, perform, position_header
 from segments.http.problems import Problem
 from segments.http.services import SERVICES, Services
+from segments.state import view_answers
 
 routes = web.RouteTableDef()
 
@@ -28,26 +27,35 @@ async def list_segments(request: web.Request) -> web.Response:
         if (at_ms := requests.instant(request, "at")) is not None:
             return await past.memberships_at(request, user_id, at_ms)
     services = request.app[SERVICES]
+    view = services.view
+    if requests.MIN_POSITION in request.headers:
+        await _wait_until_fresh(request, services, user_id)
+    progress, now_ms = view.progress, time.time_ns() // 1_000_000
+    made = view.answer(user_id, now_ms)
+    if made is not None:
+        headers = services.freshness(made.partition, progress)
+        return _tagged(request, made.body, made.digest, headers)
     document, headers = await fresh_document(request, services, user_id)
-    held = services.view.memberships(document, time.time_ns() // 1_000_000)
-    body = orjson.dumps(
-        {
-            "user_id": user_id,
-            "account": document["account"],
-            "segments": answers.memberships(held),
-        }
-    )
-    return _tagged(request, body, headers)
+    body = view_answers.body(document, view.memberships(document, now_ms))
+    return _tagged(request, body, view_answers.digest(body), headers)
 
 
-def _tagged(request: web.Request, body: bytes, headers: dict[str, str]) -> web.Response:
+def _tagged(
+    request: web.Request, body: bytes, digest: str, headers: dict[str, str]
+) -> web.Response:
     """The body with its ETag, or 304 when the client has it."""
-    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    etag = f'"{digest}"'
     headers["ETag"] = etag
     asked = request.headers.get("If-None-Match")
     if asked is not None and (asked == "*" or etag in asked):
         return web.Response(status=304, headers=headers)
     return web.Response(body=body, headers=headers, content_type="application/json")
+
+
+async def _wait_until_fresh(request: web.Request, services: Services, user_id: str) -> None:
+    services.partition_of_user(user_id)
+    wait_s = requests.preference(request).wait_s
+    await services.wait_for(requests.min_positions(request), wait_s)
 
 
 async def fresh_document(
@@ -57,12 +65,9 @@ async def fresh_document(
 
     Problem 404 `user_unknown` or `user_deleted`, with those headers; 503 when not fresh in time.
     """
-    partition = services.partition_of_user(user_id)
     if requests.MIN_POSITION in request.headers:
-        await services.wait_for(
-            requests.min_positions(request), requests.preference(request).wait_s
-        )
-    headers = services.freshness(partition)
+        await _wait_until_fresh(request, services, user_id)
+    headers = services.freshness(services.partition_of_user(user_id))
     document = services.view.user(user_id)
     if document is None:
         raise Problem(404, "user_unknown", "the user is not in the replica", headers=headers)
@@ -83,7 +88,7 @@ async def show_membership(request: web.Request) -> web.Response:
         raise Problem(404, "not_a_member", "the user does not have this segment", headers=headers)
     body = {
         "user_id": user_id,
-        **answers.membership(segment, held),
+        **view_answers.membership(segment, held),
         "until": None if held["expires_at"] is None else to_rfc3339(held["expires_at"]),
         "why": await past.why(services, user_id, segment, held),
     }

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from quixstreams.state.base import PartitionTransaction, StorePartition
@@ -30,14 +30,23 @@ from segments.state.outputs import progress_marker, public_document
 from segments.state.shard import Config, Shard
 
 RECOVERY_BATCH_ROWS = 5_000
-CACHE_BYTES = 4 * 1024 * 1024
-"""What a shard keeps decoded between checkpoints, counted as JSON; in memory it is several times
-as much."""
+CACHE_BYTES = 32 * 1024 * 1024
+"""What a process keeps decoded between checkpoints, counted as JSON: in memory it is about five
+times as much."""
 
 log = logs.get(__name__)
 
 Produce = Callable[..., None]
 """(topic on the cluster, value, key, partition=, headers=) into the checkpoint's transaction."""
+
+
+class Surroundings(NamedTuple):
+    """What the shards of a process have in common. `users_topic`: segments.users on the cluster."""
+
+    users_topic: str
+    produce: Produce
+    cache_bytes: Callable[[], int]
+    """The share of one shard in `CACHE_BYTES`."""
 
 
 class UncommittedStateError(RuntimeError):
@@ -48,13 +57,12 @@ class ShardPartition(StorePartition):
     """One shard's documents. Implements `segments.state.documents.State` for its machine."""
 
     def __init__(
-        self, path: Path, changelog: Any, config: Config, users_topic: str, produce: Produce
+        self, path: Path, changelog: Any, config: Config, *, surroundings: Surroundings
     ) -> None:
         super().__init__(orjson.dumps, orjson.loads, changelog)
         self._path = path
         self._config = config
-        self._users_topic = users_topic
-        self._produce = produce
+        self._surroundings = surroundings
         self._db = self._open()
         self._closed = False
         # Least recently written first. A key maps to None once its document is deleted.
@@ -158,7 +166,7 @@ class ShardPartition(StorePartition):
                 f"shard {self._config.partition} holds changes of a checkpoint that was not "
                 "committed; the process must begin again from what is committed"
             )
-        return ShardTransaction(self, self._changelog_producer, self._produce)
+        return ShardTransaction(self, self._changelog_producer, self._surroundings.produce)
 
     def require_open(self) -> None:
         """UncommittedStateError once the partition was taken away."""
@@ -178,7 +186,8 @@ class ShardPartition(StorePartition):
 
     def publish_changes(self) -> None:
         """Produce the public documents, then the marker that says they are complete."""
-        partition, topic, produce = self._config.partition, self._users_topic, self._produce
+        partition = self._config.partition
+        topic, produce, _ = self._surroundings
         for user_id in self._published:
             user = self.get(user_key(user_id))
             document = public_document(partition, user_id, user)
@@ -211,7 +220,8 @@ class ShardPartition(StorePartition):
             cached_bytes += size - sizes.get(key, 0)
             sizes[key] = size
             cache.move_to_end(key)
-        while cached_bytes > CACHE_BYTES:
+        limit = self._surroundings.cache_bytes()
+        while cached_bytes > limit:
             key, _ = cache.popitem(last=False)
             cached_bytes -= sizes.pop(key)
         self._cached_bytes = cached_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from quixstreams.state.base import Store
 
 from segments.state.database import partition_path
-from segments.state.partition import Produce, ShardPartition
+from segments.state.partition import CACHE_BYTES, Produce, ShardPartition, Surroundings
 from segments.state.shard import Config
 
 
@@ -35,16 +35,17 @@ class ShardStore(Store):
         self._base_dir = base_dir
         self._changelogs = changelogs
         self._configure = configure
-        self._users_topic = users_topic
-        self._produce = produce
+        self._surroundings = Surroundings(users_topic, produce, self._cache_bytes)
+
+    def _cache_bytes(self) -> int:
+        return CACHE_BYTES // max(1, len(self.partitions))
 
     def create_new_partition(self, partition: int) -> ShardPartition:
         return ShardPartition(
             partition_path(self._base_dir, partition),
             self._changelogs.get_partition_producer(partition),
             self._configure(partition),
-            self._users_topic,
-            self._produce,
+            surroundings=self._surroundings,
         )
 
     def destroy_partition(self, partition: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ import orjson
 from rocksdict import Options, Rdict
 
 from segments import logs
+from segments.state import view_answers as answers
 from segments.state import view_keys as keys
 from segments.state.database import is_damage
 from segments.state.database import scan as scan_entries
 
-FORMAT = 1
+FORMAT = 2
 _REBUILD_MARK = "rebuild"
 _WRITE_BUFFER_BYTES = 32 * 1024 * 1024
 _BLOCK_CACHE_BYTES = 64 * 1024 * 1024
@@ -54,7 +55,9 @@ class View:
     """Open view. Reads are safe from any thread; what a batch changes is seen once it is written.
 
     `progress` holds, by partition, the newest marker up to which *everything* of that partition has
-    been applied: its documents and the definitions that its shard is home to.
+    been applied: its documents and the definitions that its shard is home to. `dead` are (segment,
+    generation) that count for nothing any more, or not for long yet, and still stand in documents.
+    Both are replaced, never changed in place: whoever holds one has it as it was at that moment.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -84,6 +87,7 @@ class View:
         self.newest: dict[int, Marker] = {}
         self.defined: dict[int, int] = {}
         self.progress: dict[int, Marker] = {}
+        self.dead: set[tuple[str, int]] = set()
         for _, value in self.scan(keys.DEFINITION):
             self.know(orjson.loads(value))
         for key, value in self.scan(keys.SIZE):
@@ -91,9 +95,9 @@ class View:
         for key, value in self.scan(keys.DEFINED):
             self.defined[int.from_bytes(key[1:], "big")] = int(value)
         for key, value in self.scan(keys.MARKER):
-            partition = int.from_bytes(key[1:], "big")
-            self.newest[partition] = parse_marker(value)
-            self.advance(partition)
+            self.newest[int.from_bytes(key[1:], "big")] = parse_marker(value)
+        self.advance(self.newest)
+        self.bury(self.sizes)
 
     # --- reading ---
 
@@ -108,23 +112,33 @@ class View:
         document: dict[str, Any] = orjson.loads(raw)
         return document
 
+    def answer(self, user_id: str, now_ms: int) -> answers.Answer | None:
+        """The answer made beforehand about a user; None when it must be made from the document."""
+        dead = self.dead
+        kept = self._db.get(keys.ANSWER + bytes.fromhex(user_id.replace("-", "")))
+        # The writer says what is dead before it writes a document with it: look again after.
+        if kept is None or dead or self.dead is not dead:
+            return None
+        return answers.decode(kept, now_ms)
+
     def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
         """Of a document, what counts at this instant: not ended, not of a deleted generation."""
-        segments = self.segments
         counting = {}
         for segment, membership in document["segments"].items():
             expires_at = membership["expires_at"]
             if expires_at is not None and expires_at <= now_ms:
                 continue
-            known = segments.get(segment)
-            # A generation not yet heard of is newer than all that is known here.
-            if known is not None and (
-                membership["generation"] < known.generation
-                or (known.deleted and membership["generation"] == known.generation)
-            ):
-                continue
-            counting[segment] = membership
+            if not self.is_dead(segment, membership["generation"]):
+                counting[segment] = membership
         return counting
+
+    def is_dead(self, segment: str, generation: int) -> bool:
+        """Whether memberships of a generation count for nothing."""
+        known = self.segments.get(segment)
+        # A generation not yet heard of is newer than all that is known here.
+        return known is not None and (
+            generation < known.generation or (known.deleted and generation == known.generation)
+        )
 
     def definition(self, segment: str) -> dict[str, Any] | None:
         """The newest definition, also of a deleted segment."""
@@ -191,13 +205,28 @@ class View:
             definition["generation"], definition["state"] == "deleted"
         )
 
-    def advance(self, partition: int) -> bool:
-        """Whether the newest marker of a partition counts now: its definitions are here as well."""
-        marker = self.newest.get(partition)
-        if marker is None or self.defined.get(partition, -1) < marker.defined:
-            return False
-        self.progress[partition] = marker
-        return True
+    def doom(self, members: Mapping[tuple[str, int], int]) -> None:
+        """Before these sizes are written: what is known to be dead, and may get members, is so."""
+        dead = {key for key, size in members.items() if size > 0 and self.is_dead(*key)}
+        if not dead <= self.dead:
+            self.dead = self.dead | dead
+
+    def bury(self, touched: Collection[tuple[str, int]]) -> None:
+        """Bring `dead` up to date with the sizes and definitions of these generations."""
+        dead = {key for key in touched if self.sizes.get(key) and self.is_dead(*key)}
+        if dead != self.dead.intersection(touched):
+            self.dead = self.dead.difference(touched) | dead
+
+    def advance(self, partitions: Iterable[int]) -> list[int]:
+        """Of these, the partitions whose newest marker counts now: its definitions are here too."""
+        advanced = {}
+        for partition in partitions:
+            marker = self.newest.get(partition)
+            if marker is not None and self.defined.get(partition, -1) >= marker.defined:
+                advanced[partition] = marker
+        if advanced:
+            self.progress = self.progress | advanced
+        return list(advanced)
 
     def mark_complete(self) -> None:
         """From now on a user who is not here is unknown, not merely unread."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from rocksdict import WriteBatch
 
 from segments.contracts.documents import PROGRESS_KEY_PREFIX
+from segments.state import view_answers as answers
 from segments.state import view_keys as keys
 from segments.state.view import Marker, View, parse_marker
 
@@ -21,6 +24,7 @@ class ViewBatch:
     def __init__(self, view: View) -> None:
         self._view = view
         self._batch = WriteBatch(raw_mode=True)
+        self._documents: dict[bytes, tuple[bytes, dict[str, Any]] | None] = {}
         self._memberships: dict[bytes, dict[str, int]] = {}
         self._sizes: dict[tuple[str, int], int] = {}
         self._definitions: dict[str, bytes] = {}
@@ -43,10 +47,11 @@ class ViewBatch:
             before = {} if document is None else _generations(document["segments"])
         if value is None:
             after: dict[str, int] = {}
-            self._batch.delete(user_key)
+            self._documents[user_key] = None
         else:
-            after = _generations(orjson.loads(value)["segments"])
-            self._batch.put(user_key, value)
+            document = orjson.loads(value)
+            after = _generations(document["segments"])
+            self._documents[user_key] = (value, document)
         self._memberships[user_key] = after
         if before != after:
             self._index(user_key, before, after)
@@ -94,9 +99,25 @@ class ViewBatch:
         """How far a topic (its name in topics.yaml) has been read."""
         self._offsets[topic, partition] = next_offset
 
+    def _put_documents(self) -> None:
+        """The last document of each user, and the answer made of it."""
+        batch = self._batch
+        for user_key, last in self._documents.items():
+            answer_key, made = keys.answer_key(user_key), None
+            if last is None:
+                batch.delete(user_key)
+            else:
+                batch.put(user_key, last[0])
+                made = answers.encode(last[1])
+            if made is None:
+                batch.delete(answer_key)
+            else:
+                batch.put(answer_key, made)
+
     def write(self) -> None:
         """Write everything at once, then let readers see what is kept in memory."""
         batch, view = self._batch, self._view
+        self._put_documents()
         for (segment, generation), size in self._sizes.items():
             key = keys.size_key(segment, generation)
             if size > 0:
@@ -111,22 +132,28 @@ class ViewBatch:
             batch.put(keys.marker_key(partition), value)
         for (topic, partition), offset in self._offsets.items():
             batch.put(keys.offset_key(topic, partition), b"%d" % offset)
+        view.doom(self._sizes)
         view.database.write(batch)
         self._show({number: parse_marker(value) for number, value in self._markers.items()})
 
     def _show(self, markers: dict[int, Marker]) -> None:
-        view = self._view
+        view, touched = self._view, set(self._sizes)
         for value in self._definitions.values():
-            view.know(orjson.loads(value))
+            definition = orjson.loads(value)
+            segment, newest = definition["segment"], definition["generation"]
+            known = view.segments.get(segment)
+            first = 0 if known is None else min(known.generation, newest)
+            touched |= {(segment, number) for number in range(first, newest + 1)}
+            view.know(definition)
         for key, size in self._sizes.items():
             if size > 0:
                 view.sizes[key] = size
             else:
                 view.sizes.pop(key, None)
+        view.bury(touched)
         view.defined.update(self._defined)
         view.newest.update(markers)
-        touched = sorted(markers.keys() | self._defined.keys())
-        self.advanced = [number for number in touched if view.advance(number)]
+        self.advanced = view.advance(sorted(markers.keys() | self._defined.keys()))
 
 
 def _generations(segments: dict[str, dict[str, int]]) -> dict[str, int]:

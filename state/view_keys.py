@@ -3,6 +3,7 @@
 | prefix | key                                   | value                              |
 |--------|---------------------------------------|------------------------------------|
 | `u`    | user id, 16 bytes                     | the user's document, as consumed   |
+| `a`    | user id, 16 bytes                     | the answer about the user, if any  |
 | `m`    | segment, 0, generation, user id       | nothing: the membership index      |
 | `c`    | segment, 0, generation                | members in the index, as text      |
 | `s`    | segment                               | its definition, as consumed        |
@@ -19,6 +20,7 @@ from __future__ import annotations
 IDENTITY_KEY = b"!identity"
 COMPLETE_KEY = b"!complete"
 USER = b"u"
+ANSWER = b"a"
 MEMBER = b"m"
 SIZE = b"c"
 DEFINITION = b"s"
@@ -32,6 +34,11 @@ OFFSET = b"o"
 def user_key(user_id: str) -> bytes:
     """Key of a user's document; `user_id` is canonical."""
     return USER + bytes.fromhex(user_id.replace("-", ""))
+
+
+def answer_key(user: bytes) -> bytes:
+    """Key of the answer made beforehand; `user` is a `user_key`."""
+    return ANSWER + user[1:]
 
 
 def size_key(segment: str, generation: int) -> bytes:

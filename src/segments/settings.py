@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -21,6 +22,7 @@ from pydantic_settings import (
 
 ENV_PREFIX = "SEGMENTS_"
 CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
+_FILE_ENDING = "_FILE"
 
 
 class _Section(BaseModel):
@@ -217,8 +219,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
-        sources.append(_SecretFilesSource(settings_cls))
+        assert isinstance(env_settings, EnvSettingsSource)
+        # A variable that names a file is no setting: its section would refuse it as unknown.
+        env_settings.env_vars = {
+            variable: value
+            for variable, value in env_settings.env_vars.items()
+            if not _names_a_file(variable)
+        }
+        sources = [init_settings, env_settings, _SecretFilesSource(settings_cls)]
         if config_file := os.environ.get(CONFIG_FILE_VARIABLE):
             if not Path(config_file).is_file():
                 raise FileNotFoundError(f"{CONFIG_FILE_VARIABLE} names no file: {config_file}")
@@ -251,6 +259,11 @@ class Settings(BaseSettings):
         return base + 10 * self.instance if base else 0
 
 
+def _names_a_file(variable: str) -> bool:
+    upper = variable.upper()
+    return upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_ENDING)
+
+
 class _SecretFilesSource(PydanticBaseSettingsSource):
     """Reads `SEGMENTS_A__B_FILE=/path` as the value of `SEGMENTS_A__B`."""
 
@@ -264,11 +277,9 @@ class _SecretFilesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for variable, path in os.environ.items():
-            if not (variable.startswith(ENV_PREFIX) and variable.endswith("_FILE")):
+            if not _names_a_file(variable) or variable == CONFIG_FILE_VARIABLE:
                 continue
-            if variable == CONFIG_FILE_VARIABLE:
-                continue
-            keys = variable[len(ENV_PREFIX) : -len("_FILE")].lower().split("__")
+            keys = variable[len(ENV_PREFIX) : -len(_FILE_ENDING)].lower().split("__")
             node = tree
             for key in keys[:-1]:
                 node = node.setdefault(key, {})

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 from pydantic import BaseModel, ConfigDict, Field
 
 from segments.settings import Settings
@@ -151,18 +151,30 @@ def _create(admin: AdminClient, settings: Settings, missing: list[Topic]) -> lis
 
 
 def _wait_until_visible(admin: AdminClient, settings: Settings) -> dict[str, int]:
-    """Creation is answered before every broker's metadata shows a leader for each partition."""
+    """Creation is answered before every partition has a leader that knows that it is one."""
     expected = {topic.on_cluster(settings) for topic in load()}
     deadline = time.monotonic() + _VISIBLE_TIMEOUT_S
     while True:
         topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        absent = [
-            name
+        partitions = [
+            TopicPartition(name, partition)
             for name in expected
-            if name not in topics or any(p.leader < 0 for p in topics[name].partitions.values())
+            if name in topics
+            for partition in topics[name].partitions
         ]
-        if not absent:
+        absent = [name for name in expected if name not in topics or not topics[name].partitions]
+        unled = absent or _unled(admin, partitions)
+        if not unled:
             return {name: len(topics[name].partitions) for name in expected}
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no leader after {_VISIBLE_TIMEOUT_S:.0f} s: {sorted(absent)}")
+            raise TimeoutError(f"no leader after {_VISIBLE_TIMEOUT_S:.0f} s: {sorted(unled)}")
         time.sleep(_POLL_S)
+
+
+def _unled(admin: AdminClient, partitions: list[TopicPartition]) -> list[str]:
+    """Names of topics that cannot say where they end."""
+    asked = {partition: OffsetSpec.latest() for partition in partitions}
+    answers = admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+    return sorted(
+        {tp.topic for tp, future in answers.items() if future.exception(REQUEST_TIMEOUT_S)}
+    )

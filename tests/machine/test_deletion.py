@@ -220,3 +220,29 @@ def test_the_last_member_of_a_deleted_segment_can_be_added_elsewhere_in_the_same
     world.delete("a")
     assert world.change(add=["b"])["status"] == "applied"
     assert world.held(ALICE) == {"b": None}
+
+
+def test_a_tick_has_one_budget_for_ends_waiting_commands_and_deletions() -> None:
+    world = World(job_slice=4)
+    world.create("a", "b")
+    for number in range(3):
+        world.change(user=user_id(number), add=[{"segment": "a", "ttl": 0.1}])
+        world.change(user=user_id(10 + number), add=["b"])
+    for number in range(6):
+        user = user_id(20 + number)
+        world.send(type="change_memberships", user_id=user, add=["new"], id=f"x{number}")
+    world.run()
+    world.delete("b")
+    world.later(100)
+    world.create("new")
+    causes = Counter(row.cause for row in world.history[6:])
+    assert causes == {"command": 4}
+    done = []
+    while any(due == 0 for due in world.due()):
+        before = len(world.history)
+        world.tick()
+        done.append(Counter(row.cause for row in world.history[before:]))
+    assert done == [
+        {"expired": 3, "command": 1},
+        {"command": 1, "segment_deleted": 3},
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+from segments.state import view_answers
 from segments.state import view_keys as keys
 from segments.state.view import View
 
@@ -35,16 +36,34 @@ class Oracle:
             for segment, held in segments.items()
         }
 
+    def dead_members(self) -> set[tuple[str, int, str]]:
+        """Members of generations that are deleted or older than the newest."""
+        return {
+            (segment, generation, user)
+            for segment, generation, user in self.members()
+            if self._is_dead(segment, generation)
+        }
+
+    def _is_dead(self, segment: str, generation: int) -> bool:
+        newest, deleted = self.definitions.get(segment, (0, False))
+        return generation < newest or (deleted and generation == newest)
+
+    def ended(self, user: str, now_ms: int) -> set[str]:
+        """Segments of a user whose end has come."""
+        return {
+            segment
+            for segment, held in self.users[user].items()
+            if held["expires_at"] is not None and held["expires_at"] <= now_ms
+        }
+
     def counting(self, user: str, now_ms: int) -> set[str]:
         """The segments of a user at an instant."""
-        counting = set()
-        for segment, held in self.users[user].items():
-            ended = held["expires_at"] is not None and held["expires_at"] <= now_ms
-            newest, deleted = self.definitions.get(segment, (0, False))
-            old = held["generation"] < newest or (deleted and held["generation"] == newest)
-            if not ended and not old:
-                counting.add(segment)
-        return counting
+        dead = {
+            segment
+            for segment, held in self.users[user].items()
+            if self._is_dead(segment, held["generation"])
+        }
+        return self.users[user].keys() - dead - self.ended(user, now_ms)
 
     def progress(self) -> dict[int, int]:
         """By partition the log offset that counts, where one does.
@@ -57,6 +76,19 @@ class Oracle:
             if counting:
                 found[partition] = counting[-1].log_offset
         return found
+
+
+def _wrong_answer(view: View, oracle: Oracle, user: str, now_ms: int) -> list[str]:
+    """An answer made beforehand says what the document says; it is there while all counts."""
+    made, document = view.answer(user, now_ms), view.user(user)
+    if document is None:
+        return [] if made is None else [f"an answer about {user}, who is unknown"]
+    if made is None:
+        excused = oracle.dead_members() or oracle.ended(user, now_ms)
+        return [] if excused else [f"no answer about {user}"]
+    body = view_answers.body(document, view.memberships(document, now_ms))
+    wanted = view_answers.Answer(0, view_answers.digest(body), body)
+    return [] if made == wanted else [f"{user} is answered with {made}"]
 
 
 def differences(view: View, oracle: Oracle, users: list[str], now_ms: int) -> list[str]:
@@ -79,6 +111,7 @@ def differences(view: View, oracle: Oracle, users: list[str], now_ms: int) -> li
             shown = set(view.memberships(document, now_ms))
             if shown != oracle.counting(user, now_ms):
                 found.append(f"{user} has {shown}")
+        found += _wrong_answer(view, oracle, user, now_ms)
     if {n: mark.log_offset for n, mark in view.progress.items()} != oracle.progress():
         found.append(f"progress: {view.progress}, {oracle.progress()} expected")
     if view.offsets() != oracle.offsets:

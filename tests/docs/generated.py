@@ -1,0 +1,115 @@
+"""What stands in the documents between markers, made from the code.
+
+`python -m tests.docs.generated` writes it anew:
+
+    <!-- generated: NAME -->
+    …
+    <!-- end of NAME -->
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from segments import metrics, settings_doc, topics_doc
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("streams", "state", "http", "src/segments", "src/segments/contracts", "src/segments/cli")
+_CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
+
+
+def rooms() -> str:
+    """Every module with what its docstring says first."""
+    lines = []
+    for room in ROOMS:
+        lines.append(f"### {room}/\n")
+        lines += [
+            f"- `{path.name}`: {_first_words(path)}" for path in sorted((ROOT / room).glob("*.py"))
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _first_words(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    first = " ".join(docstring.split("\n\n")[0].split())
+    return _CLAUSES.sub("", first)
+
+
+def bench_table() -> str:
+    """Every command under bench/ and what it measures."""
+    rows = ["| command | what it measures |", "| --- | --- |"]
+    rows += [
+        f"| `python -m bench.{path.stem}` | {_first_words(path)} |"
+        for path in sorted((ROOT / "bench").glob("*.py"))
+        if not path.stem.startswith("_")
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def metric_table() -> str:
+    """Every metric that some process sets, from the catalogue."""
+    used = {
+        name
+        for room in ROOMS
+        for path in (ROOT / room).glob("*.py")
+        for name in re.findall(r"metrics\.([A-Z_]+)", path.read_text(encoding="utf-8"))
+    }
+    rows = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |"]
+    for name, metric in vars(metrics).items():
+        if isinstance(metric, MetricWrapperBase) and name in used:
+            rows.append(_metric_row(metric))
+    return "\n".join(rows) + "\n"
+
+
+def _metric_row(metric: MetricWrapperBase) -> str:
+    [described] = metric.describe()
+    # A counter is described without the ending under which it is scraped.
+    name = described.name + ("_total" if described.type == "counter" else "")
+    labels = ", ".join(metric._labelnames) or "none"
+    return f"| `{name}` | {described.type} | {labels} | {described.documentation} |"
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}```\n"
+
+
+PARTS: dict[tuple[str, str], Callable[[], str]] = {
+    ("ARCHITECTURE.md", "topics diagram"): lambda: _block(topics_doc.diagram()),
+    ("ARCHITECTURE.md", "rooms"): rooms,
+    ("docs/topics.md", "topics table"): topics_doc.table,
+    ("docs/topics.md", "topics diagram"): lambda: _block(topics_doc.diagram()),
+    ("docs/settings.md", "settings"): settings_doc.tables,
+    ("docs/operations.md", "metrics"): metric_table,
+    ("docs/figures.md", "bench"): bench_table,
+}
+
+
+def between(text: str, name: str) -> tuple[str, str, str]:
+    """(before, between, after) the markers of a part, which stand there once."""
+    begin, end = f"<!-- generated: {name} -->\n\n", f"\n<!-- end of {name} -->\n"
+    before, _, rest = text.partition(begin)
+    inside, found, after = rest.partition(end)
+    assert found, f"no markers of {name!r}"
+    assert begin not in after, f"markers of {name!r} more than once"
+    return before + begin, inside, end + after
+
+
+def main() -> None:
+    """Write every part anew."""
+    for (file, name), make in PARTS.items():
+        path = ROOT / file
+        before, inside, after = between(path.read_text(encoding="utf-8"), name)
+        made = make()
+        path.write_text(before + made + after, encoding="utf-8")
+        sys.stdout.write(f"{file}: {name} {'as it was' if inside == made else 'written'}\n")
+
+
+if __name__ == "__main__":
+    main()
