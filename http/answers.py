@@ -14,21 +14,44 @@ _NOT_FOUND = frozenset({"segment_unknown"})
 
 def definition(services: Services, stored: dict[str, Any]) -> dict[str, Any]:
     """A definition with the size of its segment."""
-    return stored | {
+    key = (stored["segment"], stored["generation"])
+    shown = stored | {
         "created_at": to_rfc3339(stored["created_at"]),
-        "size": services.view.size(stored["segment"], stored["generation"]),
+        "size": services.view.size(*key),
+    }
+    if stored["auto"] is not None:
+        shown["auto"] = _rule(stored["auto"]) | _progress(services, stored, key)
+    return shown
+
+
+def _rule(auto: dict[str, Any]) -> dict[str, Any]:
+    ttl_ms = auto["ttl_ms"]
+    names = ("percent", "count", "include", "exclude", "accounts", "newcomers", "threshold")
+    return {name: auto[name] for name in names} | {
+        "ttl": None if ttl_ms is None else f"PT{ttl_ms / 1000:g}S"
+    }
+
+
+def _progress(services: Services, stored: dict[str, Any], key: tuple[str, int]) -> dict[str, Any]:
+    """`assigned` counts while the segment is assigning, and is the outcome afterwards."""
+    auto = stored["auto"]
+    so_far = services.view.chosen.get(key, 0)
+    return {
+        "target": auto["target"],
+        "assigned": so_far if stored["state"] == "assigning" else auto["assigned"],
+        "skipped": auto["skipped"],
     }
 
 
 def rejection(result: dict[str, Any], *, addressed: str | None = None) -> Problem:
     """The problem of a rejected command. `addressed` is the segment of the path, if there is one.
 
-    409 when the name is in use, 404 when the addressed segment is unknown, 422 otherwise.
+    409 when the name is in use or being assigned, 404 when the addressed segment is unknown, 422 otherwise.
     """
     error = result["error"]
     code = error["code"]
     status = 422
-    if code == "segment_exists":
+    if code in ("segment_exists", "assigning"):
         status = 409
     elif code in _NOT_FOUND and addressed is not None:
         status = 404

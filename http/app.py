@@ -18,6 +18,8 @@ from segments.http import (
     commands,
     developer,
     health,
+    imports,
+    members,
     memberships,
     past,
     problems,
@@ -36,7 +38,7 @@ from segments.state.view import View
 from segments.streams import quix
 
 NAME = "http"
-ROUTES = (users, past, memberships, segments, commands, reports, health)
+ROUTES = (users, past, memberships, segments, members, commands, reports, health)
 MAX_LINE_BYTES = 8_190
 SHUTDOWN_S = 10.0
 # The thread that fills the view must not keep the event loop waiting for the interpreter.
@@ -88,7 +90,7 @@ def build(made: Services) -> web.Application:
     for module in ROUTES:
         app.add_routes(module.routes)
     if made.settings.dev.enabled:
-        app.add_routes(developer.routes)
+        app.add_routes([*imports.routes, *developer.routes])
     return app
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,10 @@ from segments.state import view_answers as answers
 from segments.state import view_keys as keys
 from segments.state.database import is_damage
 from segments.state.database import scan as scan_entries
+from segments.state.view_members import Member
+from segments.state.view_members import decode as decode_member
 
-FORMAT = 2
+FORMAT = 3
 _REBUILD_MARK = "rebuild"
 _WRITE_BUFFER_BYTES = 32 * 1024 * 1024
 _BLOCK_CACHE_BYTES = 64 * 1024 * 1024
@@ -84,6 +87,8 @@ class View:
         self.complete = self._db.get(keys.COMPLETE_KEY) is not None
         self.segments: dict[str, Known] = {}
         self.sizes: dict[tuple[str, int], int] = {}
+        self.chosen: dict[tuple[str, int], int] = {}
+        self.filters: dict[str, frozenset[str]] = {}
         self.newest: dict[int, Marker] = {}
         self.defined: dict[int, int] = {}
         self.progress: dict[int, Marker] = {}
@@ -92,6 +97,8 @@ class View:
             self.know(orjson.loads(value))
         for key, value in self.scan(keys.SIZE):
             self.sizes[keys.parse_size_key(key)] = int(value)
+        for key, value in self.scan(keys.CHOSEN):
+            self.chosen[keys.parse_size_key(key)] = int(value)
         for key, value in self.scan(keys.DEFINED):
             self.defined[int.from_bytes(key[1:], "big")] = int(value)
         for key, value in self.scan(keys.MARKER):
@@ -164,6 +171,21 @@ class View:
         """Members of a generation, counted as they are written."""
         return self.sizes.get((segment, generation), 0)
 
+    def referring_to(self, segment: str) -> list[str]:
+        """The automatic segments whose filters name this one, by name."""
+        return sorted(name for name, named in self.filters.items() if segment in named)
+
+    def members(self, segment: str, generation: int, after: str, limit: int) -> list[Member]:
+        """At most `limit` members in the order of their ids, after this one; ended ones as well.
+
+        Whoever is a member throughout is met once by whoever goes on after the last one met,
+        whatever changes meanwhile.
+        """
+        prefix = keys.members_prefix(segment, generation)
+        start = prefix + bytes.fromhex(after.replace("-", "")) + b"\0" if after else prefix
+        found = islice(self.scan(prefix, start), limit)
+        return [decode_member(key[-16:], value) for key, value in found]
+
     def result(self, command_id: str) -> dict[str, Any] | None:
         """The newest result of a command, while it is kept."""
         raw = self._db.get(keys.result_key(command_id))
@@ -204,6 +226,11 @@ class View:
         self.segments[definition["segment"]] = Known(
             definition["generation"], definition["state"] == "deleted"
         )
+        auto = definition["auto"]
+        if auto is None:
+            self.filters.pop(definition["segment"], None)
+        else:
+            self.filters[definition["segment"]] = frozenset(auto["include"] + auto["exclude"])
 
     def doom(self, members: Mapping[tuple[str, int], int]) -> None:
         """Before these sizes are written: what is known to be dead, and may get members, is so."""

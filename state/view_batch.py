@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,9 +11,14 @@ from rocksdict import WriteBatch
 from segments.contracts.documents import PROGRESS_KEY_PREFIX
 from segments.state import view_answers as answers
 from segments.state import view_keys as keys
+from segments.state import view_members as members
 from segments.state.view import Marker, View, parse_marker
 
 _PROGRESS = PROGRESS_KEY_PREFIX.encode()
+
+
+Memberships = dict[str, dict[str, Any]]
+"""The memberships of a public document: segment -> generation, since, expires_at, origin."""
 
 
 class ViewBatch:
@@ -25,8 +31,9 @@ class ViewBatch:
         self._view = view
         self._batch = WriteBatch(raw_mode=True)
         self._documents: dict[bytes, tuple[bytes, dict[str, Any]] | None] = {}
-        self._memberships: dict[bytes, dict[str, int]] = {}
+        self._memberships: dict[bytes, Memberships] = {}
         self._sizes: dict[tuple[str, int], int] = {}
+        self._chosen: dict[tuple[str, int], int] = {}
         self._definitions: dict[str, bytes] = {}
         self._markers: dict[int, bytes] = {}
         self._defined: dict[int, int] = {}
@@ -44,31 +51,42 @@ class ViewBatch:
         before = self._memberships.get(user_key)
         if before is None:
             document = self._view.document(user_key)
-            before = {} if document is None else _generations(document["segments"])
+            before = {} if document is None else document["segments"]
         if value is None:
-            after: dict[str, int] = {}
+            after: Memberships = {}
             self._documents[user_key] = None
         else:
             document = orjson.loads(value)
-            after = _generations(document["segments"])
+            after = document["segments"]
             self._documents[user_key] = (value, document)
         self._memberships[user_key] = after
         if before != after:
             self._index(user_key, before, after)
 
-    def _index(self, user_key: bytes, before: dict[str, int], after: dict[str, int]) -> None:
-        for segment, generation in before.items() - after.items():
-            self._batch.delete(keys.member_key(segment, generation, user_key))
-            self._count(segment, generation, -1)
-        for segment, generation in after.items() - before.items():
-            self._batch.put(keys.member_key(segment, generation, user_key), b"")
-            self._count(segment, generation, 1)
+    def _index(self, user_key: bytes, before: Memberships, after: Memberships) -> None:
+        for segment, held in before.items():
+            kept = after.get(segment)
+            if kept is None or not _counts_as(kept, held):
+                self._batch.delete(keys.member_key(segment, held["generation"], user_key))
+                self._count(segment, held, -1)
+        for segment, held in after.items():
+            known = before.get(segment)
+            if held != known:
+                key = keys.member_key(segment, held["generation"], user_key)
+                self._batch.put(
+                    key, members.encode(held["since"], held["expires_at"], held["origin"])
+                )
+            if known is None or not _counts_as(known, held):
+                self._count(segment, held, 1)
 
-    def _count(self, segment: str, generation: int, difference: int) -> None:
-        size = self._sizes.get((segment, generation))
-        if size is None:
-            size = self._view.size(segment, generation)
-        self._sizes[segment, generation] = size + difference
+    def _count(self, segment: str, held: dict[str, Any], difference: int) -> None:
+        key = (segment, held["generation"])
+        size = self._sizes.get(key)
+        self._sizes[key] = difference + (self._view.size(*key) if size is None else size)
+        if held["origin"] == "auto":
+            chosen = self._chosen.get(key)
+            before = self._view.chosen.get(key, 0) if chosen is None else chosen
+            self._chosen[key] = before + difference
 
     def definition(self, key: bytes, value: bytes | None) -> None:
         """A record of segments.definitions."""
@@ -114,16 +132,21 @@ class ViewBatch:
             else:
                 batch.put(answer_key, made)
 
+    def _put_counts(
+        self, key_of: Callable[[str, int], bytes], counts: dict[tuple[str, int], int]
+    ) -> None:
+        for generation, count in counts.items():
+            if count > 0:
+                self._batch.put(key_of(*generation), b"%d" % count)
+            else:
+                self._batch.delete(key_of(*generation))
+
     def write(self) -> None:
         """Write everything at once, then let readers see what is kept in memory."""
         batch, view = self._batch, self._view
         self._put_documents()
-        for (segment, generation), size in self._sizes.items():
-            key = keys.size_key(segment, generation)
-            if size > 0:
-                batch.put(key, b"%d" % size)
-            else:
-                batch.delete(key)
+        self._put_counts(keys.size_key, self._sizes)
+        self._put_counts(keys.chosen_key, self._chosen)
         for segment, value in self._definitions.items():
             batch.put(keys.definition_key(segment), value)
         for partition, offset in self._defined.items():
@@ -145,16 +168,22 @@ class ViewBatch:
             first = 0 if known is None else min(known.generation, newest)
             touched |= {(segment, number) for number in range(first, newest + 1)}
             view.know(definition)
-        for key, size in self._sizes.items():
-            if size > 0:
-                view.sizes[key] = size
-            else:
-                view.sizes.pop(key, None)
+        _take_over(view.sizes, self._sizes)
+        _take_over(view.chosen, self._chosen)
         view.bury(touched)
         view.defined.update(self._defined)
         view.newest.update(markers)
         self.advanced = view.advance(sorted(markers.keys() | self._defined.keys()))
 
 
-def _generations(segments: dict[str, dict[str, int]]) -> dict[str, int]:
-    return {segment: membership["generation"] for segment, membership in segments.items()}
+def _take_over(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int], int]) -> None:
+    for key, count in changed.items():
+        if count > 0:
+            counts[key] = count
+        else:
+            counts.pop(key, None)
+
+
+def _counts_as(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two memberships of a segment are one in the counts."""
+    return bool(one["generation"] == other["generation"] and one["origin"] == other["origin"])

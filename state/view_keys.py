@@ -4,8 +4,9 @@
 |--------|---------------------------------------|------------------------------------|
 | `u`    | user id, 16 bytes                     | the user's document, as consumed   |
 | `a`    | user id, 16 bytes                     | the answer about the user, if any  |
-| `m`    | segment, 0, generation, user id       | nothing: the membership index      |
+| `m`    | segment, 0, generation, user id       | since, end, origin: see `Member`   |
 | `c`    | segment, 0, generation                | members in the index, as text      |
+| `h`    | segment, 0, generation                | of them, those by automation       |
 | `s`    | segment                               | its definition, as consumed        |
 | `r`    | command id                            | instant (ms), its result           |
 | `x`    | instant (ms), command id              | nothing: results by age            |
@@ -23,6 +24,7 @@ USER = b"u"
 ANSWER = b"a"
 MEMBER = b"m"
 SIZE = b"c"
+CHOSEN = b"h"
 DEFINITION = b"s"
 RESULT = b"r"
 RESULT_AGE = b"x"
@@ -45,8 +47,17 @@ def size_key(segment: str, generation: int) -> bytes:
     return SIZE + _generation(segment, generation)
 
 
+def chosen_key(segment: str, generation: int) -> bytes:
+    return CHOSEN + _generation(segment, generation)
+
+
+def members_prefix(segment: str, generation: int) -> bytes:
+    """What the keys of all members of a generation begin with."""
+    return MEMBER + _generation(segment, generation)
+
+
 def parse_size_key(key: bytes) -> tuple[str, int]:
-    """(segment, generation) of a `size_key`."""
+    """(segment, generation) of a `size_key` or `chosen_key`."""
     return key[1:-5].decode(), int.from_bytes(key[-4:], "big")
 
 

@@ -1,0 +1,143 @@
+"""GET /v1/segments/{segment}/users: who has a segment, by pages or all at once (F2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from segments.contracts.times import to_rfc3339
+from segments.http import requests
+from segments.http.problems import Problem
+from segments.http.services import SERVICES, Services
+from segments.http.streaming import require_chunks, stream
+from segments.state.view_members import Member
+
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+CHUNK_MEMBERS = 5_000
+_CSV_HEADER = b"user;since;expires_at;origin\n"
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/v1/segments/{segment}/users")
+async def list_members(request: web.Request) -> web.StreamResponse:
+    """A page of members; with `Accept: application/x-ndjson` or `text/csv` all of them.
+
+    In the order of their ids. Whoever is a member throughout is given exactly once, whatever
+    changes meanwhile; what a stream gave ends with the count of its members.
+    """
+    segment = requests.segment(request)
+    requests.only(request, "limit", "cursor")
+    services = request.app[SERVICES]
+    await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
+    headers = services.freshness_of(services.kept_partitions())
+    known = services.view.segments.get(segment)
+    if known is None or known.deleted:
+        raise Problem(404, "segment_unknown", "no such segment", headers=headers)
+    wanted = request.headers.get("Accept", "")
+    for kind, encode in ((NDJSON, ndjson), (CSV, csv)):
+        if kind in wanted:
+            headers["Content-Type"] = f"{kind}; charset=utf-8"
+            require_chunks(request)
+            with services.stream_slot():
+                chunks = _all(services, segment, known.generation, encode)
+                return await stream(request, headers, chunks)
+    return await _page(request, services, segment, known.generation, headers)
+
+
+async def _page(
+    request: web.Request,
+    services: Services,
+    segment: str,
+    generation: int,
+    headers: dict[str, str],
+) -> web.Response:
+    limit = requests.limit(request)
+    place = requests.cursor(request, int, str)
+    if place is not None and place[0] != generation:
+        raise Problem(410, "segment_replaced", "the segment was deleted and made again since")
+    after = place[1] if place else ""
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(
+        services.pool, services.view.members, segment, generation, after, limit + 1
+    )
+    now_ms = time.time_ns() // 1_000_000
+    given = found[:limit]
+    items = [_item(member) for member in given if _counts(member, now_ms)]
+    following = [generation, given[-1].user.hex()] if len(found) > limit else None
+    answer = requests.page(request, items, following)
+    answer.headers.update(headers)
+    return answer
+
+
+async def _all(
+    services: Services, segment: str, generation: int, encode: Callable[[list[Member]], bytes]
+) -> AsyncIterator[bytes]:
+    """Chunk by chunk, each read anew: nothing is held while the client does not read."""
+    loop = asyncio.get_running_loop()
+    if encode is csv:
+        yield _CSV_HEADER
+    after, count = "", 0
+
+    def chunk() -> tuple[bytes, list[Member], int]:
+        found = services.view.members(segment, generation, after, CHUNK_MEMBERS)
+        now_ms = time.time_ns() // 1_000_000
+        counting = [member for member in found if _counts(member, now_ms)]
+        return encode(counting), found, len(counting)
+
+    while True:
+        encoded, found, counting = await loop.run_in_executor(services.pool, chunk)
+        count += counting
+        if encoded:
+            yield encoded
+        if len(found) < CHUNK_MEMBERS:
+            break
+        after = found[-1].user.hex()
+    known = services.view.segments.get(segment)
+    if known is None or known.deleted or known.generation != generation:
+        raise RuntimeError("the segment was deleted while its members were sent")
+    yield b"count;%d\n" % count if encode is csv else b'{"count":%d}\n' % count
+
+
+def _counts(member: Member, now_ms: int) -> bool:
+    return member.expires_at_ms is None or member.expires_at_ms > now_ms
+
+
+def _item(member: Member) -> dict[str, str | None]:
+    end = member.expires_at_ms
+    return {
+        "user_id": _user_id(member.user),
+        "since": to_rfc3339(member.since_ms),
+        "expires_at": None if end is None else to_rfc3339(end),
+        "origin": member.origin,
+    }
+
+
+def _user_id(user: bytes) -> str:
+    text = user.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def ndjson(members: list[Member]) -> bytes:
+    """A line of JSON a member, as the items of a page."""
+    lines = []
+    for user, since_ms, end, origin in members:
+        until = "null" if end is None else f'"{to_rfc3339(end)}"'
+        lines.append(
+            f'{{"user_id":"{_user_id(user)}","since":"{to_rfc3339(since_ms)}",'
+            f'"expires_at":{until},"origin":"{origin}"}}\n'
+        )
+    return "".join(lines).encode()
+
+
+def csv(members: list[Member]) -> bytes:
+    """A line `user;since;expires_at;origin` a member."""
+    lines = []
+    for user, since_ms, end, origin in members:
+        until = "" if end is None else to_rfc3339(end)
+        lines.append(f"{_user_id(user)};{to_rfc3339(since_ms)};{until};{origin}\n")
+    return "".join(lines).encode()

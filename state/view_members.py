@@ -1,0 +1,33 @@
+"""Values of the membership index: what a list of a segment's members tells of each."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from segments.contracts.documents import Origin
+
+_NEVER_MS = -1
+_VALUE = Struct(">qqB")
+_ORIGINS: tuple[Origin, ...] = ("command", "auto")
+
+
+class Member(NamedTuple):
+    """`user` is the 16 bytes of the id; instants in ms."""
+
+    user: bytes
+    since_ms: int
+    expires_at_ms: int | None
+    origin: Origin
+
+
+def encode(since_ms: int, expires_at_ms: int | None, origin: str) -> bytes:
+    """The value of a membership, 17 bytes."""
+    end = _NEVER_MS if expires_at_ms is None else expires_at_ms
+    return _VALUE.pack(since_ms, end, origin == "auto")
+
+
+def decode(user: bytes, value: bytes) -> Member:
+    """The member of an entry."""
+    since_ms, end, origin = _VALUE.unpack(value)
+    return Member(user, since_ms, None if end == _NEVER_MS else end, _ORIGINS[origin])
