@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from segments.contracts.times import to_rfc3339
@@ -28,7 +29,7 @@ def _rule(auto: dict[str, Any]) -> dict[str, Any]:
     ttl_ms = auto["ttl_ms"]
     names = ("percent", "count", "include", "exclude", "accounts", "newcomers", "threshold")
     return {name: auto[name] for name in names} | {
-        "ttl": None if ttl_ms is None else f"PT{ttl_ms / 1000:g}S"
+        "ttl": None if ttl_ms is None else f"PT{Decimal(ttl_ms) / 1000:f}S"
     }
 
 
@@ -46,7 +47,8 @@ def _progress(services: Services, stored: dict[str, Any], key: tuple[str, int]) 
 def rejection(result: dict[str, Any], *, addressed: str | None = None) -> Problem:
     """The problem of a rejected command. `addressed` is the segment of the path, if there is one.
 
-    409 when the name is in use or being assigned, 404 when the addressed segment is unknown, 422 otherwise.
+    409 when the name is in use or being assigned, 404 when the addressed segment is unknown, 422
+    otherwise.
     """
     error = result["error"]
     code = error["code"]

@@ -34,7 +34,7 @@ async def list_members(request: web.Request) -> web.StreamResponse:
     requests.only(request, "limit", "cursor")
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
-    headers = services.freshness_of(services.kept_partitions())
+    headers = services.freshness_of(services.kept_partitions(), services.view.progress)
     known = services.view.segments.get(segment)
     if known is None or known.deleted:
         raise Problem(404, "segment_unknown", "no such segment", headers=headers)
