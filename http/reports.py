@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, available_timezones
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segments import logs
@@ -27,6 +27,7 @@ from segments.state.history_csv import HEADER, lines
 ROW_COUNT = "Segments-Row-Count"
 # A client that takes nothing for this long is gone: it holds a snapshot of the store open.
 STALL_TIMEOUT_S = 30.0
+_PIECE_BYTES = 65_536
 _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 
 log = logs.get(__name__)
@@ -98,18 +99,20 @@ async def download(request: web.Request) -> web.StreamResponse:
         raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
     if not services.view.complete:
         raise not_ready()
+    if request.version < HttpVersion11:
+        detail = "a report is sent in chunks, so that a broken one is seen: use HTTP/1.1"
+        raise Problem(505, "http_version", detail)
     complete_ms = await _complete_until(request, services, wanted.to_ms)
-    # What is newer than that may be there in part: it is left for a later report.
-    to_ms = min(wanted.to_ms, complete_ms)
     with services.stream_slot():
         async with services.history.report(
             wanted.from_ms,
-            to_ms,
+            # What is newer than that may be there in part: it is left for a later report.
+            min(wanted.to_ms, complete_ms + 1),
             segment=wanted.segment,
             user_id=wanted.user_id,
             with_extends=wanted.with_extends,
         ) as report:
-            return await _stream(request, services, report, wanted, to_ms)
+            return await _stream(request, services, report, wanted, min(wanted.to_ms, complete_ms))
 
 
 async def _complete_until(request: web.Request, services: Services, end_ms: int) -> int:
@@ -117,13 +120,18 @@ async def _complete_until(request: web.Request, services: Services, end_ms: int)
 
     Problem 503 when it does not get there within the wait.
     """
+    positions = requests.min_positions(request)
+    left_s = await services.wait_for(positions, requests.preference(request).wait_s)
     now_ms = time.time_ns() // 1_000_000
-    wanted_ms = min(end_ms, now_ms)
+    # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it. Who wants
+    # what a position wrote gets no such tolerance.
+    progress = services.view.progress
+    asked_ms = max((progress[p.partition].at_ms + 1 for p in positions), default=0)
+    wanted_ms = min(end_ms, max(now_ms, asked_ms))
+    lag_ms = 0 if positions else services.settings.http.ready_lag_ms
+    tolerated_ms = min(end_ms, wanted_ms - lag_ms)
     partitions = range(services.settings.partitions)
-    wait_s = requests.preference(request).wait_s
-    complete_ms = await services.completeness.reached(partitions, wanted_ms, wait_s)
-    # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it.
-    tolerated_ms = min(end_ms, now_ms - services.settings.http.ready_lag_ms)
+    complete_ms = await services.completeness.reached(partitions, wanted_ms, left_s)
     if complete_ms is None or complete_ms < tolerated_ms:
         raise behind(complete_ms, wanted_ms)
     return complete_ms
@@ -143,6 +151,9 @@ async def _stream(
     )
     response.enable_chunked_encoding()
     await response.prepare(request)
+    if request.method == "HEAD":
+        await response.write_eof()
+        return response
     try:
         await _write_rows(response, services, report, wanted)
     except (ConnectionError, asyncio.CancelledError):
@@ -163,14 +174,20 @@ async def _write_rows(
     loop = asyncio.get_running_loop()
     sent = 0
     if wanted.header:
-        await response.write(HEADER)
+        await _send(response, HEADER)
     async for batch in report.batches():
-        chunk = await loop.run_in_executor(services.pool, lines, batch, wanted.zone)
-        async with asyncio.timeout(STALL_TIMEOUT_S):
-            await response.write(chunk)
+        await _send(response, await loop.run_in_executor(services.pool, lines, batch, wanted.zone))
         sent += len(batch)
     if sent != report.row_count:
         raise RuntimeError(f"{sent} rows found, {report.row_count} promised")
+
+
+async def _send(response: web.StreamResponse, chunk: bytes) -> None:
+    # In pieces: a client may be slow, as long as it takes one of them in time.
+    pieces = memoryview(chunk)
+    for start in range(0, len(pieces), _PIECE_BYTES):
+        async with asyncio.timeout(STALL_TIMEOUT_S):
+            await response.write(pieces[start : start + _PIECE_BYTES])
 
 
 def _wanted(request: web.Request) -> Wanted:
@@ -216,7 +233,8 @@ def month_bounds(text: str, in_zone: tzinfo) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
+    """The IANA names of time zones."""
     return frozenset(available_timezones())
 
 
@@ -224,7 +242,7 @@ def zone(name: str) -> tzinfo:
     """The time zone of this IANA name; ValueError when there is none."""
     if name == "UTC":
         return UTC
-    if name not in _zone_names():
+    if name not in zone_names():
         raise ValueError("timezone is an IANA name such as Europe/Berlin")
     return ZoneInfo(name)
 

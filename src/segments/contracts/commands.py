@@ -103,6 +103,9 @@ class ChangeMemberships(MembershipChange, _Command):
 Command = Annotated[
     CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships, Field(discriminator="type")
 ]
+COMMAND_TYPES = frozenset(
+    {"create_segment", "update_segment", "delete_segment", "change_memberships"}
+)
 COMMANDS: TypeAdapter[CreateSegment | UpdateSegment | DeleteSegment | ChangeMemberships] = (
     TypeAdapter(Command)
 )
