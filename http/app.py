@@ -29,18 +29,19 @@ from segments.http import (
 )
 from segments.http.completeness import Completeness
 from segments.http.feed import TOPICS, Feed
+from segments.http.server import serving
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Waiting
 from segments.http.writing import CommandWriter
 from segments.settings import Settings
+from segments.state.database import is_damage
 from segments.state.history import HistoryUnavailableError, open_reader
 from segments.state.view import View
 from segments.streams import quix
 
 NAME = "http"
 ROUTES = (users, past, memberships, segments, members, commands, reports, health)
-MAX_LINE_BYTES = 8_190
-SHUTDOWN_S = 10.0
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # The thread that fills the view must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -65,13 +66,17 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     waiting = Waiting(view, settings.http.max_waiters)
     completeness = Completeness(view, history)
 
+    writer = CommandWriter(settings, waiting)
+
     def report(advanced: list[int], results: Mapping[str, bytes]) -> None:
         completeness.note(advanced)
+        writer.heard(results)
         waiting.report(advanced, results)
 
     feed = Feed(settings, view, report)
-    writer = CommandWriter(settings, waiting)
     pool = ThreadPoolExecutor(settings.http.read_threads, thread_name_prefix="read")
+    # Read once, from some hundred files: not while a request waits.
+    await asyncio.to_thread(reports.zone_names)
     feed.start()
     try:
         yield Services(settings, view, waiting, feed, writer, history, completeness, pool)
@@ -114,9 +119,12 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except (ConnectionError, asyncio.CancelledError):
         status = 499  # the client went away
         raise
-    except Exception:
+    except Exception as error:
         log.exception("request failed", method=request.method, path=request.path)
         response = problems.Problem(500, "internal", "an unexpected error").response()
+        if type(error) is Exception and is_damage(error):  # rocksdict raises bare Exceptions
+            # Of the view: nothing that it says can be trusted from here on.
+            request.app[SERVICES].feed.give_up(error)
     finally:
         _observe(request, status, time.perf_counter() - started_s)
     return response
@@ -128,8 +136,11 @@ def _observe(request: web.Request, status: int, elapsed_s: float) -> None:
     key = (request.method, route, status)
     child = _timers.get(key)
     if child is None:
-        child = metrics.HTTP_SECONDS.labels(*map(str, key)).observe
-        _timers[key] = child
+        # A client can make methods up; each would be a time series for ever.
+        method = request.method if request.method in METHODS else "other"
+        child = metrics.HTTP_SECONDS.labels(method, route, str(status)).observe
+        if method == request.method:
+            _timers[key] = child
     child(elapsed_s)
 
 
@@ -142,25 +153,15 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with services(settings) as made:
-        runner = web.AppRunner(
-            build(made),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=SHUTDOWN_S,
-            max_line_size=MAX_LINE_BYTES,
-        )
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, settings.http.host, settings.http.port)
-            await site.start()
-            log.info("http serves", host=settings.http.host, port=settings.http.port)
-            made.feed.failed.add_done_callback(lambda _: stopping.set())
-            await stopping.wait()
-            if made.feed.failed.done():
-                made.feed.failed.result()
-        finally:
-            await runner.cleanup()
+    async with services(settings) as made, serving(build(made), settings.http) as port:
+        log.info("http serves", host=settings.http.host, port=port)
+        failures = (made.feed.failed, made.writer.failed)
+        for failed in failures:
+            failed.add_done_callback(lambda _: stopping.set())
+        await stopping.wait()
+        for failed in failures:
+            if failed.done():
+                failed.result()
 
 
 def run(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from segments.contracts.names import CommandId
 from segments.http.answers import rejection
 from segments.http.problems import Problem, invalid
-from segments.http.requests import json_response, preference
+from segments.http.requests import json_response, location, preference
 from segments.http.services import POSITION, SERVICES
 from segments.http.waiting import Position
 
@@ -27,7 +28,10 @@ def command_id(request: web.Request) -> str:
     try:
         return _COMMAND_ID.validate_python(text)
     except ValidationError as error:
-        raise Problem(400, "invalid", f"{IDEMPOTENCY_KEY}: {invalid(error).errors}") from None
+        errors = invalid(error, IDEMPOTENCY_KEY).errors
+        raise Problem(
+            400, "invalid", f"{IDEMPOTENCY_KEY} is no command id", errors=errors
+        ) from None
 
 
 async def perform(
@@ -47,19 +51,22 @@ async def perform(
         return pending(request, command["id"])
     if result["status"] == "rejected":
         raise rejection(result, addressed=addressed)
-    # What the same client reads next here shall be no older than its own write.
-    partition, _, offset = result["position"].partition(":")
-    await services.waiting.fresh(Position(int(partition), int(offset)), left_s)
+    # What the same client reads next here shall be no older than its own write. Where too many
+    # wait already it reads with the position: the command was applied, which is what counts.
+    with suppress(Problem):
+        await services.waiting.fresh(Position.parse(result["position"]), left_s)
     return result
 
 
 def pending(request: web.Request, accepted_id: str) -> web.Response:
     """202: Kafka has the command, its result is to be asked for."""
-    request.app[SERVICES].writer.remember(accepted_id)
+    services = request.app[SERVICES]
+    if services.view.result(accepted_id) is None:
+        services.writer.remember(accepted_id)
     return json_response(
         {"command_id": accepted_id, "status": "pending"},
         status=202,
-        headers={"Location": f"/v1/commands/{accepted_id}"},
+        headers={"Location": location("/v1/commands", accepted_id)},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
@@ -10,16 +11,17 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from segments.contracts.commands import COMMANDS, key_of
+from segments.contracts.commands import COMMAND_TYPES, COMMANDS, key_of
 from segments.http import requests
 from segments.http.commanding import IDEMPOTENCY_KEY, command_id
 from segments.http.problems import Problem, invalid
-from segments.http.services import SERVICES, not_ready
+from segments.http.services import SERVICES, Services, not_ready
 from segments.http.writing import COMMANDS as TOPIC
 from segments.http.writing import CommandWriter
 
 MAX_COMMANDS = 10_000
 DELIVERY_WAIT_S = 30.0
+_LINES_MAX = 2 * MAX_COMMANDS
 _SLICE = 250
 _ERRORS_NAMED = 20
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -35,21 +37,37 @@ async def accept(request: web.Request) -> web.Response:
     requests.only(request)
     requests.require_content_type(request, "application/json", *_NDJSON)
     services = request.app[SERVICES]
-    raw = await requests.read(request, services.settings.http.max_batch_bytes)
-    lines = [raw] if request.content_type == "application/json" else raw.split(b"\n")
+    http = services.settings.http
     base = command_id(request) if IDEMPOTENCY_KEY in request.headers else None
-    commands = await _parsed([line for line in lines if line.strip()], base)
+    if request.content_type == "application/json":
+        lines = [await requests.read(request, http.max_body_bytes)]
+    else:
+        lines = _lines(await requests.read(request, http.max_batch_bytes), http.max_body_bytes)
+    commands = await _parsed(lines, base)
+    services.writer.require_room(len(commands))
     await _deliver(services.writer, commands)
     ids = [command["id"] for _, command in commands]
-    for accepted_id in ids:
-        services.writer.remember(accepted_id)
     return requests.json_response({"accepted": len(ids), "command_ids": ids}, status=202)
+
+
+def _lines(raw: bytes, max_bytes: int) -> list[bytes]:
+    """The lines that are not empty. Problem 413 or 422 for too long a line, or far too many."""
+    if raw.count(b"\n") > _LINES_MAX:
+        raise _wrong_number()
+    lines = [line for line in raw.split(b"\n") if line.strip()]
+    if len(raw) > max_bytes and max(map(len, lines), default=0) > max_bytes:
+        raise Problem(413, "body_too_large", f"a line has at most {max_bytes} bytes")
+    return lines
+
+
+def _wrong_number() -> Problem:
+    return Problem(422, "invalid", f"1 to {MAX_COMMANDS} commands, one a line")
 
 
 async def _parsed(lines: list[bytes], base: str | None) -> list[tuple[str, dict[str, Any]]]:
     """(key, command) of each line. Problem 422 naming the lines that are wrong."""
     if not 1 <= len(lines) <= MAX_COMMANDS:
-        raise Problem(422, "invalid", f"1 to {MAX_COMMANDS} commands, one a line")
+        raise _wrong_number()
     commands: list[tuple[str, dict[str, Any]]] = []
     errors: list[dict[str, str]] = []
     for number, line in enumerate(lines, 1):
@@ -58,8 +76,7 @@ async def _parsed(lines: list[bytes], base: str | None) -> list[tuple[str, dict[
         except orjson.JSONDecodeError as error:
             errors.append({"line": str(number), "field": "", "detail": f"not JSON: {error}"})
         except ValidationError as error:
-            named = invalid(error).errors or []
-            errors.extend({"line": str(number), **each} for each in named)
+            errors.extend({"line": str(number), **each} for each in _named(error))
         if len(errors) >= _ERRORS_NAMED:
             break
         if number % _SLICE == 0:
@@ -77,14 +94,31 @@ def _command(line: bytes, number: int, base: str | None) -> tuple[str, dict[str,
     return key_of(command, document["id"]), document
 
 
+def _named(error: ValidationError) -> Iterator[dict[str, str]]:
+    """The wrong fields of a command; the first step of their place is its type, and no field."""
+    for each in invalid(error).errors or []:
+        kind, _, rest = each["field"].partition(".")
+        yield {**each, "field": rest if kind in COMMAND_TYPES else each["field"]}
+
+
 async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, Any]]]) -> None:
-    deliveries = []
-    for number, (key, command) in enumerate(commands, 1):
-        deliveries.append(writer.send(TOPIC, key, command))
-        if number % _SLICE == 0:
-            await asyncio.sleep(0)
-    for delivery in deliveries:
-        await writer.delivered(delivery, DELIVERY_WAIT_S)
+    """Return when Kafka has all of them. Problem 503 otherwise."""
+    deliveries: list[asyncio.Future[None]] = []
+    try:
+        for number, (key, command) in enumerate(commands, 1):
+            # Before it is sent: its result can come sooner than the answer here.
+            writer.remember(command["id"])
+            deliveries.append(writer.send(TOPIC, key, command))
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        await writer.delivered(*deliveries, timeout_s=DELIVERY_WAIT_S)
+    except Problem:
+        for _, command in commands:
+            writer.forget(command["id"])
+        raise
+    finally:
+        for delivery in deliveries:
+            delivery.cancel()
 
 
 @routes.get("/v1/commands/{command_id}")
@@ -97,7 +131,9 @@ async def show(request: web.Request) -> web.Response:
         raise not_ready()
     result = services.view.result(wanted_id)
     if result is None and "Prefer" in request.headers:
-        result = await _awaited(request, wanted_id)
+        wanted = requests.preference(request)
+        if not wanted.respond_async:
+            result = await _awaited(services, wanted_id, wanted.wait_s)
     if result is not None:
         return requests.json_response(result)
     if services.writer.accepted(wanted_id):
@@ -107,14 +143,13 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-async def _awaited(request: web.Request, wanted_id: str) -> dict[str, Any] | None:
-    services = request.app[SERVICES]
+async def _awaited(services: Services, wanted_id: str, wait_s: float) -> dict[str, Any] | None:
     future = services.waiting.expect_result(wanted_id)
     try:
         # It may have come between the first look and the wait.
         if (result := services.view.result(wanted_id)) is not None:
             return result
-        return await asyncio.wait_for(future, requests.preference(request).wait_s)
+        return await asyncio.wait_for(future, wait_s)
     except TimeoutError:
         return None
     finally:

@@ -35,6 +35,7 @@ async def show(request: web.Request) -> web.Response:
     user_id = requests.user_id(request)
     requests.only(request)
     services = request.app[SERVICES]
+    await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     headers = services.freshness(services.partition_of_user(user_id))
     document = services.view.user(user_id)
     if document is None:

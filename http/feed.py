@@ -31,7 +31,7 @@ BATCH_RECORDS = 1_000
 _POLL_S = 0.5
 _JOIN_S = 20.0
 _UPKEEP_INTERVAL_S = 1.0
-_FORGOTTEN_AT_ONCE = 2_000
+_FORGOTTEN_AT_LEAST = 2_000
 # Where a partition cannot be continued from the stored offset, the view is filled anew.
 _LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
 
@@ -54,6 +54,8 @@ class Feed:
         self._report = report
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
+        self._forgotten_below: bytes | None = None
+        self._results_taken = 0
         self._names = {settings.topic(name): name for name in TOPICS}
         self._behind: set[tuple[str, int]] = set()
         self._stopping = threading.Event()
@@ -84,6 +86,11 @@ class Feed:
             if not isinstance(error, KafkaException):
                 self._view.demand_rebuild()
             self._loop.call_soon_threadsafe(self._fail, error)
+
+    def give_up(self, error: Exception) -> None:
+        """The view was found damaged by a reader: the next start makes it anew."""
+        self._view.demand_rebuild()
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
@@ -157,6 +164,7 @@ class Feed:
             _add(batch, name, message)
         if any(counts.values()):
             batch.write()
+            self._results_taken += counts[RESULTS]
             self._loop.call_soon_threadsafe(self._report, batch.advanced, batch.results)
         for name, count in counts.items():
             if count:
@@ -181,15 +189,22 @@ class Feed:
 
     def _keep_up(self) -> None:
         """Forget old results, a few at a time; tell the metrics how stale the view is."""
-        old = self._view.old_results(self._oldest_result_ms(), _FORGOTTEN_AT_ONCE)
+        self._forget_results()
+        for partition, marker in list(self._view.progress.items()):
+            staleness_s = staleness_ms(marker) / 1000
+            metrics.VIEW_STALENESS_SECONDS.labels(str(partition)).set(staleness_s)
+
+    def _forget_results(self) -> None:
+        # Faster than they come, or they would pile up for ever.
+        limit = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
+        self._results_taken = 0
+        old = self._view.old_results(self._oldest_result_ms(), limit, self._forgotten_below)
         if old:
             batch = ViewBatch(self._view)
             for age_key in old:
                 batch.forget_result(age_key)
             batch.write()
-        for partition, marker in list(self._view.progress.items()):
-            staleness_s = staleness_ms(marker) / 1000
-            metrics.VIEW_STALENESS_SECONDS.labels(str(partition)).set(staleness_s)
+            self._forgotten_below = old[-1]
 
 
 def _add(batch: ViewBatch, name: str, message: Any) -> None:

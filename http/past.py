@@ -123,15 +123,27 @@ async def why(
     deadline_s = time.monotonic() + WHY_WAIT_S
     while True:
         try:
-            entries = await services.history.user_rows(
-                user_id, from_ms=held["since"], segment=segment, limit=_WHY_ROWS
-            )
+            found = await _rows_behind(services, user_id, segment, held)
         except HistoryUnavailableError:
             return None
-        began = [e for e in entries if e.operation == "add" and e.at_ms == held["since"]]
-        if began:
-            extended = next((row(e) for e in entries if e.operation == "extend"), None)
-            return {"began": row(began[0]), "end_set": extended}
-        if time.monotonic() >= deadline_s:
-            return None
+        if found is not None or time.monotonic() >= deadline_s:
+            return found
         await asyncio.sleep(_POLL_S)
+
+
+async def _rows_behind(
+    services: Services, user_id: str, segment: str, held: dict[str, Any]
+) -> dict[str, Any] | None:
+    since_ms, expires_at_ms = held["since"], held["expires_at"]
+    rows = services.history.user_rows
+    first = await rows(user_id, from_ms=since_ms, to_ms=since_ms + 1, segment=segment)
+    began = next((entry for entry in first if entry.operation == "add"), None)
+    if began is None:
+        return None
+    newest = await rows(user_id, from_ms=since_ms, segment=segment, limit=_WHY_ROWS)
+    extended = (entry for entry in newest if entry.operation == "extend")
+    # The store can be ahead of the view or behind it: what set the end that is shown is wanted.
+    end_set = next((entry for entry in extended if entry.expires_at_ms == expires_at_ms), None)
+    if end_set is None and began.expires_at_ms != expires_at_ms:
+        return None
+    return {"began": row(began), "end_set": None if end_set is None else row(end_set)}

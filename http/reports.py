@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,22 +15,19 @@ from zoneinfo import ZoneInfo, available_timezones
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segments import logs
 from segments.contracts.names import SegmentName, UserId, canonical_user_id, check_segment_name
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
 from segments.http.completeness import COMPLETE_UNTIL, behind
 from segments.http.problems import Problem
 from segments.http.services import SERVICES, Services, not_ready
+from segments.http.streaming import require_chunks, stream
 from segments.state.history import Report
 from segments.state.history_csv import HEADER, lines
 
 ROW_COUNT = "Segments-Row-Count"
-# A client that takes nothing for this long is gone: it holds a snapshot of the store open.
-STALL_TIMEOUT_S = 30.0
 _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 
-log = logs.get(__name__)
 routes = web.RouteTableDef()
 
 
@@ -98,18 +96,19 @@ async def download(request: web.Request) -> web.StreamResponse:
         raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
     if not services.view.complete:
         raise not_ready()
+    require_chunks(request)
     complete_ms = await _complete_until(request, services, wanted.to_ms)
-    # What is newer than that may be there in part: it is left for a later report.
-    to_ms = min(wanted.to_ms, complete_ms)
     with services.stream_slot():
         async with services.history.report(
             wanted.from_ms,
-            to_ms,
+            # What is newer than that may be there in part: it is left for a later report.
+            min(wanted.to_ms, complete_ms + 1),
             segment=wanted.segment,
             user_id=wanted.user_id,
             with_extends=wanted.with_extends,
         ) as report:
-            return await _stream(request, services, report, wanted, to_ms)
+            headers = _headers(request, report, min(wanted.to_ms, complete_ms))
+            return await stream(request, headers, _chunks(services, report, wanted))
 
 
 async def _complete_until(request: web.Request, services: Services, end_ms: int) -> int:
@@ -117,57 +116,40 @@ async def _complete_until(request: web.Request, services: Services, end_ms: int)
 
     Problem 503 when it does not get there within the wait.
     """
+    positions = requests.min_positions(request)
+    left_s = await services.wait_for(positions, requests.preference(request).wait_s)
     now_ms = time.time_ns() // 1_000_000
-    wanted_ms = min(end_ms, now_ms)
+    # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it. Who wants
+    # what a position wrote gets no such tolerance.
+    progress = services.view.progress
+    asked_ms = max((progress[p.partition].at_ms + 1 for p in positions), default=0)
+    wanted_ms = min(end_ms, max(now_ms, asked_ms))
+    lag_ms = 0 if positions else services.settings.http.ready_lag_ms
+    tolerated_ms = min(end_ms, wanted_ms - lag_ms)
     partitions = range(services.settings.partitions)
-    wait_s = requests.preference(request).wait_s
-    complete_ms = await services.completeness.reached(partitions, wanted_ms, wait_s)
-    # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it.
-    tolerated_ms = min(end_ms, now_ms - services.settings.http.ready_lag_ms)
+    complete_ms = await services.completeness.reached(partitions, wanted_ms, left_s)
     if complete_ms is None or complete_ms < tolerated_ms:
         raise behind(complete_ms, wanted_ms)
     return complete_ms
 
 
-async def _stream(
-    request: web.Request, services: Services, report: Report, wanted: Wanted, to_ms: int
-) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "text/csv; charset=utf-8",
-            "Content-Disposition": f'attachment; filename="{request.match_info["month"]}.csv"',
-            ROW_COUNT: str(report.row_count),
-            COMPLETE_UNTIL: to_rfc3339(to_ms),
-            "Cache-Control": "no-store",
-        }
-    )
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    try:
-        await _write_rows(response, services, report, wanted)
-    except (ConnectionError, asyncio.CancelledError):
-        raise  # the client is gone
-    except Exception as error:
-        log.exception("report aborted", month=request.match_info["month"])
-        # Without the last chunk the client sees a broken transfer, never a short report.
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("report aborted") from error
-    await response.write_eof()
-    return response
+def _headers(request: web.Request, report: Report, to_ms: int) -> dict[str, str]:
+    return {
+        "Content-Type": "text/csv; charset=utf-8",
+        "Content-Disposition": f'attachment; filename="{request.match_info["month"]}.csv"',
+        ROW_COUNT: str(report.row_count),
+        COMPLETE_UNTIL: to_rfc3339(to_ms),
+        "Cache-Control": "no-store",
+    }
 
 
-async def _write_rows(
-    response: web.StreamResponse, services: Services, report: Report, wanted: Wanted
-) -> None:
+async def _chunks(services: Services, report: Report, wanted: Wanted) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     sent = 0
     if wanted.header:
-        await response.write(HEADER)
+        yield HEADER
     async for batch in report.batches():
-        chunk = await loop.run_in_executor(services.pool, lines, batch, wanted.zone)
-        async with asyncio.timeout(STALL_TIMEOUT_S):
-            await response.write(chunk)
+        yield await loop.run_in_executor(services.pool, lines, batch, wanted.zone)
         sent += len(batch)
     if sent != report.row_count:
         raise RuntimeError(f"{sent} rows found, {report.row_count} promised")
@@ -216,7 +198,8 @@ def month_bounds(text: str, in_zone: tzinfo) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
+    """The IANA names of time zones."""
     return frozenset(available_timezones())
 
 
@@ -224,7 +207,7 @@ def zone(name: str) -> tzinfo:
     """The time zone of this IANA name; ValueError when there is none."""
     if name == "UTC":
         return UTC
-    if name not in _zone_names():
+    if name not in zone_names():
         raise ValueError("timezone is an IANA name such as Europe/Berlin")
     return ZoneInfo(name)
 

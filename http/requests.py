@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 from aiohttp import web
@@ -15,14 +16,14 @@ from pydantic import BaseModel, ValidationError
 from segments.contracts.names import canonical_user_id, check_segment_name
 from segments.contracts.times import from_rfc3339
 from segments.http.problems import Problem, invalid
-from segments.http.services import SERVICES
+from segments.http.services import POSITIONS_MAX, SERVICES
 from segments.http.waiting import Position
 from segments.settings import HttpSettings
 
 M = TypeVar("M", bound=BaseModel)
 MIN_POSITION = "Segments-Min-Position"
 BODY_TIMEOUT_S = 30.0
-POSITIONS_MAX = 64
+_INT64 = 2**63
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 _POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
 
@@ -68,8 +69,8 @@ def preference(request: web.Request) -> Preference:
 
 def min_positions(request: web.Request) -> list[Position]:
     """The header Segments-Min-Position: `partition:offset`, several with commas."""
-    text = request.headers.get(MIN_POSITION)
-    if text is None:
+    text = ",".join(request.headers.getall(MIN_POSITION, ()))
+    if MIN_POSITION not in request.headers:
         return []
     partitions = request.app[SERVICES].settings.partitions
     parts = text.split(",")
@@ -121,7 +122,9 @@ def require_content_type(request: web.Request, *accepted: str) -> None:
 
 
 async def read(request: web.Request, max_bytes: int) -> bytes:
-    """The whole body. Problem 413 when it is larger, 408 when it comes too slowly."""
+    """The whole body. Problem 413 when it is larger, 408 when it comes too slowly, 415 packed."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(415, "content_encoding", "the body must not be encoded")
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)
     try:
@@ -188,18 +191,27 @@ def cursor(request: web.Request, *types: type) -> list[Any] | None:
         place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except ValueError:
         place = None
-    if not isinstance(place, list) or [type(part) for part in place] != list(types):
+    if (
+        not isinstance(place, list)
+        or [type(part) for part in place] != list(types)
+        or any(isinstance(part, int) and not -_INT64 <= part < _INT64 for part in place)
+    ):
         raise Problem(400, "invalid", "the cursor is none that this list gave out")
     return place
 
 
-def page(request: web.Request, items: list[Any], place: list[Any] | None) -> web.Response:
+def page(
+    request: web.Request,
+    items: list[Any],
+    place: list[Any] | None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
     """A page of a list; `place` is where the next one begins, None at the end."""
     following = None if place is None else encode_cursor(place)
-    headers = {}
+    headers = dict(headers or {})
     if following is not None:
         query = {name: value for name, value in request.query.items() if name != "cursor"}
-        link = f"{request.path}?{urlencode(query | {'cursor': following})}"
+        link = f"{request.rel_url.raw_path}?{urlencode(query | {'cursor': following})}"
         headers["Link"] = f'<{link}>; rel="next"'
     return json_response({"items": items, "next": following}, headers=headers)
 
@@ -214,6 +226,11 @@ def json_response(
         headers=headers,
         content_type="application/json",
     )
+
+
+def location(collection: str, name: str) -> str:
+    """The path of one of a collection's members, whatever characters its name has."""
+    return f"{collection}/{quote(name, safe='')}"
 
 
 def public_url(request: web.Request, http: HttpSettings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,8 @@ from segments.contracts.partitioning import partition_of
 from segments.http import answers, requests
 from segments.http.commanding import command_id, perform, position_header
 from segments.http.problems import Problem
-from segments.http.services import SERVICES, Services, not_ready
+from segments.http.services import SERVICES, Services
+from segments.http.waiting import Position
 
 routes = web.RouteTableDef()
 
@@ -57,13 +59,13 @@ def _shown(request: web.Request, name: str, result: dict[str, Any], status: int)
     """The definition as it is after the command, or 202 when the view does not show it yet."""
     services = request.app[SERVICES]
     headers = position_header(result)
+    shown = services.waiting.is_fresh(Position.parse(result["position"]))
     stored = services.view.definition(name)
-    written = int(result["position"].partition(":")[2])
-    if stored is None or int(stored["position"].partition(":")[2]) < written:
+    if stored is None or not shown:
         # Decided, but not visible here within the wait.
-        headers["Location"] = f"/v1/commands/{result['command_id']}"
+        headers["Location"] = requests.location("/v1/commands", result["command_id"])
         return requests.json_response(result, status=202, headers=headers)
-    headers["Location"] = f"/v1/segments/{name}"
+    headers["Location"] = requests.location("/v1/segments", name)
     return requests.json_response(
         answers.definition(services, stored), status=status, headers=headers
     )
@@ -126,9 +128,12 @@ async def list_all(request: web.Request) -> web.Response:
     place = requests.cursor(request, str)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
-    if not services.view.complete:
-        raise not_ready()
-    found = services.view.definitions(place[0] if place else "", limit + 1)
+    view = services.view
+    headers = services.freshness_of(services.kept_partitions(), view.progress)
+    # A walk over thousands of deleted ones, at worst: not in the event loop.
+    found = await asyncio.get_running_loop().run_in_executor(
+        services.pool, view.definitions, place[0] if place else "", limit + 1
+    )
     items = [answers.definition(services, stored) for stored in found[:limit]]
     following = [items[-1]["segment"]] if len(found) > limit else None
-    return requests.page(request, items, following)
+    return requests.page(request, items, following, headers)

@@ -27,6 +27,12 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.partition}:{self.offset}"
 
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The position of a result."""
+        partition, _, offset = text.partition(":")
+        return cls(int(partition), int(offset))
+
 
 class Waiting:
     """Bounded: past `max_waiters` a further one is turned away."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaProducer
 
 from segments import logs
@@ -21,6 +22,8 @@ COMMANDS = "segments.commands"
 REFRESHES = "users.refreshes"
 DELIVERY_TIMEOUT_S = 20.0
 QUEUE_MAX_RECORDS = 50_000
+QUEUE_BATCHES = 8
+"""Largest batches that wait for Kafka at a time: while it is away, memory stays bounded."""
 REMEMBERED_IDS = 200_000
 _POLL_S = 0.2
 _FLUSH_S = 5.0
@@ -30,12 +33,16 @@ log = logs.get(__name__)
 
 
 class CommandWriter:
-    """Produces, and tells when Kafka has it; a thread serves the delivery reports."""
+    """Produces, and tells when Kafka has it; a thread serves the delivery reports.
+
+    `failed` is done, with the exception, when the producer can produce no more.
+    """
 
     def __init__(self, settings: Settings, waiting: Waiting) -> None:
         self._settings = settings
         self._waiting = waiting
         self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._loop.create_future()
         self._producer = KafkaProducer(
             settings.client_config()
             | {
@@ -45,6 +52,7 @@ class CommandWriter:
                 "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
                 "message.max.bytes": settings.kafka.message_max_bytes,
                 "queue.buffering.max.messages": QUEUE_MAX_RECORDS,
+                "queue.buffering.max.kbytes": QUEUE_BATCHES * settings.http.max_batch_bytes // 1024,
             }
         )
         # Ids accepted here, so that who asks for a result is told that it is on its way.
@@ -70,9 +78,24 @@ class CommandWriter:
         if len(self._accepted) > REMEMBERED_IDS:
             del self._accepted[next(iter(self._accepted))]
 
+    def forget(self, command_id: str) -> None:
+        """It cannot be said that a command is on its way: it is not, or its result has come."""
+        self._accepted.pop(command_id, None)
+
+    def heard(self, results: Iterable[str]) -> None:
+        """These commands have their results."""
+        if self._accepted:
+            for command_id in results:
+                self.forget(command_id)
+
     def accepted(self, command_id: str) -> bool:
-        """Whether this sidecar remembers having accepted a command."""
+        """Whether a command was accepted here whose result has not come."""
         return command_id in self._accepted
+
+    def require_room(self, records: int) -> None:
+        """Problem 503 unless so many records find a place: a batch is not begun in vain."""
+        if len(self._producer) + records > QUEUE_MAX_RECORDS:
+            raise _unavailable("too many commands wait for Kafka")
 
     def send(self, topic: str, key: str, value: dict[str, Any]) -> asyncio.Future[None]:
         """Done when Kafka has the record. Problem 503 when it cannot be taken now."""
@@ -86,6 +109,11 @@ class CommandWriter:
             self._producer.produce(name, encode(value), key, on_delivery=on_delivery)
         except BufferError:
             raise _unavailable("too many commands wait for Kafka") from None
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.fatal() and not self.failed.done():
+                self.failed.set_exception(error)
+            raise _unavailable(reason.str()) from None
         return delivered
 
     def bulk(self, topic: str) -> BulkDelivery:
@@ -97,13 +125,14 @@ class CommandWriter:
     ) -> tuple[dict[str, Any] | None, float]:
         """(result, rest of the wait) of one command; no result when it does not come in time.
 
-        Problem 503 when Kafka did not take the command within the wait.
+        Problem 503 when Kafka did not take the command within the wait, or 5 s if that is longer.
         """
         command_id = command["id"]
         deadline_s = time.monotonic() + wait_s
         future = self._waiting.expect_result(command_id)
         try:
-            await self.delivered(self.send(COMMANDS, key, command), max(wait_s, _DELIVERY_S))
+            sent = self.send(COMMANDS, key, command)
+            await self.delivered(sent, timeout_s=max(wait_s, _DELIVERY_S))
             async with asyncio.timeout_at(self._loop.time() + deadline_s - time.monotonic()):
                 result = await future
         except TimeoutError:
@@ -122,13 +151,20 @@ class CommandWriter:
         await self.delivered(self.send(REFRESHES, user_id, value))
 
     async def delivered(
-        self, delivery: asyncio.Future[None], timeout_s: float = _DELIVERY_S
+        self, *deliveries: asyncio.Future[None], timeout_s: float = _DELIVERY_S
     ) -> None:
-        """Return when Kafka has the record. Problem 503 when it has not in time."""
+        """Return when Kafka has the records. Problem 503 when it has not all of them in time."""
         try:
-            await asyncio.wait_for(delivery, timeout_s)
-        except TimeoutError:
-            raise _unavailable("no word from Kafka") from None
+            done, pending = await asyncio.wait(deliveries, timeout=timeout_s)
+        finally:
+            for delivery in deliveries:
+                delivery.cancel()
+        # Each is looked at: an exception that nobody has seen is reported as a bug.
+        errors = [error for delivery in done if (error := delivery.exception()) is not None]
+        if errors:
+            raise errors[0]
+        if pending:
+            raise _unavailable("no word from Kafka")
 
 
 def _settle(delivered: asyncio.Future[None], error: KafkaError | None) -> None:

@@ -53,6 +53,10 @@ class UncommittedStateError(RuntimeError):
     """The state in memory holds what no transaction has committed."""
 
 
+class IncompleteStateError(RuntimeError):
+    """Documents are missing in the store; the message says what to do."""
+
+
 class ShardPartition(StorePartition):
     """One shard's documents. Implements `segments.state.documents.State` for its machine."""
 
@@ -99,14 +103,22 @@ class ShardPartition(StorePartition):
         if self._shard is None:
             self._write_recovered()
             started = time.monotonic()
-            self._shard = Shard(self._config, self)
+            shard = Shard(self._config, self)
             log.info(
                 "shard ready",
                 partition=self._config.partition,
-                offset=self._shard.shard["offset"],
-                users=self._shard.shard["next_ordinal"],
+                offset=shard.shard["offset"],
+                users=shard.population.users,
                 rebuild_ms=round((time.monotonic() - started) * 1000),
             )
+            if shard.population.users != shard.shard["next_ordinal"]:
+                raise IncompleteStateError(
+                    f"shard {self._config.partition} has {shard.population.users} users, but has "
+                    f"known {shard.shard['next_ordinal']}, and a user is never removed: run "
+                    "`segments state reset`, which restores it from the changelog; if it says the "
+                    "same again, the changelog has lost rows and must come from a backup"
+                )
+            self._shard = shard
         return self._shard
 
     # --- State ---

@@ -28,6 +28,7 @@ class Population:
     """
 
     def __init__(self) -> None:
+        self.users = 0
         self._ids = bytearray()
         self._members: dict[MemberKey, BitMap] = {}
         self._chosen: dict[MemberKey, BitMap] = {}
@@ -66,6 +67,7 @@ class Population:
 
     def add_user(self, ordinal: int, user_id: str) -> None:
         """Ordinals come once each; gaps are filled later when read out of order."""
+        self.users += 1
         end = (ordinal + 1) * _ID_BYTES
         if len(self._ids) < end:
             self._ids.extend(bytes(end - len(self._ids)))

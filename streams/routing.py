@@ -19,7 +19,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from segments.contracts.cloudevents import CloudEventError, Payload, unwrap
-from segments.contracts.commands import COMMANDS, derived_command_id
+from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
 from segments.contracts.documents import Result, ResultError
 from segments.contracts.events import UserEvent
 from segments.contracts.log import (
@@ -204,14 +204,9 @@ def describe(error: ValidationError) -> str:
 
 def _field(problem: str, location: Sequence[int | str]) -> str:
     # The first step of a command's location is its type, which is no field of it.
-    steps = location[1:] if location and location[0] in _COMMAND_TYPES else location
+    steps = location[1:] if location and location[0] in COMMAND_TYPES else location
     if not steps:
         return "type" if problem.startswith("union_tag") else "record"
     # Names of unknown fields come from outside: no control characters, no endless lines.
     path = ".".join(str(step)[:_FIELD_MAX_LENGTH] for step in steps)
     return path.encode("unicode_escape").decode("ascii")[: 2 * _FIELD_MAX_LENGTH]
-
-
-_COMMAND_TYPES = frozenset(
-    {"create_segment", "update_segment", "delete_segment", "change_memberships"}
-)

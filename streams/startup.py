@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from segments import topics
@@ -9,6 +11,12 @@ from segments.settings import Settings
 from segments.streams.quix import REQUEST_TIMEOUT_S, TRANSACTION_TIMEOUT_MS
 
 LOG = "segments.shards"
+_RETRY_S = 0.1
+_COORDINATOR_MOVES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 
 class StartRefusedError(RuntimeError):
@@ -38,10 +46,17 @@ def committed_offsets(consumer: Consumer, settings: Settings) -> dict[int, int |
     """Committed offset of each partition of the log; None where there is none."""
     topic = settings.topic(LOG)
     asked = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
-    return {
-        tp.partition: tp.offset if tp.offset >= 0 else None
-        for tp in consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)
-    }
+    deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            found = consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)
+            break
+        except KafkaException as error:
+            # A broker that has just started does not know yet who answers for the group.
+            if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() > deadline_s:
+                raise
+        time.sleep(_RETRY_S)
+    return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
 
 
 def _holds_a_row(consumer: Consumer, topic: str, partition: int) -> bool:

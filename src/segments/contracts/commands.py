@@ -143,6 +143,15 @@ Command = Annotated[
     CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
     Field(discriminator="type"),
 ]
+COMMAND_TYPES = frozenset(
+    {
+        "create_segment",
+        "update_segment",
+        "delete_segment",
+        "preview_segment",
+        "change_memberships",
+    }
+)
 COMMANDS: TypeAdapter[
     CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships
 ] = TypeAdapter(Command)

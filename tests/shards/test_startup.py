@@ -1,0 +1,47 @@
+"""What a shards process asks before it takes part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from segments.settings import Settings
+from segments.streams import startup
+
+
+class _Consumer:
+    """Fails so many times, then knows of one committed offset."""
+
+    def __init__(self, code: int, failures: int) -> None:
+        self._error = KafkaException(KafkaError(code))
+        self._failures = failures
+
+    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self._failures:
+            self._failures -= 1
+            raise self._error
+        asked[0].offset = 7
+        return asked
+
+
+def committed(code: int, failures: int) -> dict[int, int | None]:
+    consumer: Any = _Consumer(code, failures)
+    return startup.committed_offsets(consumer, Settings(partitions=2))
+
+
+@pytest.mark.parametrize("code", startup._COORDINATOR_MOVES)
+def test_a_broker_that_has_just_started_is_asked_again(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "_RETRY_S", 0)
+    assert committed(code, failures=3) == {0: 7, 1: None}
+
+
+def test_other_errors_and_endless_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KafkaException):
+        committed(KafkaError.GROUP_AUTHORIZATION_FAILED, failures=1)
+    monkeypatch.setattr(startup, "REQUEST_TIMEOUT_S", -1)
+    with pytest.raises(KafkaException):
+        committed(KafkaError.NOT_COORDINATOR, failures=1_000)
