@@ -122,9 +122,13 @@ def require_content_type(request: web.Request, *accepted: str) -> None:
 
 
 async def read(request: web.Request, max_bytes: int) -> bytes:
+<<<<<<< HEAD
     """The whole body. Problem 413 when it is larger, 408 when it comes too slowly, 415 packed."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "content_encoding", "the body must not be encoded")
+=======
+    """The whole body. Problem 413 when too large, 408 when too slow, 400 when broken."""
+>>>>>>> main
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)
     try:
@@ -132,6 +136,8 @@ async def read(request: web.Request, max_bytes: int) -> bytes:
             return await _gathered(request, max_bytes)
     except TimeoutError:
         raise Problem(408, "body_timeout", f"no body within {BODY_TIMEOUT_S:g} s") from None
+    except web.RequestPayloadError:
+        raise Problem(400, "bad_body", "the body is not what its headers say it is") from None
 
 
 async def _gathered(request: web.Request, max_bytes: int) -> bytes:

@@ -72,7 +72,7 @@ class ShardPartition(StorePartition):
         # Least recently written first. A key maps to None once its document is deleted.
         self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._sizes: dict[bytes, int] = {}
-        self._cached_bytes = 0
+        self.cached_bytes = 0
         self._dirty: dict[bytes, None] = {}
         self._published: dict[str, None] = {}
         self._recovered = WriteBatch(raw_mode=True)
@@ -104,20 +104,21 @@ class ShardPartition(StorePartition):
             self._write_recovered()
             started = time.monotonic()
             shard = Shard(self._config, self)
+            users, known = shard.population.users, shard.shard["next_ordinal"]
+            if users != known:
+                raise IncompleteStateError(
+                    f"shard {self._config.partition} has {users} of the {known} users it has "
+                    "known, and a user is never removed: run `segments state reset`, which "
+                    "restores it from the changelog; if it says the same again, the changelog "
+                    "has lost rows and must come from a backup"
+                )
             log.info(
                 "shard ready",
                 partition=self._config.partition,
                 offset=shard.shard["offset"],
-                users=shard.population.users,
+                users=users,
                 rebuild_ms=round((time.monotonic() - started) * 1000),
             )
-            if shard.population.users != shard.shard["next_ordinal"]:
-                raise IncompleteStateError(
-                    f"shard {self._config.partition} has {shard.population.users} users, but has "
-                    f"known {shard.shard['next_ordinal']}, and a user is never removed: run "
-                    "`segments state reset`, which restores it from the changelog; if it says the "
-                    "same again, the changelog has lost rows and must come from a backup"
-                )
             self._shard = shard
         return self._shard
 
@@ -137,7 +138,7 @@ class ShardPartition(StorePartition):
             return None
         document = self._cache[key] = orjson.loads(raw)
         self._sizes[key] = size = len(key) + len(raw)
-        self._cached_bytes += size
+        self.cached_bytes += size
         return document
 
     def exists(self, key: bytes, cf_name: str = "default") -> bool:
@@ -226,7 +227,7 @@ class ShardPartition(StorePartition):
     def _settle_cache(self, written: dict[bytes, bytes | None]) -> None:
         """Move what was written to the end, and drop from the beginning what is too much."""
         cache, sizes = self._cache, self._sizes
-        cached_bytes = self._cached_bytes
+        cached_bytes = self.cached_bytes
         for key, value in written.items():
             size = len(key) + (0 if value is None else len(value))
             cached_bytes += size - sizes.get(key, 0)
@@ -236,7 +237,7 @@ class ShardPartition(StorePartition):
         while cached_bytes > limit:
             key, _ = cache.popitem(last=False)
             cached_bytes -= sizes.pop(key)
-        self._cached_bytes = cached_bytes
+        self.cached_bytes = cached_bytes
 
     # --- recovery ---
 

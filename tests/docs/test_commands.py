@@ -6,18 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from segments.contracts.times import to_rfc3339
 from tests import support
 from tests.docs import reading
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+PAST = "2026-11-24T22:17:30Z"
 APPLICATIONS = ("router", "users", "shards", "history", "http")
-# What an answer says of this moment.
 _STATUS_LINE = re.compile(r"^HTTP/1\.1 (\d{3})", re.MULTILINE)
 _STATUS_FIELD = re.compile(r'"status":(\d{3})')
 
@@ -68,7 +70,10 @@ def _run(commands: str, log: Path) -> str:
 
 def _examples(document: str, base_url: str) -> Iterator[tuple[str, str]]:
     """(commands, what is printed below them); variables set before stay set."""
-    blocks = reading.blocks(reading.read(document).replace("http://127.0.0.1:8080", base_url))
+    text = reading.read(document).replace("http://127.0.0.1:8080", base_url)
+    # The past of the examples is not that of this deployment: what was, was just now.
+    text = text.replace(f"at={PAST}", f"at={to_rfc3339(time.time_ns() // 1_000_000)}")
+    blocks = reading.blocks(text)
     variables = ""
     for block, below in zip(blocks, [*blocks[1:], reading.Block("", "")], strict=True):
         if block.info != "sh" or "kcat" in block.text:

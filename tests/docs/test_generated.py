@@ -8,8 +8,12 @@ from segments import topics
 from segments.settings import Settings
 from tests.docs import generated, reading
 
+each_part = pytest.mark.parametrize(
+    ("document", "name"), generated.PARTS, ids=[" ".join(part) for part in generated.PARTS]
+)
 
-@pytest.mark.parametrize(("document", "name"), generated.PARTS, ids=" ".join)
+
+@each_part
 def test_a_generated_part_is_current(document: str, name: str) -> None:
     _, inside, _ = generated.between(reading.read(document), name)
     assert inside == generated.PARTS[document, name](), "run: python -m tests.docs.generated"
@@ -37,7 +41,7 @@ def test_every_setting_says_what_it_means() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize(("document", "name"), generated.PARTS, ids=" ".join)
+@each_part
 def test_a_cell_never_breaks_its_row(document: str, name: str) -> None:
     columns = 0
     for line in generated.PARTS[document, name]().splitlines():

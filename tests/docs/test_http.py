@@ -49,7 +49,7 @@ def test_every_header_stands_in_the_table() -> None:
 
 
 def _raised() -> set[tuple[str, str]]:
-    """(code, status) of every problem that http/ makes with both given literally."""
+    """(code, status) of every problem that http/ makes with its code given literally."""
     found = set()
     for path in (ROOT / "http").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -69,8 +69,10 @@ def _problems(function: ast.AST) -> list[ast.Call]:
 
 
 def _literal(call: ast.Call) -> tuple[str, str]:
-    status, code = (argument.value for argument in call.args[:2])  # type: ignore[attr-defined]
-    return code, str(status)
+    status, code = call.args[:2]
+    assert isinstance(code, ast.Constant), ast.unparse(call)
+    # One that is handed on is the library's.
+    return code.value, str(status.value) if isinstance(status, ast.Constant) else "other"
 
 
 def _of_the_library() -> set[tuple[str, str]]:

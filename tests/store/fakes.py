@@ -1,0 +1,136 @@
+"""A shard's store without a broker: what it produces is kept, and its changelog can be replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from segments.state.database import CHANGELOG_OFFSET_KEY, scan
+from segments.state.partition import ShardPartition, Surroundings
+from segments.state.shard import Config
+
+CHANGELOG = "changelog"
+USERS = "segments.users"
+PARTITION = 3
+
+
+class Produced(NamedTuple):
+    """A record as the store handed it over. `heard` = with Quix listening for its delivery."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    partition: int
+    headers: dict[str, Any]
+    heard: bool
+
+
+class Broker:
+    """Takes what a checkpoint produces; `changelog` holds the rows of committed checkpoints."""
+
+    def __init__(self) -> None:
+        self.open: list[Produced] = []
+        self.changelog: list[tuple[bytes, bytes | None]] = []
+        self.changelog_name = CHANGELOG
+        self.partition = PARTITION
+
+    def produce(
+        self, key: bytes, value: bytes | None = None, headers: Any = None, **options: Any
+    ) -> None:
+        """As Quix's ChangelogProducer."""
+        self.open.append(
+            Produced(CHANGELOG, key, value, self.partition, dict(headers or []), heard=True)
+        )
+
+    def produce_raw(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | str,
+        *,
+        partition: int,
+        headers: Any = None,
+    ) -> None:
+        """As `quix.transactional_output`."""
+        raw_key = key.encode() if isinstance(key, str) else key
+        self.open.append(
+            Produced(topic, raw_key, value, partition, dict(headers or []), heard=False)
+        )
+
+    def commit(self) -> int:
+        """The transaction is committed: the offset of its last changelog row."""
+        self.changelog += [(row.key, row.value) for row in self.rows()]
+        self.open = []
+        return len(self.changelog) - 1
+
+    def rows(self) -> list[Produced]:
+        return [each for each in self.open if each.topic == CHANGELOG]
+
+    def documents(self) -> list[Produced]:
+        return [each for each in self.open if each.topic == USERS]
+
+
+class Host:
+    """One shard's folder and its process, which can crash."""
+
+    def __init__(
+        self, folder: Path, *, cache_bytes: int = 1 << 20, config: Config | None = None
+    ) -> None:
+        self.folder = folder
+        self.broker = Broker()
+        self._config = config or Config(PARTITION, PARTITION + 1)
+        self._cache_bytes = cache_bytes
+        self._open()
+
+    def _open(self) -> None:
+        surroundings = Surroundings(USERS, self.broker.produce_raw, lambda: self._cache_bytes)
+        self.partition = ShardPartition(
+            self.folder, self.broker, self._config, surroundings=surroundings
+        )
+        self.transaction = self.partition.begin()
+
+    def prepare(self) -> list[Produced]:
+        """Produce what has changed since the last commit."""
+        self.transaction.prepare({"segments.shards": 41})
+        return self.broker.open
+
+    def checkpoint(self) -> list[Produced]:
+        """Commit what has changed; what was produced for it."""
+        if not self.partition.changed:
+            return []
+        produced = self.prepare()
+        self.transaction.flush(self.broker.commit())
+        self.transaction = self.partition.begin()
+        return produced
+
+    def reopen(self) -> None:
+        """Another process: nothing is left but the folder."""
+        self.partition.close()
+        self.broker.open = []
+        self._open()
+
+    def restore(self, folder: Path) -> None:
+        """Another machine: nothing is left but the changelog."""
+        self.partition.close()
+        self.broker.open = []
+        self.folder = folder
+        self._open()
+        self.recover()
+
+    def recover(self) -> None:
+        """Read the changelog from where the store stands, as Quix does it: that row once more."""
+        first = self.partition.get_changelog_offset() or 0
+        for offset, (key, value) in list(enumerate(self.broker.changelog))[first:]:
+            self.partition.recover_from_changelog_message(key, value, "default", offset)
+        self.partition.complete_recovery()
+
+    def documents(self) -> list[tuple[bytes, Any]]:
+        """Every document in the database, in key order."""
+        database = self.partition._db
+        return [
+            (key, orjson.loads(value))
+            for key, value in scan(database, b"")
+            if key != CHANGELOG_OFFSET_KEY
+        ]
