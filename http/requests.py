@@ -122,13 +122,9 @@ def require_content_type(request: web.Request, *accepted: str) -> None:
 
 
 async def read(request: web.Request, max_bytes: int) -> bytes:
-<<<<<<< HEAD
-    """The whole body. Problem 413 when it is larger, 408 when it comes too slowly, 415 packed."""
+    """The whole body. Problem 413 when too large, 408 too slow, 415 encoded, 400 broken."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "content_encoding", "the body must not be encoded")
-=======
-    """The whole body. Problem 413 when too large, 408 when too slow, 400 when broken."""
->>>>>>> main
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)
     try:
