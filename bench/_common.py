@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -17,13 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from segments import topics
 from segments.child import command
-from segments.contracts.log import CHANGE, DEFINE, HEADER_SOURCE, HEADER_TYPE
-from segments.contracts.partitioning import partition_of
 from segments.environment import child_environment
 from segments.kafka import EmbeddedKafka, tail
 from segments.ports import free_port
@@ -61,10 +59,26 @@ def surroundings(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
             return
         kafka = EmbeddedKafka(folder / "broker")
         kafka.start()
+        _brokers.append(kafka.pid)
         try:
             yield kafka.bootstrap_servers, folder
         finally:
+            _brokers.remove(kafka.pid)
             kafka.kill()
+
+
+_brokers: list[int] = []
+
+
+def broker_cpu_s() -> float:
+    """Processor time of the embedded broker so far; 0 when it is not ours."""
+    return sum(cpu_s(pid) for pid in _brokers)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 _made = 0
@@ -98,7 +112,7 @@ def deployment(
 
 
 def _delete_topics(settings: Settings) -> None:
-    admin = topics.AdminClient(settings.client_config() | {"log_level": 0})
+    admin = AdminClient(settings.client_config() | {"log_level": 0})
     names = [topic.on_cluster(settings) for topic in topics.load()]
     for future in admin.delete_topics(names, request_timeout=30).values():
         future.result(timeout=30)
@@ -171,14 +185,10 @@ def start(settings: Settings, application: str) -> Process:
     """`segments run <application>` with these settings."""
     argv = [sys.executable, "-m", "segments.cli", "run", application]
     name = f"{application}-{settings.instance}.log"
-    return Process(
-        argv, child_environment(settings), settings.data_dir / name, Path.cwd()
-    )
+    return Process(argv, child_environment(settings), settings.data_dir / name, Path.cwd())
 
 
-def wait_until(
-    predicate: Callable[[], T], timeout_s: float, what: str, poll_s: float = 0.1
-) -> T:
+def wait_until(predicate: Callable[[], T], timeout_s: float, what: str, poll_s: float = 0.1) -> T:
     """The first truthy value of `predicate`; BenchError when a process or time ends before."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -229,118 +239,6 @@ def flush(producer: Producer) -> None:
         raise BenchError("the broker did not take all records")
 
 
-def define_segments(settings: Settings, names: list[str]) -> None:
-    """Put the definition of each segment into the log of every shard."""
-    producer = bulk_producer(settings)
-    for name in names:
-        value = orjson.dumps(
-            {
-                "segment": name,
-                "generation": 1,
-                "version": 1,
-                "state": "active",
-                "description": None,
-                "created_at": 0,
-                "auto": None,
-                "position": "0:0",
-                "command_id": f"create {name}",
-                "actor": None,
-            }
-        )
-        for partition in range(settings.partitions):
-            produce(
-                producer,
-                settings.topic("segments.shards"),
-                value,
-                name,
-                partition=partition,
-                headers=[(HEADER_TYPE, DEFINE.encode())],
-            )
-    flush(producer)
-
-
-def log_changes(
-    settings: Settings, changes: list[tuple[str, list[str], list[str]]], first_id: int = 0
-) -> None:
-    """Put changes (user id, names to add, names to remove) into the log, as the router does."""
-    producer = bulk_producer(settings)
-    topic = settings.topic("segments.shards")
-    for number, (user_id, add, remove) in enumerate(changes, first_id):
-        value = orjson.dumps(
-            {
-                "id": f"command-{number}",
-                "user_id": user_id,
-                "add": [[name, None, None] for name in add],
-                "remove": remove,
-            }
-        )
-        partition = partition_of(user_id, settings.partitions)
-        source = f"00000000000000000000000000000001:{partition}:{number}"
-        produce(
-            producer,
-            topic,
-            value,
-            user_id,
-            partition=partition,
-            headers=[(HEADER_TYPE, CHANGE.encode()), (HEADER_SOURCE, source.encode())],
-        )
-    flush(producer)
-
-
-class Offsets:
-    """How far a group is with a topic."""
-
-    def __init__(self, settings: Settings, topic: str, application: str) -> None:
-        self._consumer = Consumer(
-            settings.client_config()
-            | {"group.id": settings.group(application), "enable.auto.commit": False}
-        )
-        self._topic = settings.topic(topic)
-        self._partitions = range(settings.partitions)
-
-    def ends(self) -> list[int]:
-        """The end of each partition now."""
-        return [
-            self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=30)[1]
-            for p in self._partitions
-        ]
-
-    def committed(self) -> list[int]:
-        """The committed offset of each partition; negative before the first commit."""
-        asked = [TopicPartition(self._topic, p) for p in self._partitions]
-        return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
-
-    def close(self) -> None:
-        self._consumer.close()
-
-
-def read_all(settings: Settings, topic_on_cluster: str) -> Iterator[Any]:
-    """Every committed message of a topic, in no order across partitions."""
-    consumer = Consumer(
-        settings.client_config()
-        | {
-            "group.id": "bench-reads",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-        }
-    )
-    try:
-        partitions = consumer.list_topics(topic_on_cluster, timeout=30)
-        numbers = list(partitions.topics[topic_on_cluster].partitions)
-        consumer.assign([TopicPartition(topic_on_cluster, number, 0) for number in numbers])
-        left = len(numbers)
-        while left:
-            batch = consumer.consume(10_000, 0.2)
-            for message in batch:
-                if message.error() is None:
-                    yield message
-                else:
-                    left -= 1
-    finally:
-        consumer.close()
-
-
 # --- what is printed ---
 
 
@@ -349,7 +247,7 @@ def conditions(**facts: Any) -> str:
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     kafka = next((each for each in _kafka_versions()), "unknown")
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
     return (
         f"conditions: {told}; {_cpu()}, {os.cpu_count()} cores, load before {_load_before:.1f}; "
         f"Python {platform.python_version()}, Kafka {kafka} on the same machine, {versions}; {now}"

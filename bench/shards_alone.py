@@ -11,6 +11,7 @@ the same broker, before and after, and the ratio is printed.
 
 from __future__ import annotations
 
+import argparse
 import random
 import shutil
 import statistics
@@ -20,6 +21,8 @@ from pathlib import Path
 import orjson
 
 from bench import _common as common
+from bench import _log as log
+from segments.settings import Settings
 
 SEGMENTS = [f"SEG_{n}" for n in range(50)]
 TARGET_RATIO = 0.5
@@ -66,17 +69,17 @@ def _all(rates: list[float]) -> str:
     return "" if len(rates) == 1 else " median of " + " ".join(f"{rate:,.0f}" for rate in rates)
 
 
-def _measure(options: object, bootstrap_servers: str, folder: Path) -> float:
-    records, users = options.records, options.users  # type: ignore[attr-defined]
+def _measure(options: argparse.Namespace, bootstrap_servers: str, folder: Path) -> float:
+    records, users = options.records, options.users
     with common.deployment(
         bootstrap_servers,
         folder,
-        options.partitions,  # type: ignore[attr-defined]
-        commit_interval_ms=options.commit_interval_ms,  # type: ignore[attr-defined]
+        options.partitions,
+        commit_interval_ms=options.commit_interval_ms,
     ) as settings:
-        common.define_segments(settings, SEGMENTS)
-        common.log_changes(settings, _changes(records, users))
-        offsets = common.Offsets(settings, "segments.shards", "shards")
+        log.define_segments(settings, SEGMENTS)
+        log.log_changes(settings, _changes(records, users))
+        offsets = log.Offsets(settings, "segments.shards", "shards")
         ends = offsets.ends()
         process = common.start(settings, "shards")
         common.wait_until(
@@ -90,7 +93,7 @@ def _measure(options: object, bootstrap_servers: str, folder: Path) -> float:
         return _rate(settings, records)
 
 
-def _changes(records: int, users: int) -> list[tuple[str, list[str], list[str]]]:
+def _changes(records: int, users: int) -> list[log.Change]:
     chooser = random.Random(1)
     ids = common.user_ids(users)
     changes = []
@@ -101,19 +104,19 @@ def _changes(records: int, users: int) -> list[tuple[str, list[str], list[str]]]
     return changes
 
 
-def _rate(settings: common.Settings, records: int) -> float:
+def _rate(settings: Settings, records: int) -> float:
     """Records a second, after a look at whether each was answered exactly once."""
     answered: set[str] = set()
     changes = 0
     times: list[int] = []
-    for message in common.read_all(settings, settings.topic("segments.results")):
+    for message in log.read_all(settings, settings.topic("segments.results")):
         result = orjson.loads(message.value())
         if result["command_id"] in answered:
             raise common.BenchError(f"two results of {result['command_id']}")
         answered.add(result["command_id"])
         changes += len(result["changes"])
         times.append(message.timestamp()[1])
-    rows = sum(1 for _ in common.read_all(settings, settings.topic("segments.history")))
+    rows = sum(1 for _ in log.read_all(settings, settings.topic("segments.history")))
     if len(answered) != records or rows != changes:
         raise common.BenchError(
             f"{len(answered)} of {records} results, {rows} history rows of {changes} changes"
@@ -121,16 +124,16 @@ def _rate(settings: common.Settings, records: int) -> float:
     return records / (max(times) - min(times)) * 1000
 
 
-def _prototype(options: object, bootstrap_servers: str, folder: Path) -> float:
+def _prototype(options: argparse.Namespace, bootstrap_servers: str, folder: Path) -> float:
     """The sketch's own figure, with its address replaced by this broker's."""
-    shutil.copytree(options.prototype, folder)  # type: ignore[attr-defined]
+    shutil.copytree(options.prototype, folder)
     for script in folder.glob("*.py"):
         text = script.read_text(encoding="utf-8")
         script.write_text(text.replace(_SKETCH_ADDRESS, bootstrap_servers), encoding="utf-8")
-    records, users = options.records, options.users  # type: ignore[attr-defined]
+    records, users = options.records, options.users
     _script(folder, ["topics.py"])
     _script(folder, ["load.py", str(records), str(users)])
-    seconds = str(options.commit_interval_ms / 1000)  # type: ignore[attr-defined]
+    seconds = str(options.commit_interval_ms / 1000)
     environment = {"CI": seconds, "GRP": f"sketch-{folder.name}", "STOP": str(records)}
     said = _script(folder, ["shard.py"], environment)
     final = [line.split() for line in said.splitlines() if line.startswith("final")]

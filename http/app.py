@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from segments import logs, metrics
+from segments import logs
 from segments.http import (
+    answering,
     commands,
     developer,
     health,
@@ -22,7 +21,6 @@ from segments.http import (
     members,
     memberships,
     past,
-    problems,
     reports,
     segments,
     users,
@@ -34,14 +32,12 @@ from segments.http.services import SERVICES, Services
 from segments.http.waiting import Waiting
 from segments.http.writing import CommandWriter
 from segments.settings import Settings
-from segments.state.database import is_damage
-from segments.state.history import HistoryUnavailableError, open_reader
+from segments.state.history import open_reader
 from segments.state.view import View
 from segments.streams import quix
 
 NAME = "http"
 ROUTES = (users, past, memberships, segments, members, commands, reports, health)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # The thread that fills the view must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -90,61 +86,13 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 def build(made: Services) -> web.Application:
     """The application over these services."""
-    app = web.Application(middlewares=[_answered])
+    app = web.Application()
     app[SERVICES] = made
-    for module in ROUTES:
-        app.add_routes(module.routes)
-    if made.settings.dev.enabled:
-        app.add_routes([*imports.routes, *developer.routes])
+    modules = (*ROUTES, imports, developer) if made.settings.dev.enabled else ROUTES
+    for module in modules:
+        answering.add_routes(app, module.routes)
+    answering.refuse_the_rest(app)
     return app
-
-
-@web.middleware
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as a problem, every request in the metrics."""
-    started_s = time.perf_counter()
-    status = 500
-    try:
-        response = await handler(request)
-        status = response.status
-    except problems.Problem as problem:
-        response, status = problem.response(), problem.status
-    except web.HTTPException as error:
-        response, status = problems.from_http(error).response(), error.status
-    except HistoryUnavailableError as error:
-        status = 503
-        detail = "the history store cannot be read"
-        log.warning(detail, error=str(error))
-        response = problems.Problem(503, "history_unavailable", detail).response()
-    except (ConnectionError, asyncio.CancelledError):
-        status = 499  # the client went away
-        raise
-    except Exception as error:
-        log.exception("request failed", method=request.method, path=request.path)
-        response = problems.Problem(500, "internal", "an unexpected error").response()
-        if type(error) is Exception and is_damage(error):  # rocksdict raises bare Exceptions
-            # Of the view: nothing that it says can be trusted from here on.
-            request.app[SERVICES].feed.give_up(error)
-    finally:
-        _observe(request, status, time.perf_counter() - started_s)
-    return response
-
-
-def _observe(request: web.Request, status: int, elapsed_s: float) -> None:
-    resource = request.match_info.route.resource
-    route = "unknown" if resource is None else resource.canonical
-    key = (request.method, route, status)
-    child = _timers.get(key)
-    if child is None:
-        # A client can make methods up; each would be a time series for ever.
-        method = request.method if request.method in METHODS else "other"
-        child = metrics.HTTP_SECONDS.labels(method, route, str(status)).observe
-        if method == request.method:
-            _timers[key] = child
-    child(elapsed_s)
-
-
-_timers: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
 
 async def serve(settings: Settings) -> None:

@@ -65,7 +65,8 @@ class SegmentDecisions:
         self._active_elsewhere = 0
         for key, replica in state.scan(REPLICA_PREFIX):
             self._know(key[1:].decode(), replica)
-        self._active_here = sum(home["state"] != "deleted" for _, home in state.scan(HOME_PREFIX))
+        homes = (home for _, home in state.scan(HOME_PREFIX))
+        self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
     def _know(self, segment: str, replica: ReplicaState) -> None:
         self.heard_of.add(segment)

@@ -20,7 +20,13 @@ from segments import logs, metrics
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.consumption import Consumption
-from segments.streams.routing import COMMANDS_TOPIC, EVENTS_TOPIC, Output, Router
+from segments.streams.routing import (
+    COMMANDS_TOPIC,
+    EVENTS_TOPIC,
+    RESULTS_TOPIC,
+    Output,
+    Router,
+)
 
 NAME = "router"
 SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
@@ -56,6 +62,8 @@ def _forwarding(
 def _send(app: Application, settings: Settings, output: Output) -> None:
     if output.topic == dlq.TOPIC:
         metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
+    elif output.topic == RESULTS_TOPIC:
+        metrics.COMMANDS.labels("invalid").inc()
     quix.produce(
         app,
         settings.topic(output.topic),

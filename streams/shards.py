@@ -17,10 +17,12 @@ from segments.settings import Settings
 from segments.state.shard import DROPPED, Config, LogRecord, Shard
 from segments.state.store import ShardStore
 from segments.streams import quix, startup
+from segments.streams.outcomes import Outcomes
 from segments.streams.ticks import TickSchedule
 
 NAME = "shards"
 LOG = "segments.shards"
+RESULTS = "segments.results"
 _METRICS_INTERVAL_MS = 1_000
 _APPLY_SAMPLE = 100
 # Documents live long and refer to nothing that refers to them: looking through all of them for
@@ -77,13 +79,14 @@ class Shards:
         self._metrics_at_ms = 0
         self._records = metrics.RECORDS.labels(NAME, LOG)
         self._count = 0
+        self._outcomes = Outcomes()
         self._names = {
             name: settings.topic(name)
             for name in (
                 LOG,
                 "segments.users",
                 "segments.definitions",
-                "segments.results",
+                RESULTS,
                 "segments.history",
                 "users.refreshes",
             )
@@ -123,6 +126,8 @@ class Shards:
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
         for topic, key, value, partition, kind in outputs:
+            if topic == RESULTS:
+                self._outcomes.count(value)
             options: dict[str, Any] = {}
             if partition is not None:
                 options["partition"] = partition
@@ -173,6 +178,7 @@ class Shards:
             log.warning("tick not appended", partition=partition)
 
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
+        self._outcomes.report()
         for partition, shard in shards:
             label = str(partition)
             metrics.JOBS.labels(label).set(shard.jobs)

@@ -1,0 +1,127 @@
+"""The log of the shards, written without a router, and how far its readers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, TopicPartition
+
+from bench import _common as common
+from segments.contracts.log import CHANGE, DEFINE, HEADER_SOURCE, HEADER_TYPE
+from segments.contracts.partitioning import partition_of
+from segments.settings import Settings
+
+Change = tuple[str, list[str], list[str]]
+"""(user id, names to add, names to remove)"""
+
+
+def define_segments(settings: Settings, names: list[str]) -> None:
+    """Put the definition of each segment into the log of every shard."""
+    producer = common.bulk_producer(settings)
+    for name in names:
+        value = orjson.dumps(
+            {
+                "segment": name,
+                "generation": 1,
+                "version": 1,
+                "state": "active",
+                "description": None,
+                "created_at": 0,
+                "auto": None,
+                "position": "0:0",
+                "command_id": f"create {name}",
+                "actor": None,
+            }
+        )
+        for partition in range(settings.partitions):
+            common.produce(
+                producer,
+                settings.topic("segments.shards"),
+                value,
+                name,
+                partition=partition,
+                headers=[(HEADER_TYPE, DEFINE.encode())],
+            )
+    common.flush(producer)
+
+
+def log_changes(settings: Settings, changes: Iterable[Change], first_id: int = 0) -> None:
+    """Put changes (user id, names to add, names to remove) into the log, as the router does."""
+    producer = common.bulk_producer(settings)
+    topic = settings.topic("segments.shards")
+    for number, (user_id, add, remove) in enumerate(changes, first_id):
+        value = orjson.dumps(
+            {
+                "id": f"command-{number}",
+                "user_id": user_id,
+                "add": [[name, None, None] for name in add],
+                "remove": remove,
+            }
+        )
+        partition = partition_of(user_id, settings.partitions)
+        source = f"00000000000000000000000000000001:{partition}:{number}"
+        common.produce(
+            producer,
+            topic,
+            value,
+            user_id,
+            partition=partition,
+            headers=[(HEADER_TYPE, CHANGE.encode()), (HEADER_SOURCE, source.encode())],
+        )
+    common.flush(producer)
+
+
+class Offsets:
+    """How far a group is with a topic."""
+
+    def __init__(self, settings: Settings, topic: str, application: str) -> None:
+        self._consumer = Consumer(
+            settings.client_config()
+            | {"group.id": settings.group(application), "enable.auto.commit": False}
+        )
+        self._topic = settings.topic(topic)
+        self._partitions = range(settings.partitions)
+
+    def ends(self) -> list[int]:
+        """The end of each partition now."""
+        return [
+            self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=30)[1]
+            for p in self._partitions
+        ]
+
+    def committed(self) -> list[int]:
+        """The committed offset of each partition; negative before the first commit."""
+        asked = [TopicPartition(self._topic, p) for p in self._partitions]
+        return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read_all(settings: Settings, topic_on_cluster: str) -> Iterator[Any]:
+    """Every committed message of a topic, in no order across partitions."""
+    consumer = Consumer(
+        settings.client_config()
+        | {
+            "group.id": "bench-reads",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic_on_cluster, timeout=30)
+        numbers = list(partitions.topics[topic_on_cluster].partitions)
+        consumer.assign([TopicPartition(topic_on_cluster, number, 0) for number in numbers])
+        left = len(numbers)
+        while left:
+            batch = consumer.consume(10_000, 0.2)
+            for message in batch:
+                if message.error() is None:
+                    yield message
+                else:
+                    left -= 1
+    finally:
+        consumer.close()
