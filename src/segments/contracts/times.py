@@ -25,15 +25,24 @@ _DURATION = re.compile(
 _UNIT_MS = (365 * 86_400_000, 30 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000)
 
 
+# An instant's text is put together from these: far cheaper than asking datetime for each.
+_MINUTE_OF_DAY = tuple(f"{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
+_SECOND = tuple(f"{second:02d}." for second in range(60))
+_MILLISECOND = tuple(f"{millisecond:03d}Z" for millisecond in range(1000))
+
+
 @lru_cache(maxsize=4096)
-def _second_text(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+def _date_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).isoformat()[:11]
 
 
 def to_rfc3339(at_ms: int) -> str:
     """`1763900000123` -> `2025-11-23T12:13:20.123Z`."""
-    second, millisecond = divmod(at_ms, 1000)
-    return f"{_second_text(second)}.{millisecond:03d}Z"
+    second = at_ms // 1000
+    return (
+        f"{_date_text(second // 86_400)}{_MINUTE_OF_DAY[second // 60 % 1440]}"
+        f"{_SECOND[second % 60]}{_MILLISECOND[at_ms % 1000]}"
+    )
 
 
 def from_rfc3339(text: str) -> int:

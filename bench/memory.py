@@ -1,0 +1,85 @@
+"""Resident memory of one shards process that holds all users.
+
+    python -m bench.memory
+
+Measured after the commands that made the users, after a start with the state's folder, and after a
+start without it, which restores everything from the changelog.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from bench import _common as common
+from bench import _log as log
+from bench import restore
+from segments.settings import Settings
+from segments.streams import operations
+
+TARGET_BYTES = 1_000_000_000
+_TIMEOUT_S = 900.0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = common.arguments(
+        __doc__, users=1_000_000, partitions=8, touched=100_000, commit_interval_ms=200
+    )
+    options = parser.parse_args()
+    with (
+        common.surroundings(options) as (bootstrap_servers, folder),
+        common.deployment(
+            bootstrap_servers,
+            folder,
+            options.partitions,
+            commit_interval_ms=options.commit_interval_ms,
+        ) as settings,
+    ):
+        log.define_segments(settings, restore.SEGMENTS)
+        changes = [
+            (user_id, restore.SEGMENTS[:1], []) for user_id in common.user_ids(options.users)
+        ]
+        log.log_changes(settings, changes)
+        told = [_run(settings, "making the users")]
+        again = [(user_id, restore.SEGMENTS[1:2], []) for user_id, _, _ in changes]
+        log.log_changes(settings, again[: options.touched], first_id=options.users)
+        told.append(_run(settings, "a start with the folder"))
+        shutil.rmtree(operations.state_dir(settings))
+        again = again[options.touched : 2 * options.touched]
+        log.log_changes(settings, again, first_id=options.users + options.touched)
+        told.append(_run(settings, "a start without it"))
+    peak = max(peak for _, _, peak in told)
+    print(
+        f"memory of a shards process: {peak / 1e6:,.0f} MB at most "
+        f"(target {TARGET_BYTES / 1e6:,.0f})"
+    )
+    for what, resident, peak in told:
+        print(f"after {what}: {resident / 1e6:,.0f} MB, at most {peak / 1e6:,.0f} MB")
+    print(
+        common.conditions(
+            users=f"{options.users:,}",
+            of_them_touched_after_each_start=f"{options.touched:,}",
+            partitions=options.partitions,
+        )
+    )
+
+
+def _run(settings: Settings, what: str) -> tuple[str, int, int]:
+    """(what, resident, peak) once the process has done all there is to do."""
+    offsets = log.Offsets(settings, "segments.shards", "shards")
+    ends = offsets.ends()
+    process = common.start(settings, "shards")
+    common.wait_until(
+        lambda: all(c >= e for c, e in zip(offsets.committed(), ends, strict=True)),
+        _TIMEOUT_S,
+        f"the end of the log after {what}",
+        poll_s=0.5,
+    )
+    offsets.close()
+    told = (what, process.rss_bytes(), process.peak_rss_bytes())
+    process.stop()
+    return told
+
+
+if __name__ == "__main__":
+    main()
