@@ -74,7 +74,7 @@ async def import_users(request: web.Request) -> web.Response:
             counts = await taking.counts()
             raise Problem(
                 400,
-                "body_broken",
+                "bad_body",
                 f"{error}; the lines before that were taken, send all of it again",
                 extra=counts._asdict(),
             ) from None

@@ -101,7 +101,7 @@ def test_a_truncated_gzip_body_says_what_was_taken(api: Api) -> None:
     response = post(api, packed[: len(packed) // 2], **{"Content-Encoding": "gzip"})
     assert response.status_code == 400
     problem = response.json()
-    assert problem["code"] == "body_broken"
+    assert problem["code"] == "bad_body"
     assert 0 < problem["accepted"] < 5_000
     shown(api, users[: problem["accepted"] - 1])
     assert post(api, packed, **{"Content-Encoding": "gzip"}).json()["accepted"] == 5_000
@@ -110,7 +110,7 @@ def test_a_truncated_gzip_body_says_what_was_taken(api: Api) -> None:
 
 def test_what_is_not_gzip_and_other_encodings_are_refused(api: Api) -> None:
     response = post(api, ndjson(ids(1)), **{"Content-Encoding": "gzip"})
-    assert (response.status_code, response.json()["code"]) == (400, "body_broken")
+    assert (response.status_code, response.json()["code"]) == (400, "bad_body")
     response = post(api, b"", **{"Content-Encoding": "br"})
     assert (response.status_code, response.json()["code"]) == (415, "content_encoding")
     response = api.client.post(PATH, content=b"", headers={"Content-Type": "application/json"})

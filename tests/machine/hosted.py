@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter
 
 from segments.contracts import documents as contracts
 from segments.contracts.events import Refresh
@@ -15,10 +16,10 @@ from segments.state.outputs import Output, progress_marker, public_document
 from segments.state.shard import Config, LogRecord, Shard
 
 CONTRACTS: dict[str, Any] = {
-    "segments.history": contracts.HistoryRow,
-    "segments.results": contracts.Result,
-    "segments.definitions": contracts.Definition,
-    "users.refreshes": Refresh,
+    "segments.history": TypeAdapter(contracts.HistoryRow),
+    "segments.results": TypeAdapter(contracts.PreviewResult | contracts.Result),
+    "segments.definitions": TypeAdapter(contracts.Definition),
+    "users.refreshes": TypeAdapter(Refresh),
 }
 
 
@@ -93,7 +94,7 @@ class HostedShard:
         for output in outputs:
             value = orjson.loads(output.value)
             if (model := CONTRACTS.get(output.topic)) is not None:
-                model.model_validate(value)
+                model.validate_python(value)
             if output.topic == "segments.history":
                 self._history_rows += 1
                 assert from_rfc3339(value["at"]) > self._complete_at, "was said to be complete"

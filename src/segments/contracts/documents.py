@@ -132,7 +132,12 @@ class Result(_Document):
     changes: list[Change]
     position: str | None
     at: str
-    preview: Preview | None = None
+
+
+class PreviewResult(Result):
+    """The result of a preview that was not rejected."""
+
+    preview: Preview
 
 
 class HistoryRow(_Document):
