@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable
 
 from pyroaring import BitMap
@@ -65,7 +66,8 @@ class Population:
     def add_member(self, key: MemberKey, ordinal: int) -> None:
         members = self._members.get(key)
         if members is None:
-            members = self._members[key] = BitMap()
+            # Each document brings its own copy of a name: one will do for all shards of a process.
+            members = self._members[sys.intern(key[0]), key[1]] = BitMap()
         members.add(ordinal)
 
     def remove_member(self, key: MemberKey, ordinal: int) -> None:
