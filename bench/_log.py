@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bench import _common as common
 from segments.contracts.log import CHANGE, DEFINE, HEADER_SOURCE, HEADER_TYPE
@@ -94,7 +94,13 @@ class Offsets:
     def committed(self) -> list[int]:
         """The committed offset of each partition; negative before the first commit."""
         asked = [TopicPartition(self._topic, p) for p in self._partitions]
-        return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
+        try:
+            return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
+        except KafkaException as error:
+            # A broker that has just started may not know yet who coordinates the group.
+            if error.args[0].code() != KafkaError.NOT_COORDINATOR:
+                raise
+            return [-1] * len(asked)
 
     def close(self) -> None:
         self._consumer.close()

@@ -9,6 +9,7 @@ before. The client only counts lines.
 
 from __future__ import annotations
 
+import http.client as http_client
 import importlib.metadata
 import random
 import sqlite3
@@ -17,8 +18,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
-
-import httpx
+from urllib.parse import urlsplit
 
 from bench import _common as common
 from bench import _view as view
@@ -115,16 +115,21 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
 def _download(url: str, http: common.Process, expected: int) -> Download:
     before_bytes, before_s = http.rss_bytes(), view.cpu_s(http)
     Path(f"/proc/{http.pid}/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    address = urlsplit(url)
     lines = size_bytes = 0
     first_byte_s = 0.0
     started_s = time.perf_counter()
-    with httpx.stream("GET", url, timeout=60) as response:
-        response.raise_for_status()
-        for chunk in response.iter_raw():
-            if not size_bytes:
-                first_byte_s = time.perf_counter() - started_s
-            lines += chunk.count(b"\n")
-            size_bytes += len(chunk)
+    connection = http_client.HTTPConnection(address.netloc, timeout=60)
+    connection.request("GET", address.path)
+    response = connection.getresponse()
+    if response.status != http_client.OK:
+        raise common.BenchError(response.read().decode())
+    while chunk := response.read1(1 << 20):
+        if not size_bytes:
+            first_byte_s = time.perf_counter() - started_s
+        lines += chunk.count(b"\n")
+        size_bytes += len(chunk)
+    connection.close()
     seconds = time.perf_counter() - started_s
     if lines != expected:
         raise common.BenchError(f"{lines} rows came, {expected} were written")

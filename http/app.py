@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with services(settings) as made, serving(build(made), settings.http) as port:
         log.info("http serves", host=settings.http.host, port=port)
+        # What is here by now stays: collections, for some 50 ms, would walk over all of it.
+        gc.collect()
+        gc.freeze()
         failures = (made.feed.failed, made.writer.failed)
         for failed in failures:
             failed.add_done_callback(lambda _: stopping.set())

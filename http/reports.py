@@ -123,9 +123,9 @@ async def _complete_until(request: web.Request, services: Services, end_ms: int)
     # what a position wrote gets no such tolerance.
     progress = services.view.progress
     asked_ms = max((progress[p.partition].at_ms + 1 for p in positions), default=0)
-    wanted_ms = min(end_ms, max(now_ms, asked_ms))
+    present_ms = max(now_ms, asked_ms)
     lag_ms = 0 if positions else services.settings.http.ready_lag_ms
-    tolerated_ms = min(end_ms, wanted_ms - lag_ms)
+    wanted_ms, tolerated_ms = min(end_ms, present_ms), min(end_ms, present_ms - lag_ms)
     partitions = range(services.settings.partitions)
     complete_ms = await services.completeness.reached(partitions, wanted_ms, left_s)
     if complete_ms is None or complete_ms < tolerated_ms:

@@ -80,14 +80,11 @@ class SqliteHistoryReader:
         source = f"FROM history INDEXED BY {index} WHERE {condition}"
         connection = await _connect(self._path)
         try:
-            await connection.execute("BEGIN")
-            count = await (await connection.execute(f"SELECT count(*) {source}", values)).fetchone()
-            assert count is not None
-            cursor = await connection.execute(
-                f"SELECT user_id, segment, operation, at {source} ORDER BY at, partition, offset",
-                values,
-            )
-            yield SqliteReport(count[0], cursor)
+            try:
+                report = await _snapshot(connection, source, values)
+            except sqlite3.Error as error:
+                raise HistoryUnavailableError(f"{self._path}: {error}") from error
+            yield report
         finally:
             await connection.close()
 
@@ -166,6 +163,19 @@ def fold(entries: list[HistoryEntry], at_ms: int) -> list[PastMembership]:
         for _, membership in sorted(held.items())
         if membership.expires_at_ms is None or membership.expires_at_ms > at_ms
     ]
+
+
+async def _snapshot(
+    connection: aiosqlite.Connection, source: str, values: list[Any]
+) -> SqliteReport:
+    await connection.execute("BEGIN")
+    count = await (await connection.execute(f"SELECT count(*) {source}", values)).fetchone()
+    assert count is not None
+    cursor = await connection.execute(
+        f"SELECT user_id, segment, operation, at {source} ORDER BY at, partition, offset",
+        values,
+    )
+    return SqliteReport(count[0], cursor)
 
 
 def _period(from_ms: int | None, to_ms: int | None) -> tuple[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -178,6 +179,9 @@ _NOBODY = BitMap()
 def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
     found = bitmaps.get(key)
     if found is None:
+        if isinstance(key, tuple):
+            # Each document brings its own copy of a name: one will do for all shards of a process.
+            key = (sys.intern(key[0]), key[1])
         found = bitmaps[key] = BitMap()
     found.add(ordinal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from typing import TYPE_CHECKING, Any
 
 from segments.contracts.auto import AutoRule, target_of
@@ -69,6 +70,7 @@ class SegmentDecisions:
         self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
     def _know(self, segment: str, replica: ReplicaState) -> None:
+        segment = sys.intern(segment)
         self.heard_of.add(segment)
         before = len(self.usable)
         if replica["state"] == "deleted":

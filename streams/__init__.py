@@ -1,1 +1,7 @@
 """The Quix Streams applications: router, users, shards, history (design 1)."""
+
+import warnings
+
+# A library of the schema registry's client, unused here, insists on a warning at import.
+with warnings.catch_warnings(record=True):
+    import quixstreams as _quixstreams  # noqa: F401

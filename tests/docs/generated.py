@@ -90,6 +90,9 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/figures.md", "bench"): bench_table,
 }
 
+UNMARKED = (topics_doc.table, topics_doc.diagram, settings_doc.tables)
+"""What the command line prints of it."""
+
 
 def between(text: str, name: str) -> tuple[str, str, str]:
     """(before, between, after) the markers of a part, which stand there once."""

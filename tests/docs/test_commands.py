@@ -15,7 +15,7 @@ import pytest
 
 from segments.contracts.times import to_rfc3339
 from tests import support
-from tests.docs import reading
+from tests.docs import generated, reading
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 PAST = "2026-11-24T22:17:30Z"
@@ -105,3 +105,11 @@ def test_every_curl_line_does_what_is_printed(document: str, base_url: str, tmp_
         )
         missing = _field_names(below) - _field_names(printed)
         assert missing == set(), f"{commands}\n{printed}"
+
+
+@pytest.mark.parametrize("arguments", ["topics table", "topics diagram", "settings --tables"])
+def test_what_is_printed_for_a_document_is_all_that_is_printed(arguments: str) -> None:
+    argv = [sys.executable, "-m", "segments.cli", *arguments.split()]
+    finished = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert finished.stdout in {make() for make in generated.UNMARKED}
+    assert finished.stderr == ""

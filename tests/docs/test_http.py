@@ -9,7 +9,16 @@ from typing import get_args
 from aiohttp import web
 
 from segments.contracts.documents import ErrorCode
-from segments.http import app, commanding, completeness, developer, problems, reports, requests
+from segments.http import (
+    app,
+    commanding,
+    completeness,
+    developer,
+    imports,
+    problems,
+    reports,
+    requests,
+)
 from segments.http import services as made
 from tests.docs.reading import ROOT, read, table
 
@@ -21,7 +30,7 @@ CODES_FROM_ELSEWHERE = {"rejection", "from_http"}
 def _registered() -> set[tuple[str, str]]:
     return {
         (route.method, route.path)
-        for module in (*app.ROUTES, developer)
+        for module in (*app.ROUTES, imports, developer)
         for route in module.routes
         if isinstance(route, web.RouteDef)
     }
@@ -90,9 +99,10 @@ def test_every_problem_stands_in_the_table_with_its_status() -> None:
     documented = {
         (code.strip("`"), status) for code, status, _ in table(TEXT, "code", "status", "when")
     }
-    rejected = {(code, "422") for code in get_args(ErrorCode)} - {("segment_exists", "422")}
-    # What the path names and is not there, or is there already.
-    addressed = {("segment_unknown", "404"), ("segment_exists", "409")}
+    conflicts = ("segment_exists", "assigning")
+    rejected = {(code, "422") for code in get_args(ErrorCode) if code not in conflicts}
+    # What the path names and is not there, or is there already, or is being changed.
+    addressed = {("segment_unknown", "404")} | {(code, "409") for code in conflicts}
     assert documented == _raised() | _of_the_library() | rejected | addressed
 
 

@@ -51,7 +51,7 @@ def test_every_invariant_has_tests_that_exist() -> None:
 
 def _defines(file: str, test: str) -> bool:
     path = reading.ROOT / "tests" / file
-    pattern = rf"^(?:async )?def {test}\(|^{test} = \w+\.TestCase$"
+    pattern = rf"^(?:async )?def {test}\(|^{test} = .*\.TestCase\b"
     return path.is_file() and bool(
         re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     )

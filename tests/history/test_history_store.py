@@ -279,3 +279,23 @@ def test_lines_in_utc_are_as_everywhere_else() -> None:
     rows = [(UUID(USERS[0]).bytes, "a", "remove", at_ms) for at_ms in (0, 999, 1_795_500_000_123)]
     instants = [line.split(";")[3] for line in lines(rows).decode().splitlines()]
     assert instants == [to_rfc3339(row[3]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("zone", "around"),
+    [
+        ("Africa/Monrovia", "1972-01-07T00:44:30Z"),  # from -00:44:30, in the middle of a minute
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),  # by half an hour
+        ("Europe/Berlin", "2026-10-25T01:00:00Z"),
+    ],
+)
+def test_lines_are_right_whatever_the_distance_between_rows(zone: str, around: str) -> None:
+    info, change_ms = ZoneInfo(zone), from_rfc3339(around)
+    instants = [change_ms + n * step for step in (1, 10_007, 3_700_001) for n in range(-400, 400)]
+    user_id = UUID(USERS[1]).bytes
+    for ordered in (sorted(instants), instants):
+        rows = [(user_id, "a", "add", at_ms) for at_ms in ordered]
+        texts = [line.split(";")[3] for line in lines(rows, info).decode().splitlines()]
+        for at_ms, text in zip(ordered, texts, strict=True):
+            local = datetime.fromtimestamp(at_ms // 1000, info).isoformat()
+            assert text == f"{local[:19]}.{at_ms % 1000:03d}{local[19:]}"

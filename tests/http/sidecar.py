@@ -6,6 +6,8 @@ What the shards would say is put into the view by the test; commands end in a li
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from typing import Any
 import httpx
 
 from segments.contracts.partitioning import partition_of
+from segments.contracts.times import from_rfc3339
 from segments.http.app import build, view_folder
 from segments.http.completeness import Completeness
 from segments.http.problems import Problem
@@ -222,6 +225,12 @@ def entry(partition: int, offset: int, at_ms: int, user_id: str, **fields: Any) 
         expires_at_ms=None,
     )
     return defaults._replace(**fields)
+
+
+def report_rows(text: str) -> list[tuple[str, str, str, int]]:
+    """(user id, segment, operation, instant in ms) of each line of a report."""
+    found = csv.reader(io.StringIO(text), delimiter=";")
+    return [(user, segment, operation, from_rfc3339(at)) for user, segment, operation, at in found]
 
 
 def threads() -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,10 +25,7 @@ def run(application: Annotated[Application, typer.Argument(help="which one")]) -
     """Run one application in the foreground until Ctrl-C or SIGTERM."""
     settings = Settings()
     topics.check(settings)
-    # A library of the schema registry's client, unused here, insists on a warning at import.
-    with warnings.catch_warnings(record=True):
-        module = importlib.import_module(_MODULES[application.value])
-    module.run(settings)
+    importlib.import_module(_MODULES[application.value]).run(settings)
 
 
 def kafka() -> None:
