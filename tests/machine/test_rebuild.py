@@ -99,7 +99,7 @@ def test_who_is_ready_is_the_same_after_a_restart() -> None:
     living = world.shards[0].machine.population
     heard_of = world.shards[0].machine.segments.heard_of
     users = world.shards[0].state.scan(USER_PREFIX)
-    restored = Population.rebuild(((key[1:].decode(), user) for key, user in users), heard_of)
+    restored = Population.rebuild(((key[1:].decode(), user) for key, user in users), heard_of, {})
     assert list(restored.ready) == list(living.ready)
     assert len(living.ready) == 2
     assert restored._waiting == living._waiting
@@ -109,7 +109,7 @@ def test_who_is_ready_is_the_same_after_a_restart() -> None:
 def test_ordinals_survive_whatever_order_documents_are_read_in() -> None:
     users = [(user_id(ordinal), new_user(ordinal)) for ordinal in range(100)]
     Random(3).shuffle(users)
-    population = Population.rebuild(users, [])
+    population = Population.rebuild(users, [], {})
     assert [population.user_id(ordinal) for ordinal in range(100)] == [
         user_id(ordinal) for ordinal in range(100)
     ]
