@@ -41,6 +41,10 @@ class SqliteReport:
         while batch := await self._cursor.fetchmany(BATCH_ROWS):
             yield batch  # type: ignore[misc]
 
+    async def close(self) -> None:
+        """Give the snapshot up: a cursor that is left open keeps it, closed connection or not."""
+        await self._cursor.close()
+
 
 class SqliteHistoryReader:
     """See HistoryReader. Short questions share a connection; each report has its own snapshot."""
@@ -84,7 +88,10 @@ class SqliteHistoryReader:
                 report = await _snapshot(connection, source, values)
             except sqlite3.Error as error:
                 raise HistoryUnavailableError(f"{self._path}: {error}") from error
-            yield report
+            try:
+                yield report
+            finally:
+                await report.close()
         finally:
             await connection.close()
 

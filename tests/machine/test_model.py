@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -192,4 +193,4 @@ class Shards(RuleBasedStateMachine):
 
 
 Shards.TestCase.settings = SETTINGS
-TestShards = Shards.TestCase
+TestShards = pytest.mark.timeout(300)(Shards.TestCase)

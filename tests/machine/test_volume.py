@@ -130,7 +130,7 @@ def _judge(oracle: Oracle, record: LogRecord, outputs: list[Output]) -> None:
     assert sorted(said) == sorted((c, a["status"], a["code"]) for c, a in answers)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_long_log_gives_what_the_oracle_says_and_always_the_same(no_collection: None) -> None:
     oracle, rows = Oracle(CONFIG), list[Row]()
     first = run(oracle, rows)
