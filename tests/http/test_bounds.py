@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -84,19 +83,37 @@ async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
 
 
 async def test_several_positions_share_one_wait(sidecar: Sidecar) -> None:
-    """Each partition comes after 0.3 s; the second is not given the whole wait once more."""
-    sidecar.user(USER, {})
+    """What the first took is not given to the second once more."""
+    waits = []
 
-    async def arrive() -> None:
-        await asyncio.sleep(0.3)
-        sidecar.reach(50)
+    async def fresh(position: Position, wait_s: float) -> bool:
+        waits.append(wait_s)
+        await asyncio.sleep(0.05)
+        return position.partition == 0
 
-    arriving = asyncio.create_task(arrive())
-    headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=1"}
-    started_s = time.monotonic()
+    sidecar.services.waiting.fresh = fresh  # type: ignore[method-assign]
+    headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
-    assert time.monotonic() - started_s < 1.25
-    await arriving
+    assert waits[0] <= 20
+    assert waits[1] <= waits[0] - 0.05
+
+
+async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Sidecar) -> None:
+    expected: list[str] = []
+    expect_result = sidecar.services.waiting.expect_result
+
+    def expecting(command_id: str) -> Any:
+        expected.append(command_id)
+        return expect_result(command_id)
+
+    sidecar.services.waiting.expect_result = expecting  # type: ignore[method-assign]
+    for headers in ({}, {"Prefer": "respond-async"}):
+        response = await sidecar.get("/v1/commands/c", headers=headers)
+        assert_problem(response, 404, "command_unknown")
+    assert expected == []
+    response = await sidecar.get("/v1/commands/c", headers={"Prefer": "wait=0"})
+    assert_problem(response, 404, "command_unknown")
+    assert expected == ["c"]
 
 
 @pytest.mark.parametrize(
