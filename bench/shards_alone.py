@@ -4,7 +4,7 @@
 
 The backlog is written first. The rate is taken from the results' own timestamps, first to last, so
 that starting the process does not count; every command must have exactly one result and every
-applied change one history row. With `--prototype`, the sketch in DIR (design 11's yardstick: a
+applied change one history row. With `--prototype`, the sketch in DIR (a yardstick: a
 document, a history record and a changelog row a command) works on as many records of its own on
 the same broker, before and after, and the ratio is printed.
 """

@@ -17,6 +17,8 @@ from segments.http.services import POSITION, SERVICES
 from segments.http.waiting import Position
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+DECISION_S = 2.0
+"""What a decision takes at most, as a rule, once its time has come."""
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
 
 
@@ -46,7 +48,11 @@ async def perform(
     if wanted.respond_async:
         await services.writer.accept(key, command)
         return pending(request, command["id"])
-    result, left_s = await services.writer.write(key, command, wanted.wait_s)
+    wait_s = wanted.wait_s
+    if not wanted.explicit:
+        # What names an unknown segment is decided only once its command has waited for it.
+        wait_s = max(wait_s, services.settings.limits.park_ms / 1000 + DECISION_S)
+    result, left_s = await services.writer.write(key, command, wait_s)
     if result is None:
         return pending(request, command["id"])
     if result["status"] == "rejected":

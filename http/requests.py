@@ -29,10 +29,14 @@ _POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
 
 
 class Preference(NamedTuple):
-    """RFC 7240: how long to wait for what was asked for, and whether to wait at all."""
+    """RFC 7240: how long to wait for what was asked for, and whether to wait at all.
+
+    `explicit`: the wait was asked for, it is not the default.
+    """
 
     wait_s: float
     respond_async: bool
+    explicit: bool = False
 
 
 def user_id(request: web.Request) -> str:
@@ -57,14 +61,14 @@ def preference(request: web.Request) -> Preference:
     text = ",".join(request.headers.getall("Prefer", ()))
     if not text:
         return Preference(http.wait_s, respond_async=False)
-    respond_async, wait_s = False, http.wait_s
+    respond_async, wait_s, explicit = False, http.wait_s, False
     for part in text.split(","):
         token = part.strip().lower()
         if token == "respond-async":  # noqa: S105 - not a secret
             respond_async = True
         elif match := _WAIT.fullmatch(token):
-            wait_s = min(float(match[1]), http.max_wait_s)
-    return Preference(wait_s, respond_async)
+            wait_s, explicit = min(float(match[1]), http.max_wait_s), True
+    return Preference(wait_s, respond_async, explicit)
 
 
 def min_positions(request: web.Request) -> list[Position]:

@@ -1,4 +1,4 @@
-"""A shard's part in automatic assignment: it counts, writes, and lets newcomers in (design 5).
+"""A shard's part in automatic assignment: it counts, writes, and lets newcomers in.
 
 The decision falls at one log position, that of `select`; the writing is spread over ticks. Whoever
 is touched by a record before its turn is settled first, so nobody can tell the difference.

@@ -106,7 +106,7 @@ def unusable_filters(rule: AutoRule, usable: Mapping[str, int]) -> list[str]:
 
 
 def definition(segment: str, home: HomeState, position: str) -> dict[str, Any]:
-    """The public definition (design 3.4). `position` = partition:offset of the record behind it."""
+    """The public definition. `position` = partition:offset of the record behind it."""
     return {
         "segment": segment,
         "generation": home["generation"],

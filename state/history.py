@@ -1,4 +1,4 @@
-"""The history store as its writing and its reading side know it (design 7).
+"""The history store as its writing and its reading side know it.
 
 Another store (shared by several machines) takes the place of SQLite by implementing these two
 protocols. Instants are integer milliseconds, user ids canonical lower-case UUIDs.

@@ -1,4 +1,4 @@
-"""One shard's documents, decoded, over RocksDB, as a partition of a Quix store (design 8).
+"""One shard's documents, decoded, over RocksDB, as a partition of a Quix store.
 
 A document touched many times between two checkpoints is encoded once, at the commit: one changelog
 row, one entry of one WriteBatch and, where other services see it, one public document.

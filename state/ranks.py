@@ -1,4 +1,4 @@
-"""Ranks: the fixed order of all users in a segment's generation (design 5).
+"""Ranks: the fixed order of all users in a segment's generation.
 
 The rank of a user is xxh3_64 of the 16 bytes of its id, with a seed made from the segment's name
 and generation, so that two segments order the same users independently. Source: XXH3 by Yann

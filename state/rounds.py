@@ -1,4 +1,4 @@
-"""A round of automatic assignment at the segment's home: pure decisions on its document (design 5).
+"""A round of automatic assignment at the segment's home: pure decisions on its document.
 
     survey ──▶ every shard counts ──▶ surveyed: how many, and in which bucket the last one stands
     refine ──▶ every shard looks there ──▶ refined: the place of the last one

@@ -1,4 +1,4 @@
-"""All shards of one process, as a store of Quix Streams (design 8)."""
+"""All shards of one process, as a store of Quix Streams."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ log = logs.get(__name__)
 
 
 class Marker(NamedTuple):
-    """A progress marker (design 3.3). `at_ms`: everything up to this instant has been written."""
+    """A progress marker. `at_ms`: everything up to this instant has been written."""
 
     log_offset: int
     at_ms: int

@@ -1,4 +1,4 @@
-"""The Quix Streams applications: router, users, shards, history (design 1)."""
+"""The Quix Streams applications: router, users, shards, history."""
 
 import warnings
 

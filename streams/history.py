@@ -1,4 +1,4 @@
-"""history: every row of segments.history into the store, exactly once in effect (design 7).
+"""history: every row of segments.history into the store, exactly once in effect.
 
     segments.history ──▶ batches ──▶ history store, with its progress in the same transaction
 

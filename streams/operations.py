@@ -1,4 +1,4 @@
-"""What an operator does to the shards' state: digest, reset, rebuild (design 8, B4)."""
+"""What an operator does to the shards' state: digest, reset, rebuild (B4)."""
 
 from __future__ import annotations
 

@@ -170,7 +170,8 @@ def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
         "message.max.bytes": settings.kafka.message_max_bytes,
         **_GAPLESS,
     }
-    return Producer(config | {key.replace("_", "."): value for key, value in overrides.items()})
+    config |= {key.replace("_", "."): value for key, value in overrides.items()}
+    return Producer(config, logger=logs.of_kafka())
 
 
 def consume(app: DirectApplication, settings: Settings, topic_name: str, handler: Handler) -> None:

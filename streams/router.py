@@ -1,4 +1,4 @@
-"""router: commands and user events, re-keyed to the partition of their user or segment (design 2).
+"""router: commands and user events, re-keyed to the partition of their user or segment.
 
     segments.commands ─┐            ┌─▶ segments.shards    commands, one log record each
                        ├─▶ route ───┼─▶ users.refreshes    user events

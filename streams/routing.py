@@ -7,7 +7,7 @@
 | neither | the original on the dead letter queue, and a result `invalid` where the id can be read |
 
 The same record always gives the same output, so a redelivery repeats it exactly; the header `src`
-lets the shard see that it is a repetition (design 3.2).
+lets the shard see that it is a repetition.
 """
 
 from __future__ import annotations

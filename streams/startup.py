@@ -1,4 +1,4 @@
-"""What must be true before a shards process takes part (design 8)."""
+"""What must be true before a shards process takes part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client of the user service: one question, one of four kinds of answer (design 4).
+"""Client of the user service: one question, one of four kinds of answer.
 
 fetch(user id) ─▶ Account               200 with the state, 404 or 410 = deleted
                └▶ FetchError            ask again later: time-outs, 429, 5xx, redirects, the
@@ -50,6 +50,7 @@ class UserServiceClient:
         if settings.token is not None:
             headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
         self._timeout_s = settings.timeout_ms / 1000
+        self._asking: set[asyncio.Task[Account]] = set()
         self._http = httpx.AsyncClient(
             headers=headers,
             timeout=self._timeout_s,
@@ -69,7 +70,7 @@ class UserServiceClient:
         try:
             # Beside the time-out of each read: an answer that drips byte by byte ends, too.
             async with asyncio.timeout(self._timeout_s):
-                account = await self._ask(user_id)
+                account = await self._undisturbed(user_id)
             outcome = "ok"
         except FetchError as error:
             outcome = error.outcome
@@ -85,7 +86,24 @@ class UserServiceClient:
         finally:
             metrics.USER_SERVICE_SECONDS.labels(outcome).observe(time.perf_counter() - started)
 
+    async def _undisturbed(self, user_id: str) -> Account:
+        """Ask in a task of its own, which nobody cancels.
+
+        A cancelled request can keep its connection for ever, until the pool has none left and no
+        fetch succeeds any more. One that nobody waits for ends by its own time-outs.
+        """
+        asking = asyncio.create_task(self._ask(user_id))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asked)
+        return await asyncio.shield(asking)
+
+    def _asked(self, asking: asyncio.Task[Account]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # asked for, so that asyncio does not call it lost
+
     async def _ask(self, user_id: str) -> Account:
+        deadline_s = time.monotonic() + self._timeout_s
         async with self._http.stream("GET", self._url.replace("{id}", user_id)) as response:
             status = response.status_code
             if status in (404, 410):
@@ -96,10 +114,10 @@ class UserServiceClient:
                     f"status {status}",
                     retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
                 )
-            body = await self._body(response)
+            body = await self._body(response, deadline_s)
         return self._account(user_id, body)
 
-    async def _body(self, response: httpx.Response) -> bytes:
+    async def _body(self, response: httpx.Response, deadline_s: float) -> bytes:
         # Raw bytes: what was compressed against our wish could unpack to any size.
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise FetchError("garbage", "the answer is compressed")
@@ -108,6 +126,8 @@ class UserServiceClient:
             body += chunk
             if len(body) > self._settings.max_body_bytes:
                 raise FetchError("too_large", f"more than {self._settings.max_body_bytes} bytes")
+            if time.monotonic() > deadline_s:
+                raise FetchError("timeout", f"no whole answer within {self._timeout_s} s")
         return bytes(body)
 
     def _account(self, user_id: str, body: bytes) -> Account:
@@ -129,7 +149,9 @@ class UserServiceClient:
         return Account(state, version)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once no request is on its way."""
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=4 * self._timeout_s)
         await self._http.aclose()
 
 

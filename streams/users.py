@@ -1,4 +1,4 @@
-"""users: the state of every account that something was said about (design 4).
+"""users: the state of every account that something was said about.
 
     users.refreshes ──▶ batches ──▶ fetch, or the given state ──▶ segments.shards  `user` records
                                     │ fails while others succeed ─▶ users.refreshes, at the end

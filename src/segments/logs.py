@@ -27,6 +27,7 @@ def configure(level: str, application: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -44,6 +45,16 @@ def configure(level: str, application: str) -> None:
     for noisy in ("quixstreams", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(application=application)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what Kafka's client says at every start about an option that was chosen with care."""
+    return "enable.gapless.guarantee is experimental" not in record.getMessage()
+
+
+def of_kafka() -> logging.Logger:
+    """For Kafka clients: what they would print goes where all else goes."""
+    return logging.getLogger("kafka")
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -1,4 +1,4 @@
-"""A command for a segment not yet heard of waits in its user's queue (design 3.1)."""
+"""A command for a segment not yet heard of waits in its user's queue."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_killed_again_and_again_leaves_no_gap_and_no_disorder(deployment: Settin
         contents[record.headers["src"]].add(record.value)
         origin, offset = parse_source(record.headers["src"].decode())
         highest = applied[record.partition, origin]
-        # As a shard drops repetitions (design 3.2): what is not above the highest is left out.
+        # As a shard drops repetitions: what is not above the highest is left out.
         if not highest or offset > highest[-1]:
             highest.append(offset)
     assert all(len(values) == 1 for values in contents.values())

@@ -1,4 +1,4 @@
-"""The users application as a process, with a real user service and a real broker (design 4)."""
+"""The users application as a process, with a real user service and a real broker."""
 
 from __future__ import annotations
 

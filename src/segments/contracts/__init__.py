@@ -1,1 +1,1 @@
-"""What travels between the parts and to other services: one module a contract (design 3)."""
+"""What travels between the parts and to other services: one module a contract."""

@@ -1,4 +1,4 @@
-"""Automatic assignment (design 5): which share of which users a segment is given to."""
+"""Automatic assignment: which share of which users a segment is given to."""
 
 from __future__ import annotations
 

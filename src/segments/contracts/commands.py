@@ -1,4 +1,4 @@
-"""Commands (design 3.1): what other services ask for."""
+"""Commands: what other services ask for."""
 
 from __future__ import annotations
 

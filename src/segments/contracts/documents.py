@@ -1,4 +1,4 @@
-"""What other services read: user documents, definitions, results, history rows (design 3.3-3.6)."""
+"""What other services read: user documents, definitions, results, history rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User events and refreshes (design 4)."""
+"""User events and refreshes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the shard log (design 3.2): compact JSON, the type in a header.
+"""Records of the shard log: compact JSON, the type in a header.
 
 | type     | key          | value                                                               |
 |----------|--------------|---------------------------------------------------------------------|
