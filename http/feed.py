@@ -19,6 +19,7 @@ from confluent_kafka import (
 
 from segments import logs, metrics
 from segments.settings import Settings
+from segments.state.database import is_damage
 from segments.state.view import View, staleness_ms
 from segments.state.view_batch import ViewBatch
 from segments.streams.quix import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
@@ -43,7 +44,7 @@ Report = Callable[[list[int], Mapping[str, bytes]], None]
 
 
 class FeedError(RuntimeError):
-    """The view cannot be filled; the next start makes it anew."""
+    """The view cannot be continued; the next start makes it anew."""
 
 
 class Feed:
@@ -58,7 +59,7 @@ class Feed:
         self._forgotten_below: bytes | None = None
         self._results_taken = 0
         self._names = {settings.topic(name): name for name in TOPICS}
-        self._behind: set[tuple[str, int]] = set()
+        self._behind: set[tuple[str, int]] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="view", daemon=True)
 
@@ -77,14 +78,14 @@ class Feed:
     @property
     def caught_up(self) -> bool:
         """Whether every partition has been read to its end at least once since the start."""
-        return self.alive and not self._behind
+        return self.alive and self._behind is not None and not self._behind
 
     def _run(self) -> None:
         try:
             self._consume()
         except Exception as error:
             log.exception("the view cannot be filled")
-            if not isinstance(error, KafkaException):
+            if isinstance(error, FeedError) or is_damage(error):
                 self._view.demand_rebuild()
             self._loop.call_soon_threadsafe(self._fail, error)
 
@@ -175,6 +176,7 @@ class Feed:
     def _handle(self, error: KafkaError, message: Message) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            assert self._behind is not None, "the partitions were assigned"
             self._behind.discard((self._names[message.topic()], message.partition()))
         elif code in _LOST:
             raise FeedError(f"stored offsets are gone from the topics: {error.str()}")

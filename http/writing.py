@@ -143,16 +143,14 @@ class CommandWriter:
 
     async def accept(self, key: str, command: dict[str, Any]) -> None:
         """Return when Kafka has the command. Problem 503 otherwise."""
-        await self.delivered(self.send(COMMANDS, key, command))
+        await self.delivered(self.send(COMMANDS, key, command), timeout_s=_DELIVERY_S)
 
     async def refresh(self, user_id: str, state: str) -> None:
         """Put a user's state, given by hand, in its place among the refreshes."""
         value = {"user_id": user_id, "reason": "manual", "state": state}
-        await self.delivered(self.send(REFRESHES, user_id, value))
+        await self.delivered(self.send(REFRESHES, user_id, value), timeout_s=_DELIVERY_S)
 
-    async def delivered(
-        self, *deliveries: asyncio.Future[None], timeout_s: float = _DELIVERY_S
-    ) -> None:
+    async def delivered(self, *deliveries: asyncio.Future[None], timeout_s: float) -> None:
         """Return when Kafka has the records. Problem 503 when it has not all of them in time."""
         try:
             done, pending = await asyncio.wait(deliveries, timeout=timeout_s)
