@@ -21,7 +21,7 @@ from segments.contracts.times import from_rfc3339
 from segments.settings import Settings
 from segments.state.history import HistoryEntry, HistoryWriter, open_writer
 from segments.streams import quix
-from segments.streams.consumption import Consumption
+from segments.streams.consumption import Consumption, LagWatch
 
 NAME = "history"
 SOURCE = "segments.history"
@@ -94,6 +94,7 @@ def build(settings: Settings) -> Application:
     app = quix.application(settings, NAME)
     writer = open_writer(settings, quix.topic_ids(settings, [SOURCE])[SOURCE])
     quix.sink(app, settings, SOURCE, HistorySink(writer))
+    LagWatch(app, settings, NAME, [SOURCE])
     return app
 
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException, Producer, TopicCollection, TopicPart
 from confluent_kafka.admin import AdminClient
 from quixstreams import Application
 from quixstreams.models.topics import TopicConfig
+from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
 from quixstreams.state.base import Store
 
@@ -57,6 +58,10 @@ class DirectApplication(Application):
 
     The dataframe's rows, contexts and serializers take longer than most of our handlers. What the
     library does around a record stays: polling (with rebalances and recovery), offsets, checkpoint.
+
+    A checkpoint in which nothing happened stays open instead of being replaced every interval: what
+    comes after a silence finds it expired and is committed at once, not an interval later. Outputs
+    outside any record must therefore change state, too, or they wait for the next change.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -66,6 +71,12 @@ class DirectApplication(Application):
     def handle(self, topic_on_cluster: str, handler: Handler) -> None:
         """Call `handler` for each record of a topic that has a dataframe, in its place."""
         self._handlers[topic_on_cluster] = handler
+        self._processing_context.commit_checkpoint = self._commit_checkpoint  # type: ignore[method-assign]
+
+    def _commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:  # noqa: FBT001, FBT002 - Quix's signature
+        context = self._processing_context
+        if force or not context.checkpoint.empty():
+            ProcessingContext.commit_checkpoint(context, force, revoking)
 
     def _process_message(self, dataframe_composed: Any) -> None:
         if not self._handlers:
@@ -316,6 +327,11 @@ def transactional_output(app: Application) -> Callable[..., None]:
                 return
 
     return produce_raw
+
+
+def assignment(app: Application) -> list[tuple[str, int]]:
+    """(topic on the cluster, partition) of all that the application reads now, changelogs too."""
+    return [(tp.topic, tp.partition) for tp in app._consumer.assignment()]  # noqa: SLF001
 
 
 def consumer_position(app: Application, topic_on_cluster: str, partition: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from quixstreams import Application
 from segments import logs, metrics
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.consumption import Consumption
+from segments.streams.consumption import Consumption, LagWatch
 from segments.streams.routing import (
     COMMANDS_TOPIC,
     EVENTS_TOPIC,
@@ -43,6 +43,7 @@ def build(settings: Settings) -> Application:
     )
     for name in SOURCES:
         quix.consume(app, settings, name, _forwarding(app, settings, router, name))
+    LagWatch(app, settings, NAME, SOURCES)
     return app
 
 

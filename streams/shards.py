@@ -17,6 +17,7 @@ from segments.settings import Settings
 from segments.state.shard import DROPPED, Config, LogRecord, Shard
 from segments.state.store import ShardStore
 from segments.streams import quix, startup
+from segments.streams.consumption import LagWatch
 from segments.streams.outcomes import Outcomes
 from segments.streams.ticks import TickSchedule
 
@@ -184,9 +185,6 @@ class Shards:
             metrics.JOBS.labels(label).set(shard.jobs)
             metrics.TIMERS.labels(label).set(len(shard.population.timers))
             metrics.USERS.labels(label).set(shard.shard["next_ordinal"])
-            offset, high = quix.consumer_position(self._app, self._names[LOG], partition)
-            if offset >= 0 and high >= 0:
-                metrics.LAG_RECORDS.labels(NAME, LOG, label).set(max(0, high - offset))
             lag_ms = time.time_ns() // 1_000_000 - shard.shard["log_time"]
             metrics.LAG_SECONDS.labels(NAME, LOG, label).set(max(0, lag_ms) / 1000)
 
@@ -198,6 +196,7 @@ def build(settings: Settings) -> Application:
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks)
+    LagWatch(app, settings, NAME, [LOG])
     return app
 
 

@@ -24,7 +24,7 @@ from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatc
 from segments import logs, metrics
 from segments.settings import Settings
 from segments.streams import quix
-from segments.streams.consumption import Consumption
+from segments.streams.consumption import Consumption, LagWatch
 from segments.streams.fetching import BUDGET_S, Fetching
 from segments.streams.refreshing import Pending, RefreshError, RefreshRecord, parse
 from segments.streams.serving import REFRESHES_TOPIC, Message, Served, Serving, Source, dead
@@ -155,6 +155,7 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
     app = quix.application(settings, NAME)
     sink = RefreshSink(settings, quix.topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
+    LagWatch(app, settings, NAME, [REFRESHES_TOPIC])
     return app, sink
 
 
