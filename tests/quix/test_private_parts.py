@@ -199,44 +199,52 @@ def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix.StoreAccess]:
     return app, access
 
 
-def test_what_is_produced_beside_an_unchanged_checkpoint_is_aborted(deployment: Settings) -> None:
+def test_what_is_produced_without_any_record_is_committed_with_the_next_change(
+    deployment: Settings,
+) -> None:
+    """Nothing that changed state waits: after a silence its checkpoint has expired already."""
     app, access = _probe(deployment, [])
     produce = quix.transactional_output(app)
-    checkpoints: set[int] = set()
-    kept: list[Any] = []
+    idle: list[Any] = []
+    changed: list[Any] = []
 
     def done() -> bool:
         assigned = dict(access.assigned())
         if not assigned:
             return False
-        kept.append(app._processing_context.checkpoint)
-        checkpoints.add(id(kept[-1]))
-        produce(deployment.topic("segments.dlq"), b"lost", "k", partition=3)
-        return len(checkpoints) == 3
+        checkpoint = app._processing_context.checkpoint
+        if len(idle) < 10:  # turns of 20 ms, and the interval is 50
+            produce(deployment.topic("segments.dlq"), b"%d" % len(idle), "k", partition=3)
+            idle.append(checkpoint)
+        elif not changed:
+            assert all(each is checkpoint for each in idle)
+            assert checkpoint.expired()
+            assert read(deployment, "segments.dlq") == []
+            stored = access.partition(1)
+            assert stored.shard.jobs == 0
+            stored.put(b"k", {"changed": "outside any record"})
+            changed.append(checkpoint)
+        return bool(changed) and checkpoint is not changed[0]
 
-    running.run_until(app, done, "three checkpoints on an idle log")
-    assert [r for r in read(deployment, "segments.dlq") if r.value == b"lost"] == []
+    running.run_until(app, done, "the checkpoint after the change")
+    committed = read(deployment, "segments.dlq")
+    assert [(r.partition, r.value) for r in committed] == [(3, b"%d" % n) for n in range(10)]
 
 
-def test_what_is_produced_beside_a_change_is_committed_without_any_record(
+def test_what_is_produced_beside_an_unchanged_checkpoint_is_aborted_at_the_end(
     deployment: Settings,
 ) -> None:
     app, access = _probe(deployment, [])
     produce = quix.transactional_output(app)
-    changed: list[Any] = []
 
     def done() -> bool:
-        assigned = dict(access.assigned())
-        if assigned and not changed:
-            stored = access.partition(1)
-            assert stored.shard.jobs == 0
-            stored.put(b"k", {"changed": "outside any record"})
-            produce(deployment.topic("segments.dlq"), b"kept", "k", partition=3)
-            changed.append(app._processing_context.checkpoint)
-        return bool(changed) and app._processing_context.checkpoint is not changed[0]
+        if not access.assigned():
+            return False
+        produce(deployment.topic("segments.dlq"), b"lost", "k", partition=3)
+        return True
 
-    running.run_until(app, done, "the checkpoint after the change")
-    assert [(r.partition, r.value) for r in read(deployment, "segments.dlq")] == [(3, b"kept")]
+    running.run_until(app, done, "an idle log")
+    assert read(deployment, "segments.dlq") == []
 
 
 def test_the_transactional_id_is_the_groups_and_the_instances(deployment: Settings) -> None:
