@@ -43,6 +43,7 @@ class Show:
             self._write_over_http,
             self._expiry,
             self._deleted_user,
+            self._share,
             self._history,
             self._report,
         ]
@@ -180,11 +181,44 @@ class Show:
         )
         self._console.print(f"  404 user_deleted, {len(causes)} removals in the history")
 
+    def _share(self) -> None:
+        self._title("A share: exactly 10 % of the users, then 25 %: nobody loses it")
+        preview = self._at.post("/v1/segments/preview", {"auto": {"percent": 10}})
+        self._console.print(f"  preview: {preview}")
+        began = time.monotonic()
+        self._at.post("/v1/segments", {"segment": "rollout", "auto": {"percent": 10}}, expected=201)
+        first = self._given(preview["target"])
+        self._done(f"{len(first)} of {preview['eligible']} users have rollout", began)
+        began = time.monotonic()
+        path = "/v1/segments/rollout"
+        self._at.expect(
+            self._at.http.patch(path, json={"auto": {"percent": 25}}).status_code == httpx.codes.OK,
+            "the percentage raised",
+        )
+        more = self._given((preview["eligible"] * 25 + 50) // 100)
+        self._at.expect(first <= more, "nobody to lose it")
+        self._done(f"{len(more)} have it, the first {len(first)} among them", began)
+
+    def _given(self, target: int) -> set[str]:
+        """Who has the segment, once that are so many and all is written."""
+
+        def done() -> set[str] | None:
+            shown = self._at.get("/v1/segments/rollout")
+            if shown["state"] != "active" or shown["size"] != target:
+                return None
+            page = self._at.get("/v1/segments/rollout/users?limit=1000")
+            return {member["user_id"] for member in page["items"]}
+
+        members = self._at.until(done, f"{target} users with rollout")
+        self._at.expect(len(members) == target, f"{target} members, found {len(members)}")
+        return members
+
     def _history(self) -> None:
         self._title("History: every change with its instant and its cause")
         table = Table("at", "segment", "operation", "cause", "command")
         rows = self._at.rows(self._users[1])
-        self._at.expect(len(rows) == 4, f"4 changes, found {rows}")
+        by_command = [row for row in rows if row["cause"] == "command"]
+        self._at.expect(len(by_command) == 4, f"4 changes by commands, found {rows}")
         for row in rows:
             command = row["command_id"] or ""
             table.add_row(row["at"], row["segment"], row["operation"], row["cause"], command)
