@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segments.cli.operate import UsageError
+from segments.cli.results import results_from_now
 from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 
@@ -137,8 +138,6 @@ def send(settings: Settings, lines: Lines, rejected: Path, timeout_s: float) -> 
 
     `timeout_s`: how long to wait when no further result comes.
     """
-    from segments.cli.send import results_from_now  # noqa: PLC0415 - it uses this module
-
     total = lines.count()
     with ExitStack() as stack:
         results = results_from_now(settings)

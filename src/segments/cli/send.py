@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import orjson
 import typer
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer
 
 from segments.cli import bulk
 from segments.cli.operate import UsageError
+from segments.cli.results import results_from_now
 from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 
@@ -88,33 +89,6 @@ def _produce(settings: Settings, key: str, value: bytes) -> None:
     if producer.flush(_DELIVERY_TIMEOUT_S) or failures:
         reason = failures[0] if failures else "no answer"
         raise UsageError(f"Kafka at {settings.kafka.bootstrap_servers} took nothing: {reason}")
-
-
-def results_from_now(settings: Settings) -> Consumer:
-    topic = settings.topic("segments.results")
-    consumer = Consumer(
-        settings.client_config()
-        | {
-            "group.id": settings.group("send"),
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-        }
-    )
-    found = consumer.list_topics(topic, timeout=_DELIVERY_TIMEOUT_S).topics[topic]
-    ends = [
-        TopicPartition(topic, partition, _end(consumer, topic, partition))
-        for partition in found.partitions
-    ]
-    consumer.assign(ends)
-    return consumer
-
-
-def _end(consumer: Consumer, topic: str, partition: int) -> int:
-    """The end as of now: OFFSET_END would be looked up only after the command was sent."""
-    _, high = consumer.get_watermark_offsets(
-        TopicPartition(topic, partition), timeout=_DELIVERY_TIMEOUT_S
-    )
-    return int(high) if high >= 0 else OFFSET_END
 
 
 def _awaited(consumer: Consumer, command_id: str, timeout_s: float) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""Results of commands, from a moment on."""
+
+from __future__ import annotations
+
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+
+from segments.settings import Settings
+
+_TIMEOUT_S = 30.0
+
+
+def results_from_now(settings: Settings) -> Consumer:
+    """A consumer of every result that comes after this call; to be closed by the caller."""
+    topic = settings.topic("segments.results")
+    consumer = Consumer(
+        settings.client_config()
+        | {
+            "group.id": settings.group("send"),
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+    ends = [
+        TopicPartition(topic, partition, _end(consumer, topic, partition))
+        for partition in found.partitions
+    ]
+    consumer.assign(ends)
+    return consumer
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    """The end as of now: OFFSET_END would be looked up only after the command was sent."""
+    _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)
+    return int(high) if high >= 0 else OFFSET_END
