@@ -78,6 +78,11 @@ class JudgedWorld(World):
         """After enough ticks: nobody waits in vain, all people and all rows are right."""
         for partition, (shard, oracle) in enumerate(zip(self.shards, self.oracles, strict=True)):
             assert shard.machine.jobs == 0
+            assert not oracle.late()
+            population = shard.machine.population
+            if not any(person.queue for person in oracle.people.values()):
+                assert not population.ready
+                assert population._waiting == population._awaited == {}
             users = [key[1:].decode() for key, _ in shard.state.scan(USER_PREFIX)]
             assert sorted(users) == sorted(oracle.people)
             for user in users:

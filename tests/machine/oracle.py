@@ -92,6 +92,15 @@ class Oracle:
             self._segment(record.type, value)
         return self.results
 
+    def late(self) -> list[str]:
+        """Who still waits though nothing is to be waited for."""
+        return [
+            user_id
+            for user_id, person in self.people.items()
+            for change, asked_at in person.queue[:1]
+            if self.now >= asked_at + self.config.park_ms or not self._unheard(change)
+        ]
+
     # --- people ---
 
     def _everybody(self, decided: set[str]) -> None:

@@ -95,6 +95,19 @@ def test_it_is_refused_after_five_seconds_of_log_time(world: World) -> None:
     assert list(world.due()) == [None]
 
 
+def test_neither_an_end_hides_a_deadline_nor_a_deadline_an_end(world: World) -> None:
+    world.change(add=[{"segment": "a", "ttl": 3_600}, {"segment": "b", "ttl": 1}])
+    send(world, "x", add=["new"])
+    world.later(2_000)
+    world.tick()
+    assert list(world.held()) == ["a"]
+    assert list(world.due()) == [START_MS + PARK_MS]
+    world.later(3_000)
+    world.tick()
+    assert statuses(world, "x") == ["segment_unknown"]
+    assert list(world.due()) == [START_MS + 3_600_000]
+
+
 def test_each_waits_five_seconds_of_its_own(world: World) -> None:
     send(world, "1", add=["new"])
     send(world, "2", add=["a"])
