@@ -193,7 +193,7 @@ def test_names_that_are_none(api: Api, name: str) -> None:
         ({"segment": 1}, ["segment"]),
         ({"segment": None}, ["segment"]),
         ({"segment": "A", "description": "x" * 4_097}, ["description"]),
-        ({"segment": "A", "auto": {"percent": 10}, "owner": "x"}, ["auto", "owner"]),
+        ({"segment": "A", "owner": "x", "state": "active"}, ["owner", "state"]),
         ({"segment": "A", "generation": 7}, ["generation"]),
     ],
 )

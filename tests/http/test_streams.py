@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from segments.http import reports
+from segments.http import streaming
 from segments.settings import Settings
 from segments.state.history import Progress, ReportRow, database_path
 from tests.http.sidecar import Sidecar, assert_problem, entry, running, store
@@ -160,7 +160,7 @@ async def test_no_more_streams_than_allowed(sidecar: Sidecar) -> None:
 async def test_a_client_that_takes_nothing_is_cut_off(
     sidecar: Sidecar, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "STALL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.3)
     client = await connect(sidecar.port)
     await until(lambda: sidecar.services.streams.running == 1, "the stream")
     await assert_rest(sidecar, folder)
@@ -183,7 +183,7 @@ async def test_a_slow_client_gets_everything(sidecar: Sidecar, folder: Path) -> 
 
 async def test_who_takes_something_in_time_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole batch takes far longer than the time in which something has to be taken."""
-    monkeypatch.setattr(reports, "STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 1.0)
     taken: list[bytes] = []
 
     class Slow:
@@ -193,7 +193,7 @@ async def test_who_takes_something_in_time_may_be_slow(monkeypatch: pytest.Monke
 
     slow: Any = Slow()
     batch = bytes(range(256)) * 5_000
-    await reports._send(slow, batch)
+    await streaming._send(slow, batch)
     assert b"".join(taken) == batch
     assert len(taken) > 15
 
