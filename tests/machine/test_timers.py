@@ -48,10 +48,15 @@ def test_what_is_due_stays_until_it_is_set_anew() -> None:
 def test_changing_a_due_instant_again_and_again_takes_no_memory() -> None:
     timers = Timers()
     due: dict[int, int] = {}
+    number = 0
     for number in range(10_000):
         ordinal = number % 100
         due[ordinal] = number * 7_919 % 10_007
         timers.set(ordinal, due[ordinal])
         assert len(timers._heap) <= 2 * 100 + 1024 + 1
+    while len(timers._heap) > 100:
+        number += 1
+        due[number % 100] = number * 7_919 % 10_007
+        timers.set(number % 100, due[number % 100])
     assert len(timers) == 100
     assert drain(timers, 10_007) == sorted(due, key=lambda ordinal: due[ordinal])
