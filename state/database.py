@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rocksdict import AccessType, BlockBasedOptions, Options, Rdict
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict
 
 CHANGELOG_OFFSET_KEY = b"\0changelog_offset"
 """Not a document: the offset of the last changelog row that the database contains."""
 
-_WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+_BLOCK_CACHE = Cache(32 * 1024 * 1024)
+"""One for all databases of the process: its shards are many, its memory is one."""
 _BLOOM_BITS_PER_KEY = 10
 _MEMTABLE_BLOOM_SHARE = 0.1
 
@@ -29,6 +31,7 @@ def open_database(path: Path, *, read_only: bool = False) -> Rdict:
     options.set_keep_log_file_num(2)
     # A new user is looked for once: not finding it must not read a block of every file.
     table = BlockBasedOptions()
+    table.set_block_cache(_BLOCK_CACHE)
     table.set_bloom_filter(_BLOOM_BITS_PER_KEY, block_based=False)
     options.set_block_based_table_factory(table)
     options.set_memtable_whole_key_filtering(whole_key_filter=True)

@@ -30,6 +30,8 @@ STORE_NAME = "default"
 SHARDS_STREAM = "shards"
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
 _QUEUE_MAX_MESSAGES = 200_000
+# A second of the fastest application's input.
+_PREFETCHED_KIB = 16 * 1024
 # Between two looks at the checkpoint's age and at the work of every loop.
 _RECORDS_A_TURN = 50
 
@@ -158,6 +160,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": FETCH_WAIT_MS,
             "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": _PREFETCHED_KIB,
         },
         producer_extra_config=producer,
     )
