@@ -57,9 +57,10 @@ class UserServiceClient:
             follow_redirects=False,
             # The user service is a neighbour: a proxy for the outer world does not lead there.
             trust_env=False,
+            # Who asks bounds the requests at the same time. The pool must not: a request that gives
+            # up while it waits for its turn takes the turn with it (httpcore 1.0.9).
             limits=httpx.Limits(
-                max_connections=settings.concurrency,
-                max_keepalive_connections=settings.concurrency,
+                max_connections=None, max_keepalive_connections=settings.concurrency
             ),
         )
 

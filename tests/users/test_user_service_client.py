@@ -1,0 +1,85 @@
+"""The client of the user service against a real server, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from examples.user_service import USERS, make_app
+from segments.settings import UserServiceSettings
+from segments.streams.user_service import Account, FetchError, UserServiceClient
+
+CONCURRENCY = 2
+TIMEOUT_MS = 50
+
+
+async def test_time_outs_and_fetches_given_up_leave_every_connection_usable() -> None:
+    app = make_app(count=8 * CONCURRENCY, seed=1)
+    async with TestServer(app) as server:
+        client = UserServiceClient(_settings(server))
+        try:
+            await _give_up_many(app, client)
+            users = list(app[USERS].records)
+            accounts = [await _fetch(client, user) for user in users]
+        finally:
+            await client.close()
+    assert [account.state for account in accounts] == ["active"] * len(users)
+
+
+async def _fetch(client: UserServiceClient, user: str) -> Account:
+    """As long as it may take on a busy machine; without a usable connection it never comes."""
+    for _ in range(50):
+        try:
+            return await client.fetch(user)
+        except FetchError as error:
+            assert error.outcome == "timeout"
+    raise AssertionError(f"no connection was left to ask about {user}")
+
+
+async def _give_up_many(app: web.Application, client: UserServiceClient) -> None:
+    users = list(app[USERS].records)
+    app[USERS].faults[None] = {"delay_ms": 5 * TIMEOUT_MS}
+    for number in range(50):
+        # All time out together, those that wait for a connection with those that have one.
+        asked = [asyncio.create_task(client.fetch(user)) for user in users]
+        if number % 2:
+            await asyncio.wait(asked, timeout=TIMEOUT_MS / 1000 / 2)
+            for fetch in asked[::2]:
+                fetch.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    app[USERS].faults.clear()
+
+
+async def test_an_answer_that_drips_ends() -> None:
+    given_up = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(TIMEOUT_MS / 1000 / 10)
+        finally:
+            given_up.set()
+
+    app = web.Application()
+    app.add_routes([web.get("/users/{id}", drip)])
+    async with TestServer(app) as server:
+        client = UserServiceClient(_settings(server))
+        try:
+            with pytest.raises(FetchError, match="timeout"):
+                await client.fetch("00000000-0000-4000-8000-000000000001")
+            # Nobody reads on: its connection is closed.
+            await asyncio.wait_for(given_up.wait(), 10)
+        finally:
+            await client.close()
+
+
+def _settings(server: TestServer) -> UserServiceSettings:
+    return UserServiceSettings(
+        base_url=str(server.make_url("")), timeout_ms=TIMEOUT_MS, concurrency=CONCURRENCY
+    )
