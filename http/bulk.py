@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from segments.contracts.log import encode
 from segments.http.problems import Problem
@@ -28,16 +28,15 @@ class BulkDelivery:
         self._error: KafkaError | None = None
 
     def send(self, key: str, value: dict[str, Any]) -> None:
-        """Queue a record; `room` must be asked for now and then."""
-        while True:
-            try:
-                self._producer.produce(self._topic, encode(value), key, on_delivery=self._delivered)
-            except BufferError:
-                # Others fill the queue as well: let some of it go out.
-                self._producer.poll(_POLL_S)
-            else:
-                self._sent += 1
-                return
+        """Queue a record; `room` must be asked for now and then. Problem 503 when none is left."""
+        try:
+            self._producer.produce(self._topic, encode(value), key, on_delivery=self._delivered)
+        except BufferError:
+            # Others fill the queue as well. To wait for them here would hold everybody up.
+            raise self._refused("too many records wait for Kafka") from None
+        except KafkaException as error:
+            raise self._refused(error.args[0].str()) from None
+        self._sent += 1
 
     def _delivered(self, error: KafkaError | None, _message: Any) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -18,6 +19,7 @@ from segments.state.view_members import Member
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 CHUNK_MEMBERS = 5_000
+_USER = re.compile("[0-9a-f]{32}")
 _CSV_HEADER = b"user;since;expires_at;origin\n"
 
 routes = web.RouteTableDef()
@@ -58,6 +60,8 @@ async def _page(
 ) -> web.Response:
     limit = requests.limit(request)
     place = requests.cursor(request, int, str)
+    if place is not None and _USER.fullmatch(place[1]) is None:
+        raise requests.foreign_cursor()
     if place is not None and place[0] != generation:
         raise Problem(410, "segment_replaced", "the segment was deleted and made again since")
     after = place[1] if place else ""

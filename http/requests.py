@@ -202,8 +202,13 @@ def cursor(request: web.Request, *types: type) -> list[Any] | None:
         or [type(part) for part in place] != list(types)
         or any(isinstance(part, int) and not -_INT64 <= part < _INT64 for part in place)
     ):
-        raise Problem(400, "invalid", "the cursor is none that this list gave out")
+        raise foreign_cursor()
     return place
+
+
+def foreign_cursor() -> Problem:
+    """A cursor that the list did not give out."""
+    return Problem(400, "invalid", "the cursor is none that this list gave out")
 
 
 def page(

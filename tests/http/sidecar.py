@@ -77,6 +77,15 @@ class FakeWriter:
     async def delivered(self, *_deliveries: object, timeout_s: float = 0) -> None:
         pass
 
+    def bulk(self, topic: str) -> FakeWriter:
+        return self
+
+    async def room(self) -> None:
+        pass
+
+    async def done(self) -> None:
+        pass
+
     async def write(
         self, key: str, command: dict[str, Any], wait_s: float
     ) -> tuple[dict[str, Any] | None, float]:

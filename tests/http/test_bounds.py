@@ -160,6 +160,17 @@ async def test_a_body_that_does_not_come(sidecar: Sidecar, monkeypatch: pytest.M
     assert sidecar.writer.sent == []
 
 
+@pytest.mark.parametrize("place", [[1, "zz"], [1, "0" * 31], [1, "../"], ["1", "0" * 32], [1]])
+async def test_a_cursor_that_the_list_of_members_did_not_give(
+    sidecar: Sidecar, place: list[Any]
+) -> None:
+    sidecar.define("A")
+    params = {"cursor": requests.encode_cursor(place)}
+    assert_problem(await sidecar.get("/v1/segments/A/users", params=params), 400, "invalid")
+    params = {"cursor": requests.encode_cursor([1, "0" * 32])}
+    assert (await sidecar.get("/v1/segments/A/users", params=params)).status_code == 200
+
+
 # --- writes ---
 
 

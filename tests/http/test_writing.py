@@ -74,6 +74,18 @@ async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
     assert writer._waiting._count == 0
 
 
+async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandWriter) -> None:
+    bulk = writer.bulk(module.REFRESHES)
+    for _ in range(3):
+        bulk.send("u", {})
+    with pytest.raises(Problem, match="too many"):
+        bulk.send("u", {})
+    refusing: Any = _Refusing(KafkaError(KafkaError._FATAL, "gone", fatal=True))
+    bulk._producer = refusing
+    with pytest.raises(Problem, match="gone"):
+        bulk.send("u", {})
+
+
 class _Refusing:
     """A producer that takes nothing."""
 
