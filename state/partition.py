@@ -68,7 +68,7 @@ class ShardPartition(StorePartition):
         self._config = config
         self._surroundings = surroundings
         self._db = self._open()
-        self._closed = False
+        self.closed = False
         # Least recently written first. A key maps to None once its document is deleted.
         self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._sizes: dict[bytes, int] = {}
@@ -93,7 +93,7 @@ class ShardPartition(StorePartition):
         """The process is about to end by this error: let the next one restore the state."""
         if database.is_damage(error):
             log.error("state is damaged, removed: the next start restores it", error=str(error))
-            self._closed = True
+            self.closed = True
             self._db.close()
             shutil.rmtree(self._path)
 
@@ -183,7 +183,7 @@ class ShardPartition(StorePartition):
 
     def require_open(self) -> None:
         """UncommittedStateError once the partition was taken away."""
-        if self._closed:
+        if self.closed:
             raise UncommittedStateError(
                 f"shard {self._config.partition} was taken away while its checkpoint was open"
             )
@@ -278,9 +278,9 @@ class ShardPartition(StorePartition):
         self._recovered_offset = None
 
     def close(self) -> None:
-        if not self._closed:
+        if not self.closed:
             self._write_recovered()
-            self._closed = True
+            self.closed = True
             self._db.close()
 
 

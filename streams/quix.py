@@ -1,22 +1,20 @@
 """All contact with Quix Streams: what its public interface offers and where we reach behind it.
 
-Every use of a private name of the library stands in this module; tests/quix holds it against a
-real broker and fails loudly when the pinned version moves.
+Every use of a private name of the library stands in this module and, for the store of our own, in
+`quix_store`; tests/quix holds both against a real broker and fails loudly when the pinned version
+moves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from quixstreams import Application
-from quixstreams.models.topics import TopicConfig
 from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
-from quixstreams.state.base import Store
 
 from segments import logs
 from segments.settings import Settings
@@ -25,9 +23,6 @@ SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
 FETCH_WAIT_MS = 20
 REQUEST_TIMEOUT_S = 30.0
-STORE_NAME = "default"
-# The stream's own id, so that the name of its state never depends on the topics it reads.
-SHARDS_STREAM = "shards"
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
 _QUEUE_MAX_MESSAGES = 200_000
 # A second of the fastest application's input.
@@ -190,16 +185,17 @@ def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
 
 def consume(app: DirectApplication, settings: Settings, topic_name: str, handler: Handler) -> None:
     """Call `handler` for every record of a topic, inside the checkpoint."""
-    app.dataframe(_bytes_topic(app, settings, topic_name))
+    app.dataframe(bytes_topic(app, settings, topic_name))
     app.handle(settings.topic(topic_name), handler)
 
 
 def sink(app: Application, settings: Settings, topic_name: str, target: BatchingSink) -> None:
     """Give every record of a topic to a batching sink, flushed before each commit."""
-    app.dataframe(_bytes_topic(app, settings, topic_name)).sink(target)
+    app.dataframe(bytes_topic(app, settings, topic_name)).sink(target)
 
 
-def _bytes_topic(app: Application, settings: Settings, topic_name: str) -> Any:
+def bytes_topic(app: Application, settings: Settings, topic_name: str) -> Any:
+    """A topic whose keys and values are left as they are."""
     return app.topic(
         settings.topic(topic_name), value_deserializer="bytes", key_deserializer="bytes"
     )
@@ -242,68 +238,6 @@ def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
 def run(app: Application) -> None:
     """Process until SIGTERM or SIGINT; exceptions end the process without a commit."""
     app.run()
-
-
-class StoreAccess:
-    """The custom store of a stateful application, within and between its checkpoints."""
-
-    def __init__(self, app: Application, store: Store) -> None:
-        self._context = app._processing_context  # noqa: SLF001
-        self._store = store
-        self._checkpoint: Any = None
-        self._partitions: dict[int, Any] = {}
-
-    def partition(self, partition: int) -> Any:
-        """The store's partition, taking part in the open checkpoint."""
-        checkpoint = self._context.checkpoint
-        if checkpoint is not self._checkpoint:
-            self._checkpoint = checkpoint
-            self._partitions = {}
-        stored = self._partitions.get(partition)
-        if stored is None:
-            transaction = checkpoint.get_store_transaction(SHARDS_STREAM, partition, STORE_NAME)
-            stored = transaction.store_partition  # type: ignore[attr-defined]
-            self._partitions[partition] = stored
-        return stored
-
-    def assigned(self) -> list[tuple[int, Any]]:
-        """(partition, store partition) of all that are restored; empty during a recovery."""
-        if self._context.state_manager.recovery_required:
-            return []
-        return list(self._store.partitions.items())
-
-
-def stateful(
-    app: DirectApplication,
-    settings: Settings,
-    topic_name: str,
-    make_store: Callable[[str, str, Path, Any], Store],
-    handler: Handler,
-) -> StoreAccess:
-    """Call `handler` for every record of a topic, with a store of our own beside it.
-
-    `make_store(name, stream id, base folder, changelog producer factory)`. Quix registers only
-    its own store types (upstream issue 1014), so the store is put in its place by hand.
-    """
-    sdf = app.dataframe(_bytes_topic(app, settings, topic_name))
-    # The state's name follows the stream's id, which by default is made of topic names.
-    sdf = sdf.__dataframe_clone__(stream=sdf.stream, stream_id=SHARDS_STREAM)
-    manager = app._state_manager  # noqa: SLF001
-    changelogs = manager._setup_changelogs(  # noqa: SLF001
-        SHARDS_STREAM,
-        STORE_NAME,
-        TopicConfig(
-            num_partitions=settings.partitions,
-            replication_factor=settings.kafka.replication_factor,
-            extra_config={},
-        ),
-    )
-    base_dir = manager._state_dir  # noqa: SLF001
-    assert base_dir is not None, "the application was given a state_dir"
-    store = make_store(STORE_NAME, SHARDS_STREAM, base_dir, changelogs)
-    manager._stores.setdefault(SHARDS_STREAM, {})[STORE_NAME] = store  # noqa: SLF001
-    app.handle(settings.topic(topic_name), handler)
-    return StoreAccess(app, store)
 
 
 def every_loop(app: Application, task: Callable[[], None]) -> None:

@@ -14,9 +14,10 @@ from quixstreams import Application
 from segments import logs, metrics
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
+from segments.state.outputs import Output
 from segments.state.shard import DROPPED, Config, LogRecord, Shard
 from segments.state.store import ShardStore
-from segments.streams import quix, startup
+from segments.streams import quix, quix_store, startup
 from segments.streams.consumption import LagWatch
 from segments.streams.outcomes import Outcomes
 from segments.streams.ticks import TickSchedule
@@ -92,7 +93,7 @@ class Shards:
                 "users.refreshes",
             )
         }
-        self.store = quix.stateful(app, settings, LOG, self._make_store, self.handle)
+        self.store = quix_store.stateful(app, settings, LOG, self._make_store, self.handle)
         quix.every_loop(app, self.every_loop)
 
     def _make_store(self, name: str, stream_id: str, base_dir: Path, changelogs: Any) -> ShardStore:
@@ -108,10 +109,7 @@ class Shards:
 
     def handle(self, record: quix.Record) -> None:
         """Apply one record of the log and produce what follows from it."""
-        stored = self.store.partition(record.partition)
-        if self._opened.get(record.partition) is not stored:
-            self._open_assigned()
-        shard = stored.shard
+        shard = self._machine(record)
         if record.offset <= shard.shard["offset"]:
             raise RuntimeError(f"{record.topic}[{record.partition}] goes back to {record.offset}")
         log_record = decode(record)
@@ -126,6 +124,9 @@ class Shards:
             metrics.DUPLICATES_DROPPED.inc()
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
+        self._produce_all(outputs)
+
+    def _produce_all(self, outputs: list[Output]) -> None:
         for topic, key, value, partition, kind in outputs:
             if topic == RESULTS:
                 self._outcomes.count(value)
@@ -136,6 +137,19 @@ class Shards:
                 options["headers"] = [(HEADER_TYPE, kind.encode())]
             self._produce(self._names[topic], value, key, **options)
 
+    def _machine(self, record: quix.Record) -> Shard:
+        partition = record.partition
+        stored = self.store.partition(partition)
+        if not self._is_open(partition, stored):
+            self._open_assigned()
+            if not self._is_open(partition, stored):
+                raise RuntimeError(f"a record of {record.topic}[{partition}] during its recovery")
+        shard: Shard = stored.shard
+        return shard
+
+    def _is_open(self, partition: int, stored: Any) -> bool:
+        return self._opened.get(partition) is stored
+
     def _open_assigned(self) -> list[tuple[int, Shard]]:
         """The machine of every assigned shard that is restored.
 
@@ -144,7 +158,7 @@ class Shards:
         """
         assigned = self.store.assigned()
         for partition, stored in assigned:
-            if self._opened.get(partition) is not stored:
+            if not self._is_open(partition, stored):
                 committed = quix.committed_offset(self._app, self._names[LOG], partition)
                 applied = stored.shard.shard["offset"]
                 startup.check_position(self._names[LOG], partition, applied, committed)
@@ -179,6 +193,8 @@ class Shards:
             log.warning("tick not appended", partition=partition)
 
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
+        for partition in [p for p, stored in self._opened.items() if stored.closed]:
+            del self._opened[partition]  # another process has it now: its memory is ours again
         self._outcomes.report()
         for partition, shard in shards:
             label = str(partition)

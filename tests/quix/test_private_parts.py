@@ -23,7 +23,7 @@ from segments.state.database import CHANGELOG_OFFSET_KEY, open_database
 from segments.state.documents import SHARD_KEY
 from segments.state.partition import ShardTransaction
 from segments.state.store import ShardStore
-from segments.streams import operations, quix, shards
+from segments.streams import operations, quix, quix_store, shards
 from segments.streams.startup import changelog_topic
 from tests import support
 from tests.quix import running
@@ -169,7 +169,20 @@ def test_a_checkpoint_has_one_transaction_a_shard_and_the_next_one_another(
     assert access.assigned() == [], "a closed application owns nothing"
 
 
-def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix.StoreAccess]:
+def test_what_another_process_has_taken_over_is_let_go(deployment: Settings) -> None:
+    app = quix.application(deployment, "shards", exactly_once=True)
+    bound = shards.Shards(deployment, app, quix.idempotent_producer(deployment))
+
+    def done() -> bool:
+        return len(bound._opened) == deployment.partitions
+
+    running.run_until(app, done, "every shard")
+    assert all(stored.closed for stored in bound._opened.values())
+    bound._report([])
+    assert bound._opened == {}
+
+
+def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix_store.StoreAccess]:
     """The shards' store without their machine: `seen` gets (checkpoint, transaction) a record."""
     app = quix.application(settings, "shards", exactly_once=True)
     context = app._processing_context
@@ -195,7 +208,7 @@ def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix.StoreAccess]:
             produce=quix.transactional_output(app),
         )
 
-    access = quix.stateful(app, settings, LOG, make_store, handle)
+    access = quix_store.stateful(app, settings, LOG, make_store, handle)
     return app, access
 
 
