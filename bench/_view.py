@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ _READY_TIMEOUT_S = 300.0
 _LOAD_TIMEOUT_S = 300.0
 
 
-def documents(settings: Settings, users: int) -> Iterator[tuple[str, bytes]]:
-    """(user id, document): each in five of fifty segments, one membership with an end."""
+def documents(
+    settings: Settings,
+    users: int,
+    segments: Sequence[str] = SEGMENTS,
+    each: int = SEGMENTS_PER_USER,
+) -> Iterator[tuple[str, bytes]]:
+    """(user id, document): each user in so many of the segments, one membership with an end."""
     chooser = random.Random(1)
     now_ms = time.time_ns() // 1_000_000
     for number, user_id in enumerate(common.user_ids(users)):
@@ -38,23 +43,28 @@ def documents(settings: Settings, users: int) -> Iterator[tuple[str, bytes]]:
                 "origin": "command",
                 "generation": 1,
             }
-            for place, name in enumerate(chooser.sample(SEGMENTS, SEGMENTS_PER_USER))
+            for place, name in enumerate(chooser.sample(segments, each))
         }
         document = {
             "user_id": user_id,
             "account": "active",
             "segments": held,
             "position": f"{partition_of(user_id, settings.partitions)}:{number}",
-            "at": since_ms + SEGMENTS_PER_USER,
+            "at": since_ms + each,
         }
         yield user_id, orjson.dumps(document)
 
 
-def fill(settings: Settings, users: int) -> None:
+def fill(
+    settings: Settings,
+    users: int,
+    segments: Sequence[str] = SEGMENTS,
+    each: int = SEGMENTS_PER_USER,
+) -> None:
     """Write definitions, documents and a progress marker for each partition."""
     producer = common.bulk_producer(settings)
     defined: dict[int, int] = {}
-    for number, name in enumerate(SEGMENTS):
+    for number, name in enumerate(segments):
         partition = partition_of(name, settings.partitions)
         defined[partition] = number
         definition = {
@@ -70,7 +80,7 @@ def fill(settings: Settings, users: int) -> None:
         topic = settings.topic("segments.definitions")
         common.produce(producer, topic, orjson.dumps(definition), name)
     topic = settings.topic("segments.users")
-    for user_id, document in documents(settings, users):
+    for user_id, document in documents(settings, users, segments, each):
         common.produce(producer, topic, document, user_id)
         producer.poll(0)
     common.flush(producer)
@@ -86,9 +96,11 @@ def write_markers(
     """A progress marker of each partition, as of now."""
     producer = common.bulk_producer(settings)
     for partition, log_offset in log_offsets.items():
+        now_ms = time.time_ns() // 1_000_000
         marker = {
             "log_offset": log_offset,
-            "at": time.time_ns() // 1_000_000,
+            "log_time": now_ms,
+            "at": now_ms,
             "history_rows": (history_rows or {}).get(partition, 0),
             "defined": defined.get(partition, -1),
         }
@@ -145,14 +157,24 @@ def load(
     settings: Settings, kind: str, server: common.Process, port: int, **options: Any
 ) -> dict[str, float]:
     """What `bench._load` measured, with the CPU time of the server for each answer (in µs)."""
+    before_s = cpu_s(server)
+    told = measured(start_load(settings, kind, port, **options).wait(_LOAD_TIMEOUT_S))
+    told["cpu_us"] = (cpu_s(server) - before_s) / told["answered"] * 1e6
+    return told
+
+
+def start_load(settings: Settings, kind: str, port: int, **options: Any) -> common.Process:
+    """`bench._load` as a process of its own."""
     argv = [kind, "--port", str(port)]
     for name, value in options.items():
         argv += [f"--{name}", str(value)]
-    before_s = cpu_s(server)
-    said = module(settings, "_load", argv).wait(_LOAD_TIMEOUT_S)
+    return module(settings, "_load", argv)
+
+
+def measured(said: str) -> dict[str, float]:
+    """What `bench._load` has printed, with its rate."""
     told: dict[str, float] = orjson.loads(said.splitlines()[-1])
     told["rate"] = told["requests"] / told["elapsed_s"]
-    told["cpu_us"] = (cpu_s(server) - before_s) / told["answered"] * 1e6
     return told
 
 

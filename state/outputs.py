@@ -88,6 +88,7 @@ def progress_marker(shard: ShardState, complete_at: int) -> bytes:
     return orjson.dumps(
         {
             "log_offset": shard["offset"],
+            "log_time": shard["log_time"],
             "at": complete_at,
             "history_rows": shard["history_rows"],
             "defined": shard["defined"],

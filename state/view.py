@@ -33,12 +33,16 @@ log = logs.get(__name__)
 
 
 class Marker(NamedTuple):
-    """A progress marker. `at_ms`: everything up to this instant has been written."""
+    """A progress marker. Documents are as of `log_time_ms`; `at_ms`: history is out up to there.
+
+    The two are far apart while a shard still writes what was decided: a deletion, a share.
+    """
 
     log_offset: int
     at_ms: int
     history_rows: int
     defined: int
+    log_time_ms: int
 
 
 class Known(NamedTuple):
@@ -51,7 +55,8 @@ class Known(NamedTuple):
 def parse_marker(value: bytes) -> Marker:
     """Value of a progress record."""
     fields = orjson.loads(value)
-    return Marker(fields["log_offset"], fields["at"], fields["history_rows"], fields["defined"])
+    names = ("log_offset", "at", "history_rows", "defined", "log_time")
+    return Marker._make(fields[name] for name in names)
 
 
 class View:
@@ -272,7 +277,7 @@ class View:
 
 def staleness_ms(marker: Marker) -> int:
     """How old an answer may be that rests on this marker."""
-    return max(0, time.time_ns() // 1_000_000 - marker.at_ms)
+    return max(0, time.time_ns() // 1_000_000 - marker.log_time_ms)
 
 
 def _open(folder: Path, identity: dict[str, Any]) -> Rdict:

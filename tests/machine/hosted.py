@@ -116,6 +116,7 @@ class HostedShard:
         contracts.ProgressMarker.model_validate(marker)
         assert marker == {
             "log_offset": offset,
+            "log_time": self.machine.shard["log_time"],
             "at": complete_at,
             "history_rows": self._history_rows,
             "defined": self._defined,

@@ -63,7 +63,13 @@ def definition(
 def marker(log_offset: int, at: int = 0, *, history_rows: int = 0, defined: int = -1) -> bytes:
     """A progress record's value."""
     return orjson.dumps(
-        {"log_offset": log_offset, "at": at, "history_rows": history_rows, "defined": defined}
+        {
+            "log_offset": log_offset,
+            "log_time": at,
+            "at": at,
+            "history_rows": history_rows,
+            "defined": defined,
+        }
     )
 
 

@@ -47,7 +47,7 @@ class _Both:
         self.completeness = Completeness(self.view, self.store)  # type: ignore[arg-type]
 
     def mark(self, partition: int, history_rows: int, at_ms: int) -> None:
-        marker = Marker(0, at_ms, history_rows, -1)
+        marker = Marker(0, at_ms, history_rows, -1, at_ms)
         self.view.progress = self.view.progress | {partition: marker}
         self.completeness.note([partition])
 

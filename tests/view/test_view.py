@@ -141,7 +141,7 @@ def test_a_marker_counts_once_its_definitions_are_here(view: View, fill: Filling
     with fill as batch:
         batch.definition(b"B", definition("B", position="3:7"))
     assert fill.last.advanced == [3]
-    assert view.progress == {3: Marker(10, 100, 0, 7)}
+    assert view.progress == {3: Marker(10, 100, 0, 7, 100)}
 
 
 def test_an_older_marker_stays_until_the_newer_one_counts(view: View, fill: Filling) -> None:
@@ -150,7 +150,7 @@ def test_an_older_marker_stays_until_the_newer_one_counts(view: View, fill: Fill
     assert view.progress[0].log_offset == 1
     assert fill.mark(1, 9, 20) == [1], "another partition does not wait for it"
     fill.define("A", position="0:2")
-    assert view.progress[0] == Marker(2, 20, 0, 2)
+    assert view.progress[0] == Marker(2, 20, 0, 2, 20)
 
 
 def test_a_marker_and_its_definitions_in_one_batch(view: View, fill: Filling) -> None:
@@ -224,7 +224,7 @@ def assert_as_filled(view: View) -> None:
     assert shown(view, USERS[0]) == ["A"]
     assert view.segments == {"A": Known(1, deleted=False)}
     assert view.size("A", 1) == 1
-    assert view.progress == {0: Marker(6, 60, 1, 5)}
+    assert view.progress == {0: Marker(6, 60, 1, 5, 60)}
     assert view.result("c") is not None
     assert view.offsets() == {("segments.users", 0): 12, ("segments.results", 3): 4}
 

@@ -26,7 +26,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 
 
 def reach(view: View, waiting: Waiting, partition: int, log_offset: int) -> None:
-    view.progress = view.progress | {partition: Marker(log_offset, 0, 0, -1)}
+    view.progress = view.progress | {partition: Marker(log_offset, 0, 0, -1, 0)}
     waiting.report([partition], {})
 
 
@@ -153,7 +153,7 @@ async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
             tasks.append((number, asyncio.create_task(waiting.fresh(Position(0, number), LONG_S))))
         elif kind == "reach":
             reached = max(reached, number)
-            view.progress = {0: Marker(reached, 0, 0, -1)}
+            view.progress = {0: Marker(reached, 0, 0, -1, 0)}
             waiting.report([0], {})
         elif number < len(tasks) and not tasks[number][1].done():
             tasks[number][1].cancel()

@@ -53,14 +53,15 @@ class UserDocument(_Document):
 class ProgressMarker(_Document):
     """Value of segments.users at key `!progress/<partition>`.
 
-    Everything up to `log_offset` is applied; every change with an instant up to `at` (ms) has been
-    written, and `history_rows` is the number of rows this shard has ever written to
+    Everything up to `log_offset`, whose time was `log_time` (ms), is applied; every change with an
+    instant up to `at` (ms) has been written, and `history_rows` is the number of rows this shard has ever written to
     segments.history, so that a reader of history can prove that it has all of them. `defined` is
     the offset of the last record that gave a definition: whoever has read a definition of this
     partition with that position has all of them, so that a reader of two topics is not half fresh.
     """
 
     log_offset: int
+    log_time: int
     at: int
     history_rows: int
     defined: int
