@@ -152,7 +152,7 @@ class Process:
         self._popen.wait(timeout_s)
         self.check()
         _running.remove(self)
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        return self.output()
 
     def stop(self) -> None:
         """SIGTERM, by force when that takes too long."""
@@ -164,12 +164,27 @@ class Process:
             self._popen.kill()
             self._popen.wait()
 
+    def end(self) -> str:
+        """SIGTERM, then all it printed; BenchError when it ended with an error."""
+        self.stop()
+        self.check()
+        return self.output()
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
     def rss_bytes(self) -> int:
         """Resident memory now."""
         return self._status_kib("VmRSS") * 1024
 
     def peak_rss_bytes(self) -> int:
+        """The most it had since the start, or since `forget_peak`."""
         return self._status_kib("VmHWM") * 1024
+
+    def forget_peak(self) -> None:
+        """Let the peak begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _status_kib(self, field: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():

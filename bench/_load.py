@@ -5,7 +5,8 @@
 
 A client library would be slower than the server that it measures: this one writes requests made
 beforehand to plain sockets and looks for the end of each answer. Each connection sends its next
-request when it has the whole answer. An answer other than 200 ends the run.
+request when it has the whole answer. An answer other than 200 ends the run. `warm` is printed when
+the measurement begins; SIGTERM ends a run at a steady rate before its time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import argparse
 import random
 import selectors
+import signal
 import socket
+import threading
 import time
 
 import orjson
@@ -25,6 +28,7 @@ _LENGTH = b"Content-Length: "
 _PREPARED = 20_000
 _PREPARED_USERS = 1_000_000
 _WARM_UP_S = 1.0
+_stopping = threading.Event()
 
 
 class Connection:
@@ -119,7 +123,7 @@ def run_paced(
     latencies: list[float] = []
     started_s = now_s = time.perf_counter()
     number, answered, count = 0, 0, int(rate * seconds)
-    while answered < count:
+    while answered < count and not _stopping.is_set():
         while free and number < count and started_s + number / rate <= now_s:
             connection = free.pop()
             connection.send(requests[number % len(requests)])
@@ -166,6 +170,8 @@ def main() -> None:
     else:
         requests = queries(options.users, options.batch)
     before, _ = run(requests, options.port, options.connections, _WARM_UP_S)
+    signal.signal(signal.SIGTERM, lambda *_: _stopping.set())
+    print("warm", flush=True)
     shape = (requests, options.port, options.connections, options.seconds)
     latencies, elapsed_s = run_paced(*shape, options.rate) if options.rate else run(*shape)
     told = {

@@ -9,7 +9,16 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bench import _common as common
-from segments.contracts.log import CHANGE, DEFINE, HEADER_SOURCE, HEADER_TYPE
+from segments.contracts.auto import Auto
+from segments.contracts.log import (
+    CHANGE,
+    CREATE,
+    DEFINE,
+    HEADER_SOURCE,
+    HEADER_TYPE,
+    USER,
+    user_record,
+)
 from segments.contracts.partitioning import partition_of
 from segments.settings import Settings
 
@@ -71,6 +80,69 @@ def log_changes(settings: Settings, changes: Iterable[Change], first_id: int = 0
             headers=[(HEADER_TYPE, CHANGE.encode()), (HEADER_SOURCE, source.encode())],
         )
     common.flush(producer)
+
+
+def log_users(settings: Settings, users: Iterable[str]) -> None:
+    """Put active users into the log, as the users application does."""
+    producer = common.bulk_producer(settings)
+    topic = settings.topic("segments.shards")
+    for number, user_id in enumerate(users):
+        partition = partition_of(user_id, settings.partitions)
+        refresh = ("00000000000000000000000000000002", partition, number)
+        common.produce(
+            producer,
+            topic,
+            orjson.dumps(user_record(user_id, "active", None, refresh)),
+            user_id,
+            partition=partition,
+            headers=[(HEADER_TYPE, USER.encode())],
+        )
+    common.flush(producer)
+
+
+def log_creation(settings: Settings, segment: str, auto: dict[str, Any]) -> None:
+    """Put the creation of an automatic segment into the log of its home."""
+    value = {
+        "id": f"create {segment}",
+        "segment": segment,
+        "description": None,
+        "auto": Auto.model_validate(auto).rule(),
+    }
+    producer = common.bulk_producer(settings)
+    common.produce(
+        producer,
+        settings.topic("segments.shards"),
+        orjson.dumps(value),
+        segment,
+        partition=partition_of(segment, settings.partitions),
+        headers=[(HEADER_TYPE, CREATE.encode())],
+    )
+    common.flush(producer)
+
+
+def newest_definitions(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The definition of each segment as it stands now."""
+    found: dict[str, dict[str, Any]] = {}
+    for message in read_all(settings, settings.topic("segments.definitions")):
+        told = orjson.loads(message.value())
+        if told["version"] > found.get(told["segment"], {"version": 0})["version"]:
+            found[told["segment"]] = told
+    return found
+
+
+def start_shards(settings: Settings, timeout_s: float) -> common.Process:
+    """The shards process, once it has applied all that the log has now."""
+    offsets = Offsets(settings, "segments.shards", "shards")
+    ends = offsets.ends()
+    process = common.start(settings, "shards")
+    common.wait_until(
+        lambda: all(c >= e for c, e in zip(offsets.committed(), ends, strict=True)),
+        timeout_s,
+        "the end of the log",
+        poll_s=0.5,
+    )
+    offsets.close()
+    return process
 
 
 class Offsets:

@@ -66,16 +66,7 @@ def main() -> None:
 
 def _run(settings: Settings, what: str) -> tuple[str, int, int]:
     """(what, resident, peak) once the process has done all there is to do."""
-    offsets = log.Offsets(settings, "segments.shards", "shards")
-    ends = offsets.ends()
-    process = common.start(settings, "shards")
-    common.wait_until(
-        lambda: all(c >= e for c, e in zip(offsets.committed(), ends, strict=True)),
-        _TIMEOUT_S,
-        f"the end of the log after {what}",
-        poll_s=0.5,
-    )
-    offsets.close()
+    process = log.start_shards(settings, _TIMEOUT_S)
     told = (what, process.rss_bytes(), process.peak_rss_bytes())
     process.stop()
     return told

@@ -16,7 +16,6 @@ import sqlite3
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -114,7 +113,7 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
 
 def _download(url: str, http: common.Process, expected: int) -> Download:
     before_bytes, before_s = http.rss_bytes(), view.cpu_s(http)
-    Path(f"/proc/{http.pid}/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    http.forget_peak()
     address = urlsplit(url)
     lines = size_bytes = 0
     first_byte_s = 0.0

@@ -72,17 +72,7 @@ def fill(settings: Settings, users: int, commands_per_user: int) -> None:
         name = [SEGMENTS[turn % len(SEGMENTS)]]
         changes = [(user_id, name, []) for user_id in ids]
         log.log_changes(settings, changes, first_id=turn * users)
-    offsets = log.Offsets(settings, "segments.shards", "shards")
-    ends = offsets.ends()
-    process = common.start(settings, "shards")
-    common.wait_until(
-        lambda: all(c >= e for c, e in zip(offsets.committed(), ends, strict=True)),
-        _TIMEOUT_S,
-        "the end of the backlog",
-        poll_s=0.5,
-    )
-    offsets.close()
-    process.stop()
+    log.start_shards(settings, _TIMEOUT_S).stop()
 
 
 def _start_and_stop(settings: Settings, name: str) -> float:

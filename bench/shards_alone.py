@@ -79,17 +79,7 @@ def _measure(options: argparse.Namespace, bootstrap_servers: str, folder: Path) 
     ) as settings:
         log.define_segments(settings, SEGMENTS)
         log.log_changes(settings, _changes(records, users))
-        offsets = log.Offsets(settings, "segments.shards", "shards")
-        ends = offsets.ends()
-        process = common.start(settings, "shards")
-        common.wait_until(
-            lambda: all(c >= e for c, e in zip(offsets.committed(), ends, strict=True)),
-            _TIMEOUT_S,
-            "the end of the backlog",
-            poll_s=0.5,
-        )
-        offsets.close()
-        process.stop()
+        log.start_shards(settings, _TIMEOUT_S).stop()
         return _rate(settings, records)
 
 
