@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
 import orjson
@@ -14,11 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 from segments.contracts.names import SegmentName, UserId
 from segments.http import requests
 from segments.http.services import SERVICES, Services
+from segments.http.streaming import require_chunks, stream
 from segments.state import view_answers
 
 MAX_USERS = 10_000
 MAX_SEGMENTS = 1_000
+WHOLE_MAX_BYTES = 4 * 1024 * 1024
 _SLICE = 50
+_LARGE_SLICE_BYTES = 256 * 1024
 _STRIDE = 37
 _NO_SEPARATORS = str.maketrans("", "", "-,")
 _HEXADECIMAL = re.compile(r"[0-9a-f]*")
@@ -62,21 +66,53 @@ class Query(BaseModel):
 
 
 @routes.post("/v1/memberships/query")
-async def query(request: web.Request) -> web.Response:
-    """Per user in the order asked for; who is not in the replica or deleted is marked."""
+async def query(request: web.Request) -> web.StreamResponse:
+    """Per user in the order asked for; who is not in the replica or deleted is marked.
+
+    An answer of many megabytes is sent as it is made, so that none has to fit into memory.
+    """
     requests.only(request)
     wanted = await requests.body(request, Query)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     reading = _Reading(services, None if wanted.segments is None else frozenset(wanted.segments))
-    parts: list[bytes] = []
-    for start in range(0, len(wanted.user_ids), _SLICE):
+    chunks = _chunks(reading, wanted.user_ids)
+    begun: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        begun.append(chunk)
+        size += len(chunk)
+        if size > WHOLE_MAX_BYTES:
+            break
+    else:
+        return web.Response(
+            body=b"".join(begun), headers=reading.headers(), content_type="application/json"
+        )
+    headers = reading.headers(of=wanted.user_ids) | {"Content-Type": "application/json"}
+    require_chunks(request)
+    with services.stream_slot():
+        return await stream(request, headers, _joined(begun, chunks))
+
+
+async def _chunks(reading: _Reading, user_ids: list[str]) -> AsyncIterator[bytes]:
+    """The body in pieces."""
+    prefix, place, count = b'{"items":[', 0, _SLICE
+    while place < len(user_ids):
         # In the event loop, with a pause: RocksDB and JSON hold the interpreter, so that a thread
         # would gain nothing and make everyone else wait for its turns.
         await asyncio.sleep(0)
-        parts += map(reading.item, wanted.user_ids[start : start + _SLICE])
-    body = b'{"items":[' + b",".join(parts) + b"]}"
-    return web.Response(body=body, headers=reading.headers(), content_type="application/json")
+        chunk = b",".join(map(reading.item, user_ids[place : place + count]))
+        yield prefix + chunk
+        place += count
+        prefix, count = b",", _SLICE if len(chunk) < _LARGE_SLICE_BYTES else 1
+    yield b"]}"
+
+
+async def _joined(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"".join(begun)
+    begun.clear()
+    async for chunk in rest:
+        yield chunk
 
 
 class _Reading:
@@ -88,9 +124,13 @@ class _Reading:
         self._progress = services.view.progress
         self._partitions: set[int] = set()
 
-    def headers(self) -> dict[str, str]:
-        """How fresh the items are: as fresh as the view was before the first was read."""
-        return self._services.freshness_of(self._partitions, self._progress)
+    def headers(self, *, of: Iterable[str] = ()) -> dict[str, str]:
+        """How fresh the items are: as fresh as the view was before the first was read.
+
+        `of`: users that are still to be read.
+        """
+        partitions = self._partitions.union(map(self._services.partition_of_user, of))
+        return self._services.freshness_of(partitions, self._progress)
 
     def item(self, user_id: str) -> bytes:
         """What there is to say of a user. Problem 421 for one of another sidecar's partitions."""

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from segments.http import past, requests
+from segments.http import memberships, past, requests
 from segments.http.waiting import Position
 from tests.http.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store
 from tests.view.filling import held, result
@@ -169,6 +169,29 @@ async def test_a_cursor_that_the_list_of_members_did_not_give(
     assert_problem(await sidecar.get("/v1/segments/A/users", params=params), 400, "invalid")
     params = {"cursor": requests.encode_cursor([1, "0" * 32])}
     assert (await sidecar.get("/v1/segments/A/users", params=params)).status_code == 200
+
+
+async def test_an_answer_about_many_memberships_is_sent_as_it_is_made(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memberships, "WHOLE_MAX_BYTES", 100_000)
+    users = [str(UUID(int=n)) for n in range(1, 201)]
+    for number, user in enumerate(users):
+        sidecar.user(user, {f"segment-{n}": held() for n in range(number % 3 * 100)})
+    asked = {"user_ids": [*users, str(UUID(int=999))]}
+    response = await sidecar.client.post("/v1/memberships/query", json=asked)
+    assert response.headers["transfer-encoding"] == "chunked"
+    assert response.headers["segments-position"] == "0:1,1:1"
+    assert response.headers["content-type"] == "application/json"
+    items = response.json()["items"]
+    assert [item["user_id"] for item in items] == asked["user_ids"]
+    assert [len(item["segments"]) for item in items[:-1]] == [n % 3 * 100 for n in range(200)]
+    assert items[-1]["error"] == "user_unknown"
+    monkeypatch.setattr(memberships, "WHOLE_MAX_BYTES", 100_000_000)
+    whole = await sidecar.client.post("/v1/memberships/query", json=asked)
+    assert "transfer-encoding" not in whole.headers
+    assert whole.content == response.content
+    assert sidecar.services.streams.running == 0
 
 
 # --- writes ---
