@@ -1,4 +1,4 @@
-"""A shard's part in automatic assignment: it counts, writes, and lets newcomers in.
+"""A shard's part in automatic assignment: it counts, chooses, and writes.
 
 The decision falls at one log position, that of `select`; the writing is spread over ticks. Whoever
 is touched by a record before its turn is settled first, so nobody can tell the difference.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroaring import BitMap
 
+from segments.contracts.auto import AutoRule
 from segments.contracts.log import REFINED, SELECTED, SURVEYED
 from segments.contracts.partitioning import partition_of
 from segments.state import outputs, ranks
@@ -26,7 +27,6 @@ from segments.state.documents import (
     bitmap,
     replica_key,
 )
-from segments.state.eligibility import is_eligible
 from segments.state.membership import Step
 from segments.state.outputs import Output, Reason
 from segments.state.population import MemberKey, Population
@@ -85,20 +85,41 @@ class Assignments:
 
     def survey(self, value: dict[str, Any]) -> None:
         """Count whom the rule lets through, as soon as nothing is due at the log time."""
-        if "preview" in value:
-            eligible = self._population.eligible(value["rule"], None, self._members_of)
-            reply = {"preview": value["preview"], "eligible": len(eligible)}
-            self._reply(SURVEYED, value["preview"], reply)
-            return
         segment, generation = value["segment"], value["generation"]
         if self._segments.usable.get(segment) != generation:
             return  # deleted since: nobody waits for an answer
-        self._rounds[segment] = assignment = AssignmentState(
+        assignment = self._new(segment, generation, value["round"], value["rule"])
+        # Who was still to be let in by the rule before is judged by the new one.
+        running = self._rounds.get(segment)
+        if running is not None:
+            assignment["late"] = running["late"]
+        self._add(assignment)
+
+    def welcome(self, segment: str, known: KnownRule) -> None:
+        """Other users than before are let through: those before the threshold join."""
+        key = (segment, self._segments.usable[segment])
+        found = self._population.eligible(known["rule"], key, self.members_of)
+        running = self._rounds.get(segment)
+        if running is None or running["stage"] == "selected":
+            found = self._up_to(found, key, known["threshold"])
+        else:
+            found -= running["candidates"]
+        if not found:
+            return
+        if running is None:
+            running = self._new(*key, 0, known["rule"])
+            running["stage"] = "selected"
+            self._add(running)
+        running["late"] |= found
+        self._put(running)
+
+    def _new(self, segment: str, generation: int, number: int, rule: AutoRule) -> AssignmentState:
+        return AssignmentState(
             segment=segment,
             generation=generation,
-            round=value["round"],
+            round=number,
             stage="asked",
-            rule=value["rule"],
+            rule=rule,
             candidates=BitMap(),
             pending=BitMap(),
             late=BitMap(),
@@ -109,6 +130,9 @@ class Assignments:
             command_id=None,
             actor=None,
         )
+
+    def _add(self, assignment: AssignmentState) -> None:
+        self._rounds[assignment["segment"]] = assignment
         self._put(assignment)
         self._sort()
 
@@ -120,9 +144,10 @@ class Assignments:
 
     def _answer(self, assignment: AssignmentState) -> None:
         segment, key = assignment["segment"], _key(assignment)
-        candidates = self._population.eligible(assignment["rule"], key, self._members_of)
+        candidates = self._population.eligible(assignment["rule"], key, self.members_of)
         _, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
         assignment["candidates"], assignment["stage"] = candidates, "surveyed"
+        assignment["late"] -= candidates
         self._put(assignment)
         reply = {
             "eligible": len(candidates),
@@ -131,14 +156,21 @@ class Assignments:
         }
         self._reply(SURVEYED, segment, _identity(assignment) | reply)
 
-    def _members_of(self, segment: str) -> BitMap:
+    def members_of(self, segment: str) -> BitMap:
         """Who has a segment, also those for whom it is still to be written."""
         generation = self._segments.usable.get(segment)
         if generation is None:
             return BitMap()
-        members = self._population.members((segment, generation))
+        key = (segment, generation)
+        members: BitMap = self._population.members(key)
         running = self._rounds.get(segment)
-        return members if running is None else members | running["pending"]
+        if running is None or not running["pending"]:
+            return members
+        ttl_ms = running["rule"]["ttl_ms"]
+        if ttl_ms is not None and running["at"] + ttl_ms <= self._shard["log_time"]:
+            return members  # whoever is still to be given it has it no more
+        pending: BitMap = running["pending"] - self._population.pinned(key)
+        return members | pending
 
     def refine(self, value: dict[str, Any]) -> None:
         """Tell the places of the candidates in one bucket."""
@@ -160,7 +192,9 @@ class Assignments:
         assignment = self._current(value, "surveyed")
         if assignment is None:
             return
-        assignment["pending"] = self._chosen(assignment, value["chosen"])
+        assignment["pending"] = self._up_to(
+            assignment["candidates"], _key(assignment), value["chosen"]
+        )
         assignment["candidates"] = BitMap()
         assignment["stage"] = "selected"
         assignment["threshold"] = value["threshold"]
@@ -174,13 +208,14 @@ class Assignments:
         self._state.put(key, replica)
         self._segments.know_rule(assignment["segment"], replica["auto"])
 
-    def _chosen(self, assignment: AssignmentState, last: list[Any] | None) -> BitMap:
+    def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
+        """Of these, whoever stands up to a place; for None: nobody."""
         if last is None:
             return BitMap()
-        numbers, ranked = self._population.ranked(
-            assignment["candidates"], ranks.seed_of(*_key(assignment))
-        )
+        numbers, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
         rank, user = last
+        if rank < 0:
+            return BitMap()
         chosen = BitMap(numbers[ranked < rank])
         for number in numbers[ranked == rank].tolist():
             if self._population.id_bytes(number).hex() <= user:
@@ -227,12 +262,9 @@ class Assignments:
             if waiting:
                 ordinal: int = waiting.min()
                 return ordinal
-            self._reply(
-                SELECTED,
-                assignment["segment"],
-                _identity(assignment)
-                | {"assigned": assignment["assigned"], "skipped": assignment["skipped"]},
-            )
+            if assignment["round"]:
+                counts = {name: assignment[name] for name in ("assigned", "skipped")}
+                self._reply(SELECTED, assignment["segment"], _identity(assignment) | counts)
             self._remove(assignment)
         return None
 
@@ -248,6 +280,10 @@ class Assignments:
             return []
         return [a for a in self._in_order() if user["ordinal"] in a["pending"]]
 
+    def running(self, segment: str) -> AssignmentState | None:
+        """The round of a segment, if there is one."""
+        return self._rounds.get(segment)
+
     def give(
         self, user_id: str, user: UserState, assignment: AssignmentState, write: Write
     ) -> bool:
@@ -255,15 +291,19 @@ class Assignments:
         assignment["pending"].discard(user["ordinal"])
         self._put(assignment)
         segment, generation = _key(assignment)
-        given = self._can_be_given(user, segment, generation)
-        assignment["assigned" if given else "skipped"] += 1
+        given = self.can_be_given(user, segment, generation)
         if given:
             reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
-            after = _membership(assignment["rule"]["ttl_ms"], generation, assignment["at"])
+            after = membership_from(assignment["at"], generation, assignment["rule"]["ttl_ms"])
             write(user_id, user, Step(segment, "add", None, after), reason)
+        held = user["segments"].get(segment)
+        # It may have joined as a newcomer in the course of the round.
+        chosen = held is not None and held["origin"] == "auto"
+        assignment["assigned" if chosen else "skipped"] += 1
         return given
 
-    def _can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
+    def can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
+        """Whether nothing is in the way of a segment that the filters let a user have."""
         return (
             user["account"] != "deleted"
             and segment not in user["segments"]
@@ -271,40 +311,17 @@ class Assignments:
             and len(user["segments"]) < self._config.segments_per_user
         )
 
-    def let_in(self, user_id: str, user: UserState, write: Write) -> None:
-        """Give a user the segments whose newcomers it is among now."""
-        joined = True
-        while joined:
-            joined = False
-            # A segment joined may let the user through the filter of another one.
-            for segment, known in sorted(self._segments.joinable.items()):
-                joined |= self._join(user_id, user, segment, known, write)
+    def wait(self, assignment: AssignmentState, ordinal: int) -> None:
+        """A user became eligible; the threshold is about to be found, or to be raised."""
+        if ordinal not in assignment["candidates"] and ordinal not in assignment["late"]:
+            assignment["late"].add(ordinal)
+            self._put(assignment)
 
-    def _join(
-        self, user_id: str, user: UserState, segment: str, known: KnownRule, write: Write
-    ) -> bool:
-        generation = self._segments.usable[segment]
-        running = self._rounds.get(segment)
-        if running is not None:
-            running["late"].discard(user["ordinal"])
-            self._put(running)
-        if not self._can_be_given(user, segment, generation) or not is_eligible(
-            user, known["rule"], self._segments.usable
-        ):
-            return False
-        threshold = known["threshold"]
-        place = ranks.place_of(
-            ranks.seed_of(segment, generation), self._population.id_bytes(user["ordinal"])
-        )
-        if threshold is not None and list(place) <= threshold:
-            now = self._shard["log_time"]
-            after = _membership(known["rule"]["ttl_ms"], generation, now)
-            write(user_id, user, Step(segment, "add", None, after), Reason(now, "auto"))
-            return True
-        if running is not None and running["stage"] != "selected":
-            # The threshold is about to be found, or to be raised.
-            running["late"].add(user["ordinal"])
-        return False
+    def wait_no_more(self, assignment: AssignmentState, ordinal: int) -> None:
+        """A user who became eligible is judged now."""
+        if ordinal in assignment["late"]:
+            assignment["late"].discard(ordinal)
+            self._put(assignment)
 
     def _reply(self, kind: str, key: str, value: dict[str, Any]) -> None:
         value["partition"] = self._config.partition
@@ -320,7 +337,8 @@ def _identity(assignment: AssignmentState) -> dict[str, Any]:
     return {name: assignment[name] for name in ("segment", "generation", "round")}
 
 
-def _membership(ttl_ms: int | None, generation: int, at_ms: int) -> MembershipState:
+def membership_from(at_ms: int, generation: int, ttl_ms: int | None) -> MembershipState:
+    """What automation gives at an instant."""
     return MembershipState(
         since=at_ms,
         expires_at=None if ttl_ms is None else at_ms + ttl_ms,

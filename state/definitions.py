@@ -7,6 +7,7 @@ from typing import Any
 
 from segments.contracts.auto import AutoRule
 from segments.state.documents import AutoState, HomeState, ReplicaState
+from segments.state.eligibility import same_filters
 from segments.state.membership import Rejection
 from segments.state.rounds import raises
 
@@ -85,6 +86,9 @@ def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection 
     changed["auto"]["rule"] = rule
     if more:
         changed["state"] = "assigning"
+        if not same_filters(auto["rule"], rule):
+            # It says nothing about those whom other filters let through: the round finds another.
+            changed["auto"]["threshold"] = None
     return None
 
 
@@ -98,6 +102,20 @@ def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
     deleted.pop("running", None)
     deleted.pop("auto", None)
     return deleted
+
+
+def refuse_unknown_filters(
+    home: HomeState, command: dict[str, Any], usable: Mapping[str, int]
+) -> Rejection | None:
+    """A rule names segments in use; the one that is held already may name what is deleted since."""
+    rule: AutoRule | None = command.get("auto")
+    held = home.get("auto")
+    if rule is None or (held is not None and held["rule"] == rule):
+        return None
+    unknown = unusable_filters(rule, usable)
+    if not unknown:
+        return None
+    return Rejection("segment_unknown", "the filters name no such segment", unknown)
 
 
 def unusable_filters(rule: AutoRule, usable: Mapping[str, int]) -> list[str]:

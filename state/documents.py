@@ -24,6 +24,7 @@ HOME_PREFIX = b"h"
 JOB_PREFIX = b"j"
 ASSIGNMENT_PREFIX = b"a"
 PREVIEW_PREFIX = b"p"
+ASKED_PREFIX = b"q"
 
 DefinitionState = Literal["active", "assigning", "deleted"]
 
@@ -149,12 +150,19 @@ class PreviewState(TypedDict):
     eligible: int
 
 
+class AskedState(TypedDict):
+    """A preview that a shard answers once nothing is due."""
+
+    preview: str
+    rule: AutoRule
+
+
 class AssignmentState(TypedDict):
     """A round at a shard. Bitmaps of ordinals: a `BitMap`, or its text when read from the store.
 
     `asked`: waits until nothing is due. `surveyed`: `candidates` are fixed. `selected`: `pending`
     users have the segment from `at` on, though it is not written yet. `late` users became eligible
-    since the survey.
+    since the survey. Round 0 is none that the home knows of: it only lets `late` users in.
     """
 
     segment: str
@@ -236,6 +244,10 @@ def assignment_key(segment: str, generation: int) -> bytes:
 
 def preview_key(command_id: str) -> bytes:
     return PREVIEW_PREFIX + command_id.encode()
+
+
+def asked_key(command_id: str) -> bytes:
+    return ASKED_PREFIX + command_id.encode()
 
 
 def encode(document: Any, *, sort_keys: bool = False) -> bytes:

@@ -21,6 +21,16 @@ def is_eligible(user: UserState, rule: AutoRule, usable: Mapping[str, int]) -> b
     return not any(_has(user, name, usable) for name in rule["exclude"])
 
 
+def same_filters(one: AutoRule, other: AutoRule) -> bool:
+    """Whether two rules are about the same users, now and later, whatever their share."""
+    return (
+        one["accounts"] == other["accounts"]
+        and one["include"] == other["include"]
+        and one["exclude"] == other["exclude"]
+        and one["newcomers"] == other["newcomers"]
+    )
+
+
 def _has(user: UserState, segment: str, usable: Mapping[str, int]) -> bool:
     held = user["segments"].get(segment)
     return held is not None and held["generation"] == usable.get(segment)

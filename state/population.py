@@ -19,6 +19,8 @@ _ID_BYTES = 16
 
 MemberKey = tuple[str, int]
 """(segment, generation)"""
+MembersOf = Callable[[str], BitMap]
+"""Who has a segment, also those in whose documents it is still to be written."""
 
 
 class Population:
@@ -107,17 +109,16 @@ class Population:
         """Everybody who has a generation; not to be changed."""
         return self._members.get(key, _NOBODY)
 
+    def pinned(self, key: MemberKey) -> BitMap:
+        """Everybody whom automation gives a generation no more; not to be changed."""
+        return self._pinned.get(key, _NOBODY)
+
     def chosen_count(self, key: MemberKey) -> int:
         """How many have a generation by automation."""
         return len(self._chosen.get(key, _NOBODY))
 
-    def eligible(
-        self, rule: AutoRule, own: MemberKey | None, members_of: Callable[[str], BitMap]
-    ) -> BitMap:
-        """Whom a rule lets through, less those who have `own` already or are pinned out of it.
-
-        `members_of(segment)` counts those in whose documents it is still to be written.
-        """
+    def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
+        """Whom a rule lets through, less those who have `own` already or are pinned out of it."""
         found = BitMap.union(_NOBODY, *(self._accounts.get(a, _NOBODY) for a in rule["accounts"]))
         if rule["include"]:
             found &= BitMap.union(_NOBODY, *map(members_of, rule["include"]))

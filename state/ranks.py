@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 ID_BYTES = 16
+_ID_BITS = 8 * ID_BYTES
 HIGHEST = 2**64 - 1
 BUCKET_BITS = 12
 BUCKETS = 1 << BUCKET_BITS
@@ -34,8 +35,12 @@ class Place(NamedTuple):
     rank: int
     user: str
 
+    def predecessor(self) -> Place:
+        """The place right before this one; its rank is -1 before the first of all."""
+        rank, user = divmod((self.rank << _ID_BITS) + int(self.user, 16) - 1, 1 << _ID_BITS)
+        return Place(rank, f"{user:032x}")
 
-FIRST_OF_NONE = Place(-1, "")
+
 LAST_OF_ALL = Place(HIGHEST, "f" * 32)
 
 

@@ -5,6 +5,10 @@
     select ──▶ every shard writes ──▶ selected: the segment is active
 
 Whoever has the segment keeps it: a round chooses as many as are missing, the lowest places first.
+
+The threshold, up to which newcomers join, is the place of the last one chosen. It never sinks while
+the filters stay. Where a round chooses nobody it is the share of all places there could be, but
+before everybody who was counted: who was there and was not chosen is no newcomer.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any, NamedTuple
 from segments.contracts.auto import WHOLE_PPM, AutoRule, target_of
 from segments.contracts.log import REFINE, SELECT, SURVEY
 from segments.state.documents import AutoState, HomeState, RoundState
-from segments.state.ranks import BUCKETS, FIRST_OF_NONE, LAST_OF_ALL, Place, bucket_of, proportional
+from segments.state.ranks import BUCKETS, LAST_OF_ALL, Place, bucket_of, proportional
 
 
 class Message(NamedTuple):
@@ -78,13 +82,18 @@ def surveyed(
     target = auto["target"] = target_of(auto["rule"], eligible + running["members"])
     running["wanted"] = max(0, target - running["members"])
     histogram, running["histogram"] = running["histogram"], []
-    if running["wanted"] == 0:
-        return _select(segment, home, FIRST_OF_NONE)
     if auto["rule"]["ppm"] == WHOLE_PPM:
-        return _select(segment, home, LAST_OF_ALL)
+        return _select(segment, home, LAST_OF_ALL, threshold_of(auto, LAST_OF_ALL))
+    if eligible == 0:
+        return _select(segment, home, None, threshold_of(auto, LAST_OF_ALL))
     running["stage"], running["replied"] = "refine", []
-    running["bucket"], running["before"] = bucket_of(histogram, running["wanted"])
+    running["bucket"], running["before"] = bucket_of(histogram, _sought(running))
     return _message(REFINE, segment, home, {"bucket": running["bucket"]})
+
+
+def _sought(running: RoundState) -> int:
+    """The number of the last one to be chosen; where nobody is, of the first to be left out."""
+    return max(1, running["wanted"])
 
 
 def refined(
@@ -97,20 +106,25 @@ def refined(
     if len(running["replied"]) < partitions:
         return None
     places, running["places"] = sorted(running["places"]), []
-    last = places[running["wanted"] - running["before"] - 1]
-    return _select(segment, home, Place(*last))
+    found = Place(*places[_sought(running) - running["before"] - 1])
+    auto = home["auto"]
+    if running["wanted"] == 0:
+        return _select(segment, home, None, threshold_of(auto, found.predecessor()))
+    return _select(segment, home, found, reached(auto, found))
 
 
-def _select(segment: str, home: HomeState, chosen: Place) -> Message:
+def _select(
+    segment: str, home: HomeState, chosen: Place | None, threshold: Place | None
+) -> Message:
     auto, running = home["auto"], home["running"]
     running["stage"], running["replied"] = "select", []
-    auto["threshold"] = threshold_after(auto, chosen)
+    auto["threshold"] = None if threshold is None else list(threshold)
     return _message(
         SELECT,
         segment,
         home,
         {
-            "chosen": None if chosen == FIRST_OF_NONE else list(chosen),
+            "chosen": None if chosen is None else list(chosen),
             "threshold": auto["threshold"],
             "command_id": running["command_id"],
             "actor": running["actor"],
@@ -118,20 +132,21 @@ def _select(segment: str, home: HomeState, chosen: Place) -> Message:
     )
 
 
-def threshold_after(auto: AutoState, chosen: Place) -> list[Any] | None:
-    """Up to which place newcomers may join after a round that chose up to this place.
-
-    Where nobody was chosen, a share is still a share: of all places there could be.
-    """
+def reached(auto: AutoState, chosen: Place) -> Place:
+    """The threshold after a round that chose up to this place."""
     held = auto["threshold"]
-    ppm = auto["rule"]["ppm"]
-    if chosen != FIRST_OF_NONE:
-        reached = list(chosen)
-    elif held is None and ppm is not None:
-        reached = list(proportional(ppm))
-    else:
-        return held
-    return reached if held is None else max(held, reached)
+    return chosen if held is None else max(Place(*held), chosen)
+
+
+def threshold_of(auto: AutoState, most: Place) -> Place | None:
+    """The threshold after a round that found nobody up to this place and chose nobody.
+
+    None where there is none: a number of users says nothing about the places of newcomers.
+    """
+    held, ppm = auto["threshold"], auto["rule"]["ppm"]
+    if ppm is not None:
+        return reached(auto, min(proportional(ppm), most))
+    return None if held is None else Place(*held)
 
 
 def selected(home: HomeState, reply: dict[str, Any], partitions: int) -> bool:

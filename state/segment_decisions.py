@@ -6,13 +6,11 @@ import heapq
 import sys
 from typing import TYPE_CHECKING, Any
 
-from segments.contracts.auto import AutoRule, target_of
 from segments.contracts.log import (
-    CREATE,
+    DELETE,
     REFINED,
     SELECT,
     SELECTED,
-    SURVEY,
     SURVEYED,
     UPDATE,
 )
@@ -25,13 +23,11 @@ from segments.state.documents import (
     JobState,
     KnownRule,
     Outcome,
-    PreviewState,
     ReplicaState,
     ShardState,
     State,
     home_key,
     job_key,
-    preview_key,
     replica_key,
 )
 from segments.state.membership import Rejection
@@ -125,21 +121,21 @@ class SegmentDecisions:
                 self._tell_all(command["segment"], survey)
 
     def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-        rule = command.get("auto")
-        unknown = [] if rule is None else definitions.unusable_filters(rule, self.usable)
-        if unknown:
-            return Rejection("segment_unknown", "the filters name no such segment", unknown)
-        if kind == CREATE:
-            return definitions.create(
+        if kind == DELETE:
+            return definitions.delete(home, command)
+        if kind == UPDATE:
+            decided = definitions.update(home, command)
+        else:
+            decided = definitions.create(
                 home,
                 command,
                 now=self._shard["log_time"],
                 active=self.active,
                 max_segments=self._config.segments,
             )
-        if kind == UPDATE:
-            return definitions.update(home, command)
-        return definitions.delete(home, command)
+        if isinstance(decided, Rejection):
+            return decided
+        return definitions.refuse_unknown_filters(home, command, self.usable) or decided
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
         """Publish a definition and tell every shard. `command` has the id and actor behind it."""
@@ -165,9 +161,6 @@ class SegmentDecisions:
 
     def reply(self, kind: str, reply: dict[str, Any]) -> None:
         """A shard's answer to `survey`, `refine` or `select`."""
-        if "preview" in reply:
-            self._count_preview(reply)
-            return
         segment = reply["segment"]
         home: HomeState | None = self._state.get(home_key(segment))
         if home is None or not rounds.is_awaited(home, reply, _STAGES[kind]):
@@ -186,41 +179,6 @@ class SegmentDecisions:
                     home["version"] += 1
                     self._publish(segment, home)
         self._state.put(home_key(segment), home)
-
-    def preview(self, command: dict[str, Any]) -> None:
-        """Ask every shard whom a rule lets through now."""
-        rule: AutoRule = command["auto"]
-        if unknown := definitions.unusable_filters(rule, self.usable):
-            rejection = Rejection("segment_unknown", "the filters name no such segment", unknown)
-            outcome = Outcome(
-                status="rejected",
-                error=rejection.as_error(),
-                changes=[],
-                offset=self._shard["offset"],
-                at=self._shard["log_time"],
-            )
-            self._out.append(outputs.result(self._config.partition, command["id"], outcome))
-            return
-        counting = PreviewState(rule=rule, replied=[], eligible=0)
-        self._state.put(preview_key(command["id"]), counting)
-        value = {"preview": command["id"], "rule": rule}
-        self._tell_all(command["id"], rounds.Message(SURVEY, value))
-
-    def _count_preview(self, reply: dict[str, Any]) -> None:
-        key = preview_key(reply["preview"])
-        counting: PreviewState | None = self._state.get(key)
-        if counting is None or reply["partition"] in counting["replied"]:
-            return
-        counting["replied"].append(reply["partition"])
-        counting["eligible"] += reply["eligible"]
-        if len(counting["replied"]) < self._config.partitions:
-            self._state.put(key, counting)
-            return
-        self._state.delete(key)
-        eligible = counting["eligible"]
-        counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
-        at = (self._shard["offset"], self._shard["log_time"])
-        self._out.append(outputs.preview(self._config.partition, reply["preview"], at, counts))
 
     # --- what the home says ---
 

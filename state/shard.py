@@ -30,6 +30,7 @@ from segments.state.assignments import Assignments
 from segments.state.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
 from segments.state.outputs import Output
 from segments.state.population import Population
+from segments.state.previews import Previews
 from segments.state.segment_decisions import SegmentDecisions
 from segments.state.user_decisions import UserDecisions
 
@@ -78,6 +79,7 @@ class Shard:
         )
         parts = (config, state, self.shard, self._outputs, self.segments, self.population)
         self.assignments = Assignments(*parts)
+        self.previews = Previews(*parts, self.assignments.members_of)
         self.users = UserDecisions(*parts, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
@@ -112,10 +114,12 @@ class Shard:
             self._define(value)
         elif kind in (CREATE, UPDATE, DELETE):
             self.segments.command(kind, value)
+        elif kind == SURVEYED and "preview" in value:
+            self.previews.count(value)
         elif kind in (SURVEYED, REFINED, SELECTED):
             self.segments.reply(kind, value)
         elif kind == PREVIEW:
-            self.segments.preview(value)
+            self.previews.command(value)
         else:
             self._dispatch_round(record)
 
@@ -123,7 +127,10 @@ class Shard:
         """What a segment's home asks of every shard."""
         if record.type == SURVEY:
             self.users.settle_due(self._config.job_slice)
-            self.assignments.survey(record.value)
+            if "preview" in record.value:
+                self.previews.survey(record.value, at_once=not self._is_due())
+            else:
+                self.assignments.survey(record.value)
             self._answer_surveys()
         elif record.type == REFINE:
             self.assignments.refine(record.value)
@@ -134,33 +141,42 @@ class Shard:
                 f"unknown type of log record: {record.type!r} at offset {record.offset}"
             )
 
-    def _answer_surveys(self) -> None:
+    def _is_due(self) -> bool:
         due = self.population.timers.next_due_ms()
-        if due is None or due > self.shard["log_time"]:
+        return due is not None and due <= self.shard["log_time"]
+
+    def _answer_surveys(self) -> None:
+        """Only while nothing is due: what has ended must not be counted in."""
+        if not self._is_due():
             self.assignments.answer()
+            self.previews.answer()
 
     def _define(self, value: dict[str, Any]) -> None:
+        segment, generation = value["segment"], value["generation"]
+        before = self.segments.joinable.get(segment)
         if not self.segments.define(value):
             return
-        segment, generation = value["segment"], value["generation"]
         deleted = value["state"] == "deleted"
         self.assignments.drop(segment, generation if deleted else generation - 1)
-        if deleted and self.population.first_member((segment, generation)) is not None:
-            self.segments.begin_deletion(value)
+        if deleted:
+            if self.population.first_member((segment, generation)) is not None:
+                self.segments.begin_deletion(value)
+            self.users.newcomers.filter_gone(segment)
+        else:
+            self.users.newcomers.filters_changed(segment, before)
         self.population.heard_of(segment)
         self.users.resume_parked(self._config.job_slice)
 
     def _tick(self) -> None:
         # One budget for all kinds of work, so that no tick holds commands up for long.
         left = self.users.settle_due(self._config.job_slice)
+        self._answer_surveys()
         left = self.users.resume_parked(left)
         while left > 0 and (job := self.segments.first_job()) is not None:
             key = (job["segment"], job["generation"])
             left -= self.users.end_members(key, left)
             if self.population.first_member(key) is None:
                 self.segments.end_first_job()
-        if left > 0:
-            self._answer_surveys()
         while (ordinal := self.assignments.next_user()) is not None and left > 0:
             self.users.settle_late(ordinal)
             left -= 1
@@ -172,7 +188,9 @@ class Shard:
 
     def next_due_ms(self) -> int | None:
         """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
-        if self.population.ready or self.segments.has_jobs or self.assignments.has_work:
+        if self.population.ready or self.segments.has_jobs:
+            return 0
+        if self.assignments.has_work or self.previews.has_work:
             return 0
         return self.population.timers.next_due_ms()
 

@@ -16,6 +16,7 @@ from segments.state.documents import (
     user_key,
 )
 from segments.state.membership import Ending, Rejection, Step
+from segments.state.newcomers import Newcomers
 from segments.state.outcomes import recall, remember
 from segments.state.outputs import Output, Reason
 from segments.state.population import MemberKey, Population, names_of
@@ -46,6 +47,7 @@ class UserDecisions:
         self._segments = segments
         self._population = population
         self._assignments = assignments
+        self.newcomers = Newcomers(shard, segments, population, assignments)
         self._changed = False
 
     # --- records ---
@@ -148,7 +150,7 @@ class UserDecisions:
 
     def _keep(self, user_id: str, user: UserState) -> None:
         if self._changed and self._segments.joinable:
-            self._assignments.let_in(user_id, user, self._write)
+            self.newcomers.let_in(user_id, user, self._write)
         self._changed = False
         self._state.put(user_key(user_id), user)
         due = membership.due_ms(user)

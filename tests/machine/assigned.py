@@ -1,205 +1,164 @@
 """A world whose rounds of automatic assignment are judged by plain code.
 
-When a shard answers a survey, the users that the rule lets through are told from the documents as
-they stand; when the round is over, who got the segment must be those with the lowest ranks among
-them, less those to whom something happened in between.
+Each shard has a `Witness`. What the home of a segment makes of the shards' replies is judged here,
+over all of them.
 """
 
 from __future__ import annotations
 
-import uuid
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import orjson
-import xxhash
 
-from segments.contracts.log import SELECTED, SURVEYED
-from segments.state.documents import ASSIGNMENT_PREFIX, REPLICA_PREFIX, USER_PREFIX, bitmap
+from segments.contracts.log import PREVIEW, SELECT, SURVEY, SURVEYED
 from segments.state.outputs import Output
-from tests.machine.hosted import HostedShard
+from tests.machine.chosen import LAST, Place, Rule, Witness, place, rounded
 from tests.machine.world import World
 
 Round = tuple[str, int, int]
 """(segment, generation, number)"""
 
 
-def place(segment: str, generation: int, user: str) -> tuple[int, str]:
-    """Rank and tie-break of a user, by the definition."""
-    seed = xxhash.xxh3_64_intdigest(f"{segment}/{generation}".encode())
-    identity = uuid.UUID(user)
-    return xxhash.xxh3_64_intdigest(identity.bytes, seed), identity.hex
-
-
-def rounded(rule: dict[str, Any], population: int) -> int:
-    if rule["count"] is not None:
-        return int(min(rule["count"], population))
-    share = Decimal(rule["ppm"]) * population / 1_000_000
-    return int(share.quantize(Decimal(1), ROUND_HALF_UP))
-
-
 class AssignedWorld(World):
-    """Judges every round when it ends."""
+    """Judges every record when it is applied."""
 
     def __init__(self, partitions: int = 1, **limits: Any) -> None:
         super().__init__(partitions, **limits)
-        self.surveys: dict[Round, dict[int, set[str]]] = {}
-        self.had: dict[Round, set[str]] = {}
-        self.rules: dict[Round, dict[str, Any]] = {}
-        self.finished: dict[Round, set[str]] = {}
+        self.witnesses = [Witness(shard.config) for shard in self.shards]
+        self.eligible: dict[Round, dict[int, set[str]]] = {}
+        self.had: dict[Round, int] = {}
+        self.rules: dict[tuple[str, int], Rule] = {}
+        self.thresholds: dict[tuple[str, int], Place | None] = {}
+        self.judged: set[Round] = set()
+        self.previewed: dict[str, dict[str, Any]] = {}
 
     def apply(self, partition: int) -> list[Output]:
+        record = self.shards[partition].record(self.shards[partition].applied)
         outputs = super().apply(partition)
+        if record.type == SELECT:
+            self._judge_selection(record.value)
+        if record.type == PREVIEW and any(output.type == SURVEY for output in outputs):
+            asked = {"rule": record.value["auto"], "counts": {}}
+            assert record.value["id"] not in self.previewed
+            self.previewed[record.value["id"]] = asked
+        witness = self.witnesses[partition]
+        witness.see(record, outputs)
+        told: set[tuple[str, int, int]] = set()
         for output in outputs:
+            value = orjson.loads(output.value)
             if output.type == SURVEYED:
-                self._surveyed(self.shards[partition], orjson.loads(output.value))
-            if output.type == SELECTED:
-                self._selected(partition, orjson.loads(output.value))
+                self._counted(partition, value)
+            elif output.type == "define" and value["state"] != "deleted":
+                version = (value["segment"], value["generation"], value["version"])
+                if version not in told:
+                    self._defined(value)
+                told.add(version)
+            elif output.topic == "segments.results" and "preview" in value:
+                self._judge_preview(value)
         return outputs
 
-    def _surveyed(self, shard: HostedShard, reply: dict[str, Any]) -> None:
+    def _defined(self, value: dict[str, Any]) -> None:
+        """A threshold is forgotten with the filters that it was found for, by a raise only."""
+        key, known = (value["segment"], value["generation"]), value.get("known")
+        if known is None:
+            return
+        before, rule, threshold = self.rules.get(key), known["rule"], known["threshold"]
+        held = self.thresholds.get(key)
+        if (
+            before is not None
+            and _size(rule) > _size(before)
+            and _filters(rule) != _filters(before)
+        ):
+            held = None
+        assert (None if threshold is None else tuple(threshold)) == held
+        self.rules[key], self.thresholds[key] = rule, held
+
+    def _counted(self, partition: int, reply: dict[str, Any]) -> None:
+        witness = self.witnesses[partition]
         if "preview" in reply:
+            asked = self.previewed[reply["preview"]]
+            assert reply["eligible"] == witness.previewed(asked["rule"])
+            assert partition not in asked["counts"]
+            asked["counts"][partition] = reply["eligible"]
             return
         number = (reply["segment"], reply["generation"], reply["round"])
-        rule = next(
-            stored["rule"]
-            for _, stored in shard.state.scan(ASSIGNMENT_PREFIX)
-            if stored["segment"] == reply["segment"]
-        )
-        self.rules[number] = rule
-        letting_in = {user for user, doc in users(shard) if lets_in(shard, rule, doc)}
-        owning = {user for user, doc in users(shard) if holds(shard, reply["segment"], doc)}
-        pinned = {
-            user
-            for user, doc in users(shard)
-            if doc.get("pins", {}).get(reply["segment"]) == reply["generation"]
-        }
-        eligible = letting_in - owning - pinned
-        assert reply["eligible"] == len(eligible)
-        self.surveys.setdefault(number, {})[shard.config.partition] = eligible
-        chosen_before = {
-            user
-            for user, doc in users(shard)
-            if doc["segments"].get(reply["segment"], {}).get("origin") == "auto" and user in owning
-        }
-        self.had.setdefault(number, set()).update(chosen_before)
+        self.eligible.setdefault(number, {})[partition] = witness.candidates[reply["segment"]]
+        self.had[number] = self.had.get(number, 0) + reply["members"]
 
-    def _selected(self, partition: int, reply: dict[str, Any]) -> None:
-        number = (reply["segment"], reply["generation"], reply["round"])
-        written = {
-            row.user_id
-            for row in self.rows(segment=number[0], generation=number[1], cause="auto")
-            if self.shard_of(row.user_id).config.partition == partition
-        }
-        self.finished.setdefault(number, set()).update(written)
+    def _judge_preview(self, result: dict[str, Any]) -> None:
+        asked = self.previewed.pop(result["command_id"])
+        assert len(asked["counts"]) == self.partitions
+        eligible = sum(asked["counts"].values())
+        target = rounded(asked["rule"], eligible)
+        assert result["preview"] == {"eligible": eligible, "target": target}
 
-    def expected(self, number: Round) -> set[str]:
-        """Whom a round had to choose."""
-        eligible = set().union(*self.surveys[number].values())
-        had = self.had[number]
-        wanted = max(0, rounded(self.rules[number], len(eligible) + len(had)) - len(had))
-        in_order = sorted(eligible, key=lambda user: place(number[0], number[1], user))
-        return set(in_order[:wanted])
+    def _judge_selection(self, value: dict[str, Any]) -> None:
+        """The home has chosen exactly as many as it had to, the lowest places first."""
+        segment, generation, _ = number = value["segment"], value["generation"], value["round"]
+        if number in self.judged:
+            return
+        self.judged.add(number)
+        rule = self.rules[segment, generation]
+        in_order, wanted = self._in_order(number), self._wanted(number)
+        places = [place(segment, generation, user) for user in in_order]
+        chosen = value["chosen"]
+        last = (-1, "") if chosen is None else tuple(chosen)
+        assert [p for p in places if p <= last] == places[:wanted]
+        threshold = _threshold(rule, self.thresholds[segment, generation], places, wanted)
+        assert (None if value["threshold"] is None else tuple(value["threshold"])) == threshold
+        self.thresholds[segment, generation] = threshold
+
+    def _in_order(self, number: Round) -> list[str]:
+        eligible = set().union(*self.eligible[number].values())
+        return sorted(eligible, key=lambda user: place(number[0], number[1], user))
+
+    def _wanted(self, number: Round) -> int:
+        rule, had = self.rules[number[:2]], self.had[number]
+        return max(0, rounded(rule, len(self._in_order(number)) + had) - had)
 
     def judge_rounds(self) -> None:
-        """Every finished round gave the segment to those it had to, and to nobody else."""
-        for number in self.finished:
-            segment, generation, _ = number
-            definition = self.definitions[segment]
-            if definition["state"] == "deleted" or definition["generation"] != generation:
-                continue
-            expected, rows = self.expected(number), self._given(segment, generation)
-            missing = expected - rows.keys()
-            assert all(self._explained(segment, user) for user in missing), (number, missing)
+        """At the end: no round is left, and everything owed was written."""
+        assert all(number in self.judged for number in self.eligible if self._lives(number))
+        for witness, shard in zip(self.witnesses, self.shards, strict=True):
+            assert not any(p.owed or p.expected for p in witness.people.values())
+            assert shard.machine.jobs == 0
+            for user, person in witness.people.items():
+                assert self.held(user) == {name: held.end for name, held in person.held.items()}
+        assert self.previewed == {}
 
-        self._judge_rows()
-
-    def _judge_rows(self) -> None:
-        """Nobody was chosen whom no round had to choose."""
-        chosen: dict[tuple[str, int], set[str]] = {}
-        for number, surveys in self.surveys.items():
-            if len(surveys) == self.partitions:
-                chosen.setdefault(number[:2], set()).update(self.expected(number))
-        for row in self.rows(cause="auto"):
-            # A newcomer's row names no command.
-            if row.command_id is not None:
-                assert row.user_id in chosen[row.segment, row.generation], row
-
-    def _given(self, segment: str, generation: int) -> dict[str, int]:
-        rows = self.rows(segment=segment, generation=generation, operation="add", cause="auto")
-        given: dict[str, int] = {}
-        for row in rows:
-            given[row.user_id] = given.get(row.user_id, 0) + 1
-        # Automation gives a generation to a user once, whatever happens.
-        assert all(count == 1 for count in given.values())
-        return given
-
-    def _explained(self, segment: str, user: str) -> bool:
-        by_hand = self.rows(user_id=user, segment=segment, cause="command")
-        document = self.state(user)
-        assert document is not None
-        return bool(
-            by_hand
-            or document["account"] == "deleted"
-            or self.rows(user_id=user, cause="user_deleted")
-            or len(document["segments"]) >= self.shards[0].config.segments_per_user
-        )
+    def _lives(self, number: Round) -> bool:
+        definition = self.definitions[number[0]]
+        return bool(definition["generation"] == number[1] and definition["state"] != "deleted")
 
     def judge_newcomers(self) -> None:
-        """Whoever is let through, and stands before the threshold, has the segment or had it."""
-        for shard in self.shards:
-            for key, replica in shard.state.scan(REPLICA_PREFIX):
-                known = replica.get("auto")
-                if known is None or replica["state"] != "active":
-                    continue
-                if known["rule"]["newcomers"] and known["threshold"] is not None:
-                    self._judge_newcomers(shard, key[1:].decode(), replica["generation"], known)
-
-    def _judge_newcomers(
-        self, shard: HostedShard, segment: str, generation: int, known: dict[str, Any]
-    ) -> None:
-        # Where a share comes to nobody, who was there when it was counted is no newcomer.
-        counted = set()
-        for number, surveys in self.surveys.items():
-            if number[:2] == (segment, generation) and len(surveys) == self.partitions:
-                counted |= set() if self.expected(number) else set().union(*surveys.values())
-        for user, doc in users(shard):
-            if user in counted or not lets_in(shard, known["rule"], doc):
-                continue
-            if place(segment, generation, user) > tuple(known["threshold"]):
-                continue
-            if len(doc["segments"]) >= shard.config.segments_per_user:
-                continue
-            pinned = doc.get("pins", {}).get(segment) == generation
-            assert pinned or holds(shard, segment, doc), (segment, user)
+        """Whoever is let through, and stands before the threshold, has the segment."""
+        for witness in self.witnesses:
+            for user in witness.people:
+                assert witness.missing(user) == [], user
 
 
-def users(shard: HostedShard) -> list[tuple[str, dict[str, Any]]]:
-    return [(key[1:].decode(), doc) for key, doc in shard.state.scan(USER_PREFIX)]
+def _size(rule: Rule) -> int:
+    return int(rule["ppm"] or rule["count"])
 
 
-def usable(shard: HostedShard, segment: str) -> int | None:
-    replica = dict(shard.state.scan(REPLICA_PREFIX)).get(REPLICA_PREFIX + segment.encode())
-    return None if replica is None or replica["state"] == "deleted" else replica["generation"]
+def _filters(rule: Rule) -> list[Any]:
+    return [rule[name] for name in ("accounts", "include", "exclude", "newcomers")]
 
 
-def holds(shard: HostedShard, segment: str, doc: dict[str, Any]) -> bool:
-    """Whether a user has a segment, written or decided."""
-    generation = usable(shard, segment)
-    if generation is None:
-        return False
-    held = doc["segments"].get(segment)
-    if held is not None and held["generation"] == generation:
-        return True
-    return any(
-        stored["segment"] == segment and doc["ordinal"] in bitmap(stored["pending"])
-        for _, stored in shard.state.scan(ASSIGNMENT_PREFIX)
-    )
-
-
-def lets_in(shard: HostedShard, rule: dict[str, Any], doc: dict[str, Any]) -> bool:
-    if doc["account"] not in rule["accounts"]:
-        return False
-    if rule["include"] and not any(holds(shard, name, doc) for name in rule["include"]):
-        return False
-    return not any(holds(shard, name, doc) for name in rule["exclude"])
+def _threshold(rule: Rule, held: Place | None, places: list[Place], wanted: int) -> Place | None:
+    """Up to where newcomers may join: by what the documents say."""
+    if rule["ppm"] == 1_000_000:
+        return LAST
+    if wanted:
+        reached = places[wanted - 1]
+    elif rule["ppm"] is None:
+        return held
+    else:
+        # Of all places that there could be, the share; but nobody who was counted stands there.
+        limit = rule["ppm"] * 2**64 // 1_000_000
+        reached = (limit - 1, "f" * 32)
+        if places and places[0] <= reached:
+            rank, user = places[0]
+            before = (rank << 128 | int(user, 16)) - 1
+            reached = (before >> 128, f"{before & (2**128 - 1):032x}")
+    return reached if held is None else max(held, reached)

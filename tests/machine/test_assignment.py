@@ -6,32 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.machine.assigned import AssignedWorld, place
+from tests.machine.assigning import auto, lowest, members, world_of
 from tests.machine.world import user_id
-
-
-def world_of(users: int, partitions: int = 3, **limits: Any) -> AssignedWorld:
-    world = AssignedWorld(partitions, **limits)
-    for number in range(users):
-        world.user("active", user_id(number))
-    world.run()
-    return world
-
-
-def members(world: AssignedWorld, segment: str, users: int) -> set[str]:
-    return {user_id(n) for n in range(users) if segment in world.held(user_id(n))}
-
-
-def lowest(segment: str, users: list[str], count: int, generation: int = 1) -> set[str]:
-    return set(sorted(users, key=lambda user: place(segment, generation, user))[:count])
-
-
-def auto(world: AssignedWorld, segment: str, **rule: Any) -> dict[str, Any]:
-    """Create an automatic segment and let it be written; its definition."""
-    result = world.create(segment, auto=rule)
-    assert result["status"] == "applied"
-    world.settle()
-    return world.definitions[segment]
 
 
 @pytest.mark.parametrize(
@@ -200,51 +176,6 @@ def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
     world.check()
 
 
-def test_newcomers_join_by_the_same_threshold() -> None:
-    world = world_of(200)
-    world.create("in")
-    auto(world, "open", percent=20, newcomers=True)
-    auto(world, "closed", percent=20)
-    auto(world, "filtered", percent=100, newcomers=True, include=["in"])
-    for number in range(200, 400):
-        world.user("active", user_id(number))
-    world.run()
-    newcomers = [user_id(n) for n in range(200, 400)]
-    last = max(place("open", 1, user) for user in members(world, "open", 200))
-    joined = {user for user in newcomers if "open" in world.held(user)}
-    assert joined == {user for user in newcomers if place("open", 1, user) <= last}
-    assert 20 <= len(joined) <= 60
-    assert not any("closed" in world.held(user) for user in newcomers)
-    world.later(1_000)
-    world.change(user_id(7), add=["in"])
-    assert "filtered" in world.held(user_id(7))
-    [row] = world.rows(user_id=user_id(7), segment="filtered")
-    assert (row.cause, row.at, row.command_id) == ("auto", world.clock_ms, None)
-    world.judge_newcomers()
-    world.check()
-
-
-def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> None:
-    world = world_of(100, partitions=2)
-    world.send(type="create_segment", segment="A", auto={"percent": 50, "newcomers": True})
-    home = world.shard_of("A").config.partition
-    world.apply(home)
-    # Both shards have counted, nobody knows the threshold yet.
-    for partition in range(2):
-        while world.in_flight[home, partition]:
-            world.deliver(home, partition)
-        while world.shards[partition].behind:
-            world.apply(partition)
-    for number in range(100, 200):
-        world.user("active", user_id(number))
-    world.settle()
-    world.judge_rounds()
-    world.judge_newcomers()
-    late = [user_id(n) for n in range(100, 200) if "A" in world.held(user_id(n))]
-    assert 30 <= len(late) <= 70
-    world.check()
-
-
 def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> None:
     world = world_of(50)
     auto(world, "A", percent=100, ttl="PT10S", newcomers=True)
@@ -324,23 +255,6 @@ def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None
     world.check()
 
 
-def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
-    world = world_of(20)
-    world.create("gone")
-    auto(world, "inside", percent=100, include=["gone"], newcomers=True)
-    world.change(user_id(0), add=["gone"])
-    world.change(user_id(1), add=["gone"])
-    auto(world, "outside", percent=100, exclude=["gone"], newcomers=True)
-    assert members(world, "inside", 20) == {user_id(0), user_id(1)}
-    assert members(world, "outside", 20) == {user_id(n) for n in range(2, 20)}
-    world.delete("gone")
-    world.settle()
-    assert members(world, "inside", 20) == {user_id(0), user_id(1)}, "nobody loses it"
-    assert len(members(world, "outside", 20)) == 20, "who is no longer kept out, joins"
-    world.judge_newcomers()
-    world.check()
-
-
 def test_unknown_filters_are_refused() -> None:
     world = world_of(5)
     result = world.create("A", auto={"percent": 10, "include": ["x"], "exclude": ["y"]})
@@ -359,31 +273,53 @@ def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
     world.check()
 
 
-def test_an_empty_population_and_then_newcomers() -> None:
-    world = AssignedWorld(2)
-    definition = auto(world, "A", percent=50, newcomers=True)
-    assert definition["auto"]["target"] == 0
-    for number in range(200):
-        world.user("active", user_id(number))
-    world.run()
-    assert 70 <= len(members(world, "A", 200)) <= 130
-    world.judge_newcomers()
+def test_a_deletion_with_much_to_write_keeps_no_share_waiting() -> None:
+    world = world_of(60, partitions=2, job_slice=1)
+    world.create("old")
+    for number in range(60):
+        world.change(user_id(number), add=["old"])
+    world.delete("old")
+    world.tick()
+    world.create("A", auto={"percent": 50})
+    world.tick()
+    assert world.definitions["A"]["auto"]["target"] == 30, "decided while the deletion goes on"
+    assert all(shard.machine.segments.has_jobs for shard in world.shards)
+    world.settle()
+    assert len(members(world, "A", 60)) == 30
     world.check()
 
 
-def test_a_preview_counts_and_changes_nothing() -> None:
-    world = world_of(80)
-    world.create("in", "out")
-    for number in range(50):
-        world.change(user_id(number), add=["in"])
-    world.change(user_id(0), add=["out"])
-    before = [shard.digest() for shard in world.shards]
-    rule = {"percent": 10, "include": ["in"], "exclude": ["out"]}
-    result = world.do(type="preview_segment", auto=rule)
-    assert result["preview"] == {"eligible": 49, "target": 5}
-    assert result["status"] == "unchanged"
-    assert len(world.rows(cause="auto")) == 0
-    refused = world.do(type="preview_segment", auto={"percent": 1, "include": ["none"]})
-    assert refused["error"]["code"] == "segment_unknown"
-    assert len(before) == len(world.shards)
+def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten() -> None:
+    world = world_of(30, job_slice=1)
+    world.create("short", auto={"percent": 100, "ttl": 1})
+    world.later(1_000)
+    auto(world, "A", percent=100, include=["short"])
+    auto(world, "B", percent=100, exclude=["short"])
+    assert members(world, "A", 30) == set()
+    assert len(members(world, "B", 30)) == 30
+    world.judge_rounds()
     world.check()
+
+
+def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
+    world = world_of(20)
+    world.create("gone")
+    rule = {"percent": 10, "exclude": ["gone"]}
+    auto(world, "A", **rule)
+    world.delete("gone")
+    assert world.do(type="update_segment", segment="A", auto=rule)["status"] == "unchanged"
+    result = world.do(type="update_segment", segment="A", auto=rule, description="words")
+    assert result["status"] == "applied"
+    result = world.do(type="update_segment", segment="A", auto=rule | {"percent": 20})
+    assert (result["error"]["code"], result["error"]["segments"]) == ("segment_unknown", ["gone"])
+    assert world.do(type="update_segment", segment="A", auto={"percent": 20})["status"] == "applied"
+    world.settle()
+    assert len(members(world, "A", 20)) == 4
+    world.check()
+
+
+def test_a_name_in_use_is_the_first_thing_to_say() -> None:
+    world = world_of(1)
+    world.create("A")
+    result = world.create("A", auto={"percent": 10, "include": ["nothing"]})
+    assert result["error"]["code"] == "segment_exists"

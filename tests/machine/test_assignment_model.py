@@ -20,6 +20,8 @@ AUTO = ["x", "y", "z"]
 USERS = 30
 NUMBERS = st.integers(0, USERS - 1)
 SHARDS = st.integers(0, 7)
+SOURCES = st.integers(0, 1)
+AGAIN = st.sampled_from([0, 0, 0, 0, 1, 2])
 
 
 @st.composite
@@ -48,51 +50,124 @@ class Assignments(RuleBasedStateMachine):
     @initialize(
         partitions=st.integers(1, 8),
         job_slice=st.sampled_from([1, 3, 1_000]),
-        segments_per_user=st.sampled_from([3, 2_000]),
+        segments_per_user=st.sampled_from([2, 3, 2_000]),
+        segments=st.sampled_from([100, 4]),
+        accept_unknown_users=st.sampled_from([True, True, False]),
     )
     def begin(self, partitions: int, **limits: Any) -> None:
         self.world = AssignedWorld(partitions, **limits)
         self.refresh = 0
-        self.rules: dict[str, dict[str, Any]] = {}
+        self.ids: list[str] = []
         for name in PLAIN:
             self.world.create(name)
         for number in range(0, USERS, 2):
             self.world.user("active", user_id(number))
         self.world.run()
 
-    @rule(segment=st.sampled_from(AUTO), data=st.data())
-    def create(self, segment: str, data: st.DataObject) -> None:
-        made = data.draw(rules(segment))
-        command_id = self.world.send(type="create_segment", segment=segment, auto=made)
-        self.rules[command_id] = made
+    def _id(self, again: int, scope: str) -> str:
+        """A new id, or one that was given to something else of this kind."""
+        given = [each for each in self.ids if each.startswith(scope)]
+        if 0 < again <= len(given):
+            return given[-again]
+        self.ids.append(f"{scope}{len(self.ids)}")
+        return self.ids[-1]
 
-    @rule(segment=st.sampled_from(AUTO), percent=st.sampled_from([20, 60, 100]))
-    def raise_to(self, segment: str, percent: int) -> None:
+    @rule(segment=st.sampled_from(AUTO), data=st.data(), again=AGAIN, source=SOURCES)
+    def create(self, segment: str, data: st.DataObject, again: int, source: int) -> None:
+        self.world.send(
+            source,
+            type="create_segment",
+            id=self._id(again, segment),
+            segment=segment,
+            auto=data.draw(rules(segment)),
+        )
+
+    def _held(self, segment: str) -> dict[str, Any] | None:
+        """The rule of a segment as it would be sent again."""
         held = (self.world.definitions.get(segment) or {}).get("auto")
-        if held is not None:
-            same = {name: held[name] for name in ("include", "exclude", "accounts", "newcomers")}
-            changed = same | {"percent": percent}
-            if held["ttl_ms"] is not None:
-                changed["ttl"] = held["ttl_ms"] / 1000
-            self.world.send(type="update_segment", segment=segment, auto=changed)
+        if held is None:
+            return None
+        names = ("percent", "count", "include", "exclude", "accounts", "newcomers")
+        same: dict[str, Any] = {name: held[name] for name in names if held[name] is not None}
+        if held["ttl_ms"] is not None:
+            same["ttl"] = held["ttl_ms"] / 1000
+        return same
 
-    @rule(segment=st.sampled_from(PLAIN + AUTO), again=st.booleans())
-    def delete(self, segment: str, again: bool) -> None:
+    @rule(
+        segment=st.sampled_from(AUTO),
+        share=st.sampled_from([20, 60, 60.5, 100]),
+        again=AGAIN,
+        described=st.booleans(),
+    )
+    def raise_to(self, segment: str, share: float, again: int, described: bool) -> None:
+        held = self._held(segment)
+        if held is not None:
+            held |= {"count": int(share)} if "count" in held else {"percent": share}
+            self._update(segment, held, again, described)
+
+    @rule(
+        segment=st.sampled_from(AUTO),
+        data=st.data(),
+        kept=st.sampled_from([("percent", "count"), ("percent", "count", "ttl"), ()]),
+        again=AGAIN,
+        described=st.booleans(),
+    )
+    def change_rule(
+        self, segment: str, data: st.DataObject, kept: tuple[str, ...], again: int, described: bool
+    ) -> None:
+        """Other filters, another end, newcomers or not, mostly with the same share."""
+        held = self._held(segment)
+        if held is not None:
+            rule = data.draw(rules(segment))
+            for name in kept:
+                rule.pop(name, None)
+                if name in held:
+                    rule[name] = held[name]
+            self._update(segment, rule, again, described)
+
+    def _update(self, segment: str, rule: dict[str, Any], again: int, described: bool) -> None:
+        more: Any = {"description": str(len(self.ids))} if described else {}
+        command_id = self._id(again, segment)
+        self.world.send(type="update_segment", id=command_id, segment=segment, auto=rule, **more)
+
+    @rule(segment=st.sampled_from(PLAIN + AUTO))
+    def describe(self, segment: str) -> None:
+        words = str(self.world.clock_ms)
+        self.world.send(type="update_segment", segment=segment, description=words)
+
+    @rule(data=st.data(), again=AGAIN)
+    def preview(self, data: st.DataObject, again: int) -> None:
+        rule = data.draw(rules(""))
+        self.world.send(type="preview_segment", id=self._id(again, "preview"), auto=rule)
+
+    @rule(segment=st.sampled_from(PLAIN + AUTO), again=st.booleans(), data=st.data())
+    def delete(self, segment: str, again: bool, data: st.DataObject) -> None:
         self.world.send(type="delete_segment", segment=segment)
         if again:
-            self.world.send(type="create_segment", segment=segment)
+            auto: Any = {"auto": data.draw(rules(segment))} if data.draw(st.booleans()) else {}
+            self.world.send(type="create_segment", segment=segment, **auto)
+
+    @rule(source=SOURCES, count=st.integers(1, 12))
+    def router_starts_anew(self, source: int, count: int) -> None:
+        self.world.redeliver(source, count)
 
     @rule(
         users=st.lists(NUMBERS, min_size=1, max_size=6),
         segment=st.sampled_from(PLAIN + AUTO),
         add=st.booleans(),
         ttl=st.sampled_from([None, None, 0.002, 1]),
+        again=AGAIN,
     )
-    def by_hand(self, users: list[int], segment: str, add: bool, ttl: float | None) -> None:
+    def by_hand(
+        self, users: list[int], segment: str, add: bool, ttl: float | None, again: int
+    ) -> None:
         addition = {"segment": segment} | ({} if ttl is None else {"ttl": ttl})
         change: dict[str, Any] = {"add": [addition]} if add else {"remove": [segment]}
         for number in users:
-            self.world.send(type="change_memberships", user_id=user_id(number), **change)
+            command_id = self._id(again, f"u{number}-")
+            self.world.send(
+                type="change_memberships", id=command_id, user_id=user_id(number), **change
+            )
 
     @rule(
         users=st.lists(NUMBERS, min_size=1, max_size=6),
