@@ -1,0 +1,79 @@
+"""Processes killed at random moments while commands and events flow; one seed, one schedule."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests import support
+from tests.crash.harness import Plant
+
+WORKING_TIMEOUT_S = 90.0
+_LONGEST_PAUSE_S = 0.7
+
+
+@dataclass
+class Chances:
+    """How likely a kill is something more than the kill of one process at work."""
+
+    wipe: float = 0.3
+    early: float = 0.15
+    """before it has got to work: at its start, or in its recovery"""
+    stays_down: float = 0.15
+    """until the next one is killed"""
+    all_at_once: float = 0.05
+
+
+@dataclass
+class Storm:
+    """`run` kills until `kills` are reached or the time is over."""
+
+    plant: Plant
+    seed: int
+    kills: int
+    broker_restarts: int = 1
+    duration_s: float = float("inf")
+    chances: Chances = field(default_factory=Chances)
+
+    def run(self) -> None:
+        numbers = random.Random(self.seed)
+        restart_at = Counter(
+            self.kills * (n + 1) // (self.broker_restarts + 1) for n in range(self.broker_restarts)
+        )
+        deadline = time.monotonic() + self.duration_s
+        down: list[str] = []
+        while (killed := self.plant.kills.total()) < self.kills and time.monotonic() < deadline:
+            self.plant.revive()
+            if restart_at.pop(killed, 0):
+                self.plant.restart_broker()
+            victims = self._victims(numbers, down)
+            for name in victims:
+                self.plant.kill(name)
+                if name.startswith(("shards", "http")) and numbers.random() < self.chances.wipe:
+                    self.plant.wipe(name)
+            self.plant.start(*down)
+            down = victims if numbers.random() < self.chances.stays_down else []
+            if not down:
+                self.plant.start(*victims)
+        self.plant.start(*down)
+
+    def _victims(self, numbers: random.Random, down: list[str]) -> list[str]:
+        up = [name for name in self.plant.names if name not in down]
+        everyone = numbers.random() < self.chances.all_at_once
+        name = numbers.choice(up)
+        # While another is down nothing may reach this one: it is then killed as it stands.
+        if not down and numbers.random() >= self.chances.early:
+            self._wait_until_working(name)
+        # At any moment of its work.
+        time.sleep(numbers.uniform(0, _LONGEST_PAUSE_S))
+        self.plant.revive()
+        return up if everyone else [name]
+
+    def _wait_until_working(self, name: str) -> None:
+        def working() -> bool:
+            self.plant.revive()
+            return self.plant.working(name)
+
+        support.wait_until(working, WORKING_TIMEOUT_S, f"{name} at work", poll_s=0.1)
