@@ -53,11 +53,11 @@ class UserDocument(_Document):
 class ProgressMarker(_Document):
     """Value of segments.users at key `!progress/<partition>`.
 
-    Everything up to `log_offset`, whose time was `log_time` (ms), is applied; every change with an
-    instant up to `at` (ms) has been written, and `history_rows` is the number of rows this shard has
-    ever written to segments.history, so that a reader of history can prove that it has all of them. `defined` is
-    the offset of the last record that gave a definition: whoever has read a definition of this
-    partition with that position has all of them, so that a reader of two topics is not half fresh.
+    Everything up to `log_offset`, whose time was `log_time` (ms), is applied. Every change with an
+    instant up to `at` (ms) has been written, and `history_rows` is the number of rows that this
+    shard has ever written to segments.history: a reader of history can prove that it has all.
+    `defined` is the offset of the last record that gave a definition: whoever has read a definition
+    of this partition with that position has all of them, and is not half fresh.
     """
 
     log_offset: int
