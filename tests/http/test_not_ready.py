@@ -104,6 +104,16 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
     assert response.headers["segments-position"].endswith(":100")
 
 
+async def test_no_more_positions_than_a_request_may_name(sidecar: Sidecar) -> None:
+    marker = sidecar.services.view.progress[0]
+    progress = dict.fromkeys(range(65), marker)
+    few = sidecar.services.freshness_of(set(range(64)), progress)
+    assert few["Segments-Position"].count(",") == 63
+    assert list(sidecar.services.freshness_of(set(range(65)), progress)) == [
+        "Segments-Staleness-Ms"
+    ]
+
+
 # --- readiness ---
 
 

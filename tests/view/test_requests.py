@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
 
 import hypothesis.strategies as st
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 
@@ -54,6 +56,17 @@ def test_any_text_as_a_cursor(text: str) -> None:
     except Problem as problem:
         status = problem.status
     assert (status, place is None) in ((200, False), (400, True))
+
+
+async def test_a_body_that_breaks_off() -> None:
+    class Broken:
+        async def iter_any(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            raise web.RequestPayloadError
+
+    request = make_mocked_request("POST", "/v1/things", payload=Broken())
+    with pytest.raises(Problem, match="bad_body"):
+        await requests.read(request, 100)
 
 
 def test_no_cursor() -> None:

@@ -9,9 +9,8 @@ from uuid import UUID
 import pytest
 
 from segments.state import view_keys as keys
-from segments.state.view import Known, Marker, View
+from segments.state.view import Marker, View
 from tests.view.filling import (
-    IDENTITY,
     Filling,
     definition,
     document,
@@ -201,173 +200,12 @@ def test_a_result_that_came_again_is_not_forgotten_with_its_first_age(
     assert view.old_results(before_ms=1_000, limit=10) == []
 
 
-# --- life of the folder ---
-
-
-def filled(folder: Path) -> None:
-    """A view with one of everything, closed."""
-    view = opened(folder)
-    fill = Filling(view)
-    fill.user(USERS[0], {"A": held()})
-    fill.define("A", position="0:5")
-    fill.mark(0, 6, 60, history_rows=1, defined=5)
-    fill.result("c", at_ms=50)
+def test_removed_definitions_and_results_take_nothing_back(view: View, fill: Filling) -> None:
+    """Only age and newer records do."""
+    fill.define("A")
+    fill.result("c", at_ms=1)
     with fill as batch:
-        batch.consumed("segments.users", 0, 12)
-        batch.consumed("segments.results", 3, 4)
-    view.mark_complete()
-    view.close()
-
-
-def assert_as_filled(view: View) -> None:
-    assert view.complete
-    assert shown(view, USERS[0]) == ["A"]
-    assert view.segments == {"A": Known(1, deleted=False)}
-    assert view.size("A", 1) == 1
-    assert view.progress == {0: Marker(6, 60, 1, 5, 60)}
+        batch.definition(b"A", None)
+        batch.result(b"c", None, 2)
+    assert view.definition("A") is not None
     assert view.result("c") is not None
-    assert view.offsets() == {("segments.users", 0): 12, ("segments.results", 3): 4}
-
-
-def assert_empty(view: View) -> None:
-    assert not view.complete
-    assert view.user(USERS[0]) is None
-    assert view.offsets() == {}
-    assert (view.segments, view.sizes, view.progress) == ({}, {}, {})
-
-
-def test_a_reopened_view_goes_on_where_it_was(tmp_path: Path) -> None:
-    filled(tmp_path / "view")
-    view = opened(tmp_path / "view")
-    assert_as_filled(view)
-    view.close()
-
-
-def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
-    """A batch that a crash cuts off is consumed again: its offsets are not there either."""
-    filled(tmp_path / "view")
-    view = opened(tmp_path / "view")
-    lost = Filling(view).__enter__()
-    lost.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
-    lost.definition(b"B", definition("B", position="0:9"))
-    lost.user(progress_key(0), marker(10, 99, defined=9))
-    lost.consumed("segments.users", 0, 14)
-    assert_as_filled(view)
-    view.close()
-    view = opened(tmp_path / "view")
-    assert_as_filled(view)
-    again = Filling(view)
-    with again as batch:
-        batch.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
-    with again as batch:
-        batch.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
-    assert (view.size("A", 1), view.size("B", 1)) == (1, 1), "a record that comes twice counts once"
-    view.close()
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {**IDENTITY, "topics": {"segments.users": "bb"}},
-        {**IDENTITY, "partitions": [0, 1]},
-    ],
-)
-def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, object]) -> None:
-    filled(tmp_path / "view")
-    view = opened(tmp_path / "view", other)
-    assert_empty(view)
-    view.close()
-    view = opened(tmp_path / "view", other)
-    assert_empty(view)
-    view.close()
-
-
-def test_a_view_that_was_marked_is_made_anew_once(tmp_path: Path) -> None:
-    filled(tmp_path / "view")
-    view = opened(tmp_path / "view")
-    view.demand_rebuild()
-    view.close()
-    view = opened(tmp_path / "view")
-    assert_empty(view)
-    view.mark_complete()
-    view.close()
-    view = opened(tmp_path / "view")
-    assert view.complete
-    view.close()
-
-
-def test_a_folder_deleted_under_an_open_view_can_be_marked(tmp_path: Path) -> None:
-    view = opened(tmp_path / "view")
-    for file in (tmp_path / "view").iterdir():
-        file.unlink()
-    (tmp_path / "view").rmdir()
-    view.demand_rebuild()
-    view.close()
-    view = opened(tmp_path / "view")
-    assert_empty(view)
-    view.close()
-
-
-def corrupt(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    for place in range(0, len(content), 2):
-        content[place] ^= 0x5A
-    file.write_bytes(content)
-
-
-@pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST-*", "*.sst"])
-@pytest.mark.parametrize("folder", ["view", "blocks/view"])
-def test_a_damaged_view_is_made_anew(tmp_path: Path, folder: str, pattern: str) -> None:
-    """Also where the path has `lock` in it, as the message of a locked folder has."""
-    filled(tmp_path / folder)
-    opened(tmp_path / folder).close()
-    files = list((tmp_path / folder).glob(pattern))
-    assert files
-    for file in files:
-        corrupt(file)
-    view = opened(tmp_path / folder)
-    assert_empty(view)
-    view.close()
-
-
-def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
-    filled(tmp_path / "view")
-    opened(tmp_path / "view").close()
-    for file in (tmp_path / "view").glob("*.sst"):
-        file.unlink()
-    view = opened(tmp_path / "view")
-    assert_empty(view)
-    view.close()
-
-
-def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) -> None:
-    """The files can be opened; the blocks of the definitions cannot be read."""
-    view = opened(tmp_path / "view")
-    fill = Filling(view)
-    for number in range(2_000):
-        fill.define(f"segment-{number:04}")
-    view.mark_complete()
-    view.database.flush()
-    view.close()
-    [file] = (tmp_path / "view").glob("*.sst")
-    content = bytearray(file.read_bytes())
-    middle = len(content) // 3
-    content[middle : middle + 200] = bytes(200)
-    file.write_bytes(content)
-    view = opened(tmp_path / "view")
-    assert not view.complete
-    assert view.segments == {}
-    assert view.definitions("", 10) == []
-    view.close()
-
-
-def test_a_view_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
-    filled(tmp_path / "view")
-    first = opened(tmp_path / "view")
-    with pytest.raises(Exception, match="LOCK"):
-        opened(tmp_path / "view")
-    assert_as_filled(first)
-    first.close()
-    view = opened(tmp_path / "view")
-    assert_as_filled(view)
-    view.close()
