@@ -45,6 +45,7 @@ class Plant:
         self.user_service = UserService(settings)
         self.kills: Counter[str] = Counter()
         self.wipes: Counter[str] = Counter()
+        self.freezes: Counter[str] = Counter()
         self.ends: list[str] = []
         """Processes that ended by themselves, with their status and last words."""
         self.broker_restarts = 0
@@ -94,6 +95,7 @@ class Plant:
     def freeze(self, name: str) -> None:
         """SIGSTOP: as a machine that stands still."""
         self.process(name).signal(signal.SIGSTOP)
+        self.freezes[name] += 1
 
     def thaw(self, name: str) -> None:
         self.process(name).signal(signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ class Chances:
     stays_down: float = 0.15
     """until the next one is killed"""
     all_at_once: float = 0.05
+    stands_still: float = 0.0
+    """a shards process, until the others have taken its work over, and then goes on"""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Storm:
     seed: int
     kills: int
     broker_restarts: int = 1
-    duration_s: float = float("inf")
+    duration_s: float = math.inf
     chances: Chances = field(default_factory=Chances)
 
     def run(self) -> None:
@@ -48,13 +51,16 @@ class Storm:
             self.plant.revive()
             if restart_at.pop(killed, 0):
                 self.plant.restart_broker()
+            if not down and numbers.random() < self.chances.stands_still:
+                self._stand_still(numbers)
             victims = self._victims(numbers, down)
             for name in victims:
                 self.plant.kill(name)
                 if name.startswith(("shards", "http")) and numbers.random() < self.chances.wipe:
                     self.plant.wipe(name)
             self.plant.start(*down)
-            down = victims if numbers.random() < self.chances.stays_down else []
+            stays_down = numbers.random() < self.chances.stays_down and len(victims) == 1
+            down = victims if stays_down else []
             if not down:
                 self.plant.start(*victims)
         self.plant.start(*down)
@@ -70,6 +76,19 @@ class Storm:
         time.sleep(numbers.uniform(0, _LONGEST_PAUSE_S))
         self.plant.revive()
         return up if everyone else [name]
+
+    def _stand_still(self, numbers: random.Random) -> None:
+        name = numbers.choice([name for name in self.plant.names if name.startswith("shards")])
+        self._wait_until_working(name)
+        self.plant.freeze(name)
+        instance = int(name.rpartition("-")[2])
+        support.wait_until(
+            lambda: instance not in self.plant.members("shards"),
+            WORKING_TIMEOUT_S,
+            f"the end of the session of {name}",
+            poll_s=0.1,
+        )
+        self.plant.thaw(name)
 
     def _wait_until_working(self, name: str) -> None:
         def working() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from tests.crash.checks import oracle_differences, replayed
 from tests.crash.harness import Plant, plant
 from tests.crash.outside import outside_differences
 from tests.crash.settled import wait_until_settled
-from tests.crash.storm import Storm
+from tests.crash.storm import Chances, Storm
 from tests.crash.tails import Tails
 from tests.crash.traffic import Traffic
 from tests.crash.views import view_differences
@@ -26,6 +27,7 @@ class Outcome:
     seed: int
     kills: Counter[str]
     wipes: Counter[str]
+    freezes: Counter[str]
     ends: list[str]
     broker_restarts: int
     sent: Counter[str]
@@ -57,7 +59,8 @@ def trial(
     kills: int,
     broker_restarts: int = 1,
     commands_per_s: float = 120.0,
-    duration_s: float = float("inf"),
+    duration_s: float = math.inf,
+    chances: Chances | None = None,
 ) -> Outcome:
     """Run the processes `names` on a broker of their own and kill them; see `Storm`."""
     began = time.monotonic()
@@ -67,7 +70,7 @@ def trial(
         it.start(*names)
         storm_began = time.monotonic()
         with traffic.flowing():
-            Storm(it, seed, kills, broker_restarts, duration_s).run()
+            Storm(it, seed, kills, broker_restarts, duration_s, chances or Chances()).run()
         settle_began = time.monotonic()
         wait_until_settled(it, traffic, tails)
         settled = time.monotonic()
@@ -78,6 +81,7 @@ def trial(
             seed=seed,
             kills=it.kills,
             wipes=it.wipes,
+            freezes=it.freezes,
             ends=it.ends,
             broker_restarts=it.broker_restarts,
             sent=traffic.sent,
