@@ -155,7 +155,12 @@ WRONGS: dict[str, Callable[[World], Any]] = {
             value=orjson.dumps(records(w, "segments.results")[2].json | {"changes": []})
         )
     ),
-    "a document lost a segment": lambda w: change(w, "segments.users", 0, segments={}),
+    "a document has a segment that ended": lambda w: change(
+        w,
+        "segments.users",
+        0,
+        segments={"a": {"since": 1, "expires_at": None, "origin": "command", "generation": 1}},
+    ),
     "a document has an old state": lambda w: change(w, "segments.users", 1, account="blocked"),
     "a definition was not published": lambda w: records(w, "segments.definitions").pop(0),
     "a command never came": lambda w: w.commands.update({"lost": {}}),
