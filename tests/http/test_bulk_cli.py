@@ -136,7 +136,7 @@ def test_users_are_imported_from_a_file(api: Api, tmp_path: Path, name: str) -> 
         text = "user_id;state\n" + "".join(f"{user};blocked\n" for user in users) + "x;active\n"
     else:
         lines = [json.dumps({"user_id": user, "state": "blocked"}) for user in users]
-        text = "\n".join([*lines, "{}"])
+        text = "\n".join([*lines, json.dumps({"user_id": "x", "state": "active"})])
     file = tmp_path / name
     file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     finished = cli(api.settings, "users", "import", file)

@@ -3,147 +3,155 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import orjson
 import typer
-from confluent_kafka import Consumer, KafkaException, Producer
-from pydantic import ValidationError
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segments.cli.lines import Line, Lines
 from segments.cli.operate import UsageError
 from segments.cli.results import results_from_now
-from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 
 COMMANDS_TOPIC = "segments.commands"
 IN_FLIGHT_MAX = 20_000
-LINE_MAX_BYTES = 1_000_000
+_DELIVERY_TIMEOUT_MS = 20_000
 _RESULTS_AT_ONCE = 5_000
 _POLL_S = 0.05
 
 
-class Lines:
-    """The commands of a file: as they stand there, or made of user ids, one a line."""
+class Rejected:
+    """A file of the lines that were not taken; it is made with the first of them."""
 
-    def __init__(self, path: Path, *, add: str | None, remove: str | None) -> None:
-        if add is not None and remove is not None:
-            raise UsageError("give --add or --remove, not both")
-        if not path.is_file():
-            raise UsageError(f"no such file: {path}")
+    def __init__(self, path: Path, source: Path) -> None:
+        if not path.parent.is_dir() or path.is_dir():
+            raise UsageError(f"rejected lines cannot be written to {path}")
+        if path.exists() and path.samefile(source):
+            raise UsageError(f"{path} is the file to be sent")
+        if path.is_file():
+            path.unlink()  # of a former run
         self.path = path
-        self._change = {"add": [add]} if add else {"remove": [remove]} if remove else None
+        self._file: IO[bytes] | None = None
 
-    def count(self) -> int:
-        """How many lines say something."""
-        with self.path.open("rb") as file:
-            return sum(1 for line in file if line.strip())
+    def write(self, line: Line, **outcome: Any) -> None:
+        """`line`, `text`, and either `error`, as in a result, or `detail`."""
+        if self._file is None:
+            self._file = self.path.open("wb")
+        self._file.write(orjson.dumps(line.told(**outcome)) + b"\n")
 
-    def commands(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None, str]]:
-        """(number, line, command with an id, key); the reason in place of the key, and no command,
-        for a line that is none."""
-        with self.path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(LINE_MAX_BYTES), b""), 1):
-                text = line.strip()
-                if text:
-                    yield number, text, *self._command(text)
-
-    def _command(self, text: bytes) -> tuple[dict[str, Any] | None, str]:
-        try:
-            document = orjson.loads(text) if self._change is None else self._of_user(text)
-            command = COMMANDS.validate_python(document)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            return None, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
-        except ValueError as error:
-            return None, str(error)
-        document["id"] = command.id or str(uuid4())
-        return document, key_of(command, document["id"])
-
-    def _of_user(self, text: bytes) -> dict[str, Any]:
-        assert self._change is not None
-        return {"type": "change_memberships", "user_id": text.decode()} | self._change
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class Sending:
     """Commands on their way, and what is known of those that came back."""
 
-    def __init__(self, settings: Settings, results: Consumer, rejected: IO[bytes]) -> None:
+    def __init__(self, settings: Settings, results: Consumer, rejected: Rejected) -> None:
         self._topic = settings.topic(COMMANDS_TOPIC)
         self._producer = Producer(
-            settings.client_config() | {"partitioner": "murmur2", "enable.idempotence": True}
+            settings.client_config()
+            | {
+                "partitioner": "murmur2",
+                "enable.idempotence": True,
+                "message.timeout.ms": _DELIVERY_TIMEOUT_MS,
+            }
         )
         self._results = results
         self._rejected = rejected
-        self._waiting: dict[str, bytes] = {}
+        # An id may stand in several lines: each of them has a result of its own, in their order.
+        self._waiting: dict[str, deque[Line]] = {}
+        self.waiting = 0
         self.counts: Counter[str] = Counter()
 
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    def produce(self, line: bytes, command: dict[str, Any], key: str) -> None:
-        """Send a command; an id that is on its way already counts once."""
-        self._waiting[command["id"]] = line
+    def produce(self, line: Line) -> None:
+        """Send the command of a line."""
+        assert line.command is not None
+        self._waiting.setdefault(line.command["id"], deque()).append(line)
+        self.waiting += 1
         while True:
             try:
-                self._producer.produce(self._topic, orjson.dumps(command), key)
+                self._producer.produce(
+                    self._topic, orjson.dumps(line.command), line.key, on_delivery=self._delivered
+                )
             except BufferError:
                 self._producer.poll(_POLL_S)
             else:
                 self._producer.poll(0)
                 return
 
-    def refuse(self, number: int, line: bytes, reason: str) -> None:
-        """A line that is no command."""
-        self.counts["invalid"] += 1
-        self._write({"line": number, "text": line.decode(errors="replace"), "detail": reason})
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            line = self._taken(orjson.loads(message.value())["id"])
+            if line is not None:
+                self.refuse(line, "not_sent", f"Kafka did not take it: {error.str()}")
+
+    def _taken(self, command_id: str) -> Line | None:
+        """The first line that waits for a result of this id, which waits no more."""
+        lines = self._waiting.get(command_id)
+        if lines is None:
+            return None
+        line = lines.popleft()
+        self.waiting -= 1
+        if not lines:
+            del self._waiting[command_id]
+        return line
+
+    def refuse(self, line: Line, status: str, reason: str) -> None:
+        """A line that has no result: it is no command, or was not sent."""
+        self.counts[status] += 1
+        self._rejected.write(line, detail=reason)
+
+    def leave(self, line: Line) -> None:
+        """A line that is not sent any more."""
+        if line.command is None:
+            self.refuse(line, "invalid", line.reason)
+        else:
+            self.refuse(line, "not_sent", "not sent: no results came of those before")
 
     def gather(self, timeout_s: float) -> int:
         """Take the results that have come; how many of ours there were."""
+        before = self.waiting
         self._producer.poll(0)
-        found = 0
         for message in self._results.consume(_RESULTS_AT_ONCE, timeout_s):
             if message.error():
                 raise KafkaException(message.error())
-            line = self._waiting.pop((message.key() or b"").decode(), None)
+            line = self._taken((message.key() or b"").decode())
             if line is not None:
-                found += 1
                 self._settle(line, orjson.loads(message.value() or b"{}"))
-        return found
+        return before - self.waiting
 
-    def _settle(self, line: bytes, result: dict[str, Any]) -> None:
+    def _settle(self, line: Line, result: dict[str, Any]) -> None:
         self.counts[result["status"]] += 1
         if result["status"] == "rejected":
-            self._write({"text": line.decode(errors="replace"), "error": result["error"]})
+            self._rejected.write(line, error=result["error"])
 
-    def lost(self) -> None:
+    def give_up(self) -> None:
         """Whatever still waits has had no result in time."""
-        for line in self._waiting.values():
-            self.counts["no_result"] += 1
-            self._write({"text": line.decode(errors="replace"), "detail": "no result in time"})
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._rejected.write(orjson.dumps(entry) + b"\n")
+        for command_id in list(self._waiting):
+            while (line := self._taken(command_id)) is not None:
+                self.refuse(line, "no_result", "no result in time; it may have been taken")
 
 
-def send(settings: Settings, lines: Lines, rejected: Path, timeout_s: float) -> int:
+def send(settings: Settings, lines: Lines, rejected_path: Path, timeout_s: float) -> int:
     """Send every line and wait for its result; the exit status.
 
     `timeout_s`: how long to wait when no further result comes.
     """
+    rejected = Rejected(rejected_path, lines.path)
     total = lines.count()
     with ExitStack() as stack:
+        stack.callback(rejected.close)
         results = results_from_now(settings)
         stack.callback(results.close)
-        file = stack.enter_context(rejected.open("wb"))
-        sending = Sending(settings, results, file)
+        sending = Sending(settings, results, rejected)
         progress = stack.enter_context(_progress())
         task = progress.add_task("commands", total=total)
 
@@ -158,27 +166,33 @@ def send(settings: Settings, lines: Lines, rejected: Path, timeout_s: float) -> 
                     return False
             return True
 
-        for number, line, command, key in lines.commands():
-            if command is None:
-                sending.refuse(number, line, key)
-            else:
-                sending.produce(line, command, key)
-            if sending.waiting >= IN_FLIGHT_MAX and not gather(IN_FLIGHT_MAX // 2):
-                break
+        commands = lines.commands()
+        _send_all(sending, commands, gather)
         if not gather(0):
-            sending.lost()
-    return _conclude(sending.counts, total, rejected)
+            sending.give_up()
+        for line in commands:
+            sending.leave(line)
+    return _conclude(sending.counts, total, rejected_path)
+
+
+def _send_all(sending: Sending, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
+    """Send line by line; stop when results come no more."""
+    for line in commands:
+        if line.command is None:
+            sending.refuse(line, "invalid", line.reason)
+        else:
+            sending.produce(line)
+        if sending.waiting >= IN_FLIGHT_MAX and not gather(IN_FLIGHT_MAX // 2):
+            return
 
 
 def _conclude(counts: Counter[str], total: int, rejected: Path) -> int:
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     typer.echo(f"{total} lines: {told or 'nothing to send'}")
-    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"]
-    if not amiss:
-        rejected.unlink()
-        return 0
-    typer.echo(f"{amiss} of them are in {rejected}")
-    return 1
+    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
+    if amiss:
+        typer.echo(f"{amiss} of them are in {rejected}")
+    return 1 if amiss else 0
 
 
 def _progress() -> Progress:

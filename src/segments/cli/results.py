@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from segments.settings import Settings
 
@@ -10,7 +10,10 @@ _TIMEOUT_S = 30.0
 
 
 def results_from_now(settings: Settings) -> Consumer:
-    """A consumer of every result that comes after this call; to be closed by the caller."""
+    """A consumer of every result that comes after this call; to be closed by the caller.
+
+    KafkaException when the topic is not there.
+    """
     topic = settings.topic("segments.results")
     consumer = Consumer(
         settings.client_config()
@@ -21,6 +24,9 @@ def results_from_now(settings: Settings) -> Consumer:
         }
     )
     found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+    if found.error is not None:
+        consumer.close()
+        raise KafkaException(found.error)
     ends = [
         TopicPartition(topic, partition, _end(consumer, topic, partition))
         for partition in found.partitions

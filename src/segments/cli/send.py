@@ -12,6 +12,7 @@ import typer
 from confluent_kafka import Consumer, KafkaException, Producer
 
 from segments.cli import bulk
+from segments.cli.lines import Lines
 from segments.cli.operate import UsageError
 from segments.cli.results import results_from_now
 from segments.contracts.commands import COMMANDS, key_of
@@ -38,13 +39,14 @@ def send(
 ) -> None:
     """Send one command, or those of a file and wait for all their results.
 
-    The exit status is 1 when a result that was waited for is a rejection.
+    With --add or --remove the file has user ids. The exit status is 1 when a result that was
+    waited for is a rejection, or when a line was no command, was not sent or had no result.
     """
     settings = Settings()
     if (command is None) == (file is None):
         raise UsageError("give one command, or --file")
     if file is not None:
-        lines = bulk.Lines(file, add=add, remove=remove)
+        lines = Lines(file, add=add, remove=remove)
         target = rejected or file.with_name(f"{file.name}.rejected")
         raise typer.Exit(bulk.send(settings, lines, target, timeout_s))
     if add is not None or remove is not None or rejected is not None:

@@ -42,6 +42,8 @@ def import_users(
         )
     except httpx.HTTPError as error:
         raise UsageError(f"{base}: {error or type(error).__name__}") from error
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise UsageError(f"{base} has no developer methods: they need the setting dev.enabled")
     if response.status_code != httpx.codes.OK:
         raise UsageError(problem(response))
     counts = response.json()
@@ -53,8 +55,8 @@ def import_users(
 
 
 def _headers(file: Path) -> dict[str, str]:
-    compressed = file.suffix == ".gz"
-    suffix = Path(file.stem).suffix if compressed else file.suffix
+    compressed = file.suffix.lower() == ".gz"
+    suffix = (Path(file.stem).suffix if compressed else file.suffix).lower()
     if suffix not in _TYPES:
         raise UsageError(f"the file must be named {', '.join(_TYPES)}, or that with .gz")
     return {"Content-Type": _TYPES[suffix]} | ({"Content-Encoding": "gzip"} if compressed else {})
