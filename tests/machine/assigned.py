@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from segments.contracts.log import PREVIEW, SELECT, SURVEY, SURVEYED
+from segments.contracts.log import PREVIEW, SELECT, SELECTED, SURVEY, SURVEYED
 from segments.state.outputs import Output
 from tests.machine.chosen import LAST, Place, Rule, Witness, place, rounded
 from tests.machine.world import World
@@ -30,6 +30,8 @@ class AssignedWorld(World):
         self.rules: dict[tuple[str, int], Rule] = {}
         self.thresholds: dict[tuple[str, int], Place | None] = {}
         self.judged: set[Round] = set()
+        self.targets: dict[Round, int] = {}
+        self.written: dict[Round, list[tuple[int, int]]] = {}
         self.previewed: dict[str, dict[str, Any]] = {}
 
     def apply(self, partition: int) -> list[Output]:
@@ -48,6 +50,12 @@ class AssignedWorld(World):
             value = orjson.loads(output.value)
             if output.type == SURVEYED:
                 self._counted(partition, value)
+            elif output.type == SELECTED:
+                number = (value["segment"], value["generation"], value["round"])
+                said = (value["assigned"], value["skipped"])
+                self.written.setdefault(number, []).append(said)
+            elif output.topic == "segments.definitions":
+                self._judge_definition(value)
             elif output.type == "define" and value["state"] != "deleted":
                 version = (value["segment"], value["generation"], value["version"])
                 if version not in told:
@@ -72,6 +80,21 @@ class AssignedWorld(World):
             held = None
         assert (None if threshold is None else tuple(threshold)) == held
         self.rules[key], self.thresholds[key] = rule, held
+
+    def _judge_definition(self, value: dict[str, Any]) -> None:
+        """What readers are told of an assignment."""
+        segment, generation, auto = value["segment"], value["generation"], value["auto"]
+        if value["state"] == "deleted":
+            assert auto is None
+            return
+        ended = sorted(n for n, said in self.written.items() if n[:2] == (segment, generation))
+        if value["state"] == "assigning" or not ended:
+            return
+        newest = ended[-1]
+        assert all(len(self.written[number]) == self.partitions for number in ended)
+        assert auto["assigned"] == self.had[newest] + sum(n for n, _ in self.written[newest])
+        assert auto["skipped"] == sum(n for number in ended for _, n in self.written[number])
+        assert auto["target"] == self.targets[newest]
 
     def _counted(self, partition: int, reply: dict[str, Any]) -> None:
         witness = self.witnesses[partition]
@@ -99,7 +122,9 @@ class AssignedWorld(World):
             return
         self.judged.add(number)
         rule = self.rules[segment, generation]
-        in_order, wanted = self._in_order(number), self._wanted(number)
+        in_order = self._in_order(number)
+        self.targets[number] = rounded(rule, len(in_order) + self.had[number])
+        wanted = max(0, self.targets[number] - self.had[number])
         places = [place(segment, generation, user) for user in in_order]
         chosen = value["chosen"]
         last = (-1, "") if chosen is None else tuple(chosen)
@@ -111,10 +136,6 @@ class AssignedWorld(World):
     def _in_order(self, number: Round) -> list[str]:
         eligible = set().union(*self.eligible[number].values())
         return sorted(eligible, key=lambda user: place(number[0], number[1], user))
-
-    def _wanted(self, number: Round) -> int:
-        rule, had = self.rules[number[:2]], self.had[number]
-        return max(0, rounded(rule, len(self._in_order(number)) + had) - had)
 
     def judge_rounds(self) -> None:
         """At the end: no round is left, and everything owed was written."""

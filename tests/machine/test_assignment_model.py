@@ -223,6 +223,6 @@ class Assignments(RuleBasedStateMachine):
 
 
 Assignments.TestCase.settings = settings(
-    SETTINGS, max_examples=LONGER or 25, stateful_step_count=40
+    SETTINGS, max_examples=LONGER or 400, stateful_step_count=40
 )
 TestAssignments = Assignments.TestCase
