@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -12,6 +13,7 @@ from segments.contracts.log import encode
 from segments.http.problems import Problem
 
 IN_FLIGHT_MAX = 20_000
+"""Records in the producer's queue, whoever sends them: the rest of it is for other requests."""
 STALL_TIMEOUT_S = 30.0
 _POLL_S = 0.01
 
@@ -45,20 +47,25 @@ class BulkDelivery:
                 self._error = error
 
     async def room(self) -> None:
-        """Return when few enough are on their way. Problem 503 when nothing moves."""
-        await self._until(IN_FLIGHT_MAX)
+        """Let others go on, and return when few enough records are on their way.
+
+        Problem 503 when nothing moves.
+        """
+        await asyncio.sleep(0)
+        await self._until(lambda: len(self._producer) < IN_FLIGHT_MAX)
 
     async def done(self) -> None:
         """Return when Kafka has all of them. Problem 503 otherwise."""
-        await self._until(0)
+        await self._until(lambda: self._settled == self._sent)
 
-    async def _until(self, in_flight: int) -> None:
+    async def _until(self, enough: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
-        settled, moved_at_s = self._settled, loop.time()
-        while self._sent - self._settled > in_flight:
+        moved, moved_at_s = (self._settled, len(self._producer)), loop.time()
+        while not enough():
             await asyncio.sleep(_POLL_S)
-            if self._settled != settled:
-                settled, moved_at_s = self._settled, loop.time()
+            now = (self._settled, len(self._producer))
+            if now != moved:
+                moved, moved_at_s = now, loop.time()
             elif loop.time() - moved_at_s > STALL_TIMEOUT_S:
                 raise self._refused("no word from Kafka")
         if self._error is not None:

@@ -26,7 +26,11 @@ from segments.http.writing import REFRESHES
 LINE_MAX_BYTES = 4_096
 ERRORS_NAMED = 100
 IDLE_TIMEOUT_S = 30.0
+SLOWEST_BYTES_PER_S = 1_000
+"""Who sends less, after the first half minute, only takes up a place."""
 _INFLATE_BYTES = 262_144
+_LINES_AT_ONCE = 500
+_MARK = b"\xef\xbb\xbf"
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _CSV = "text/csv"
 _GZIP = zlib.MAX_WBITS | 16
@@ -82,27 +86,42 @@ async def import_users(request: web.Request) -> web.Response:
     return requests.json_response(counts._asdict())
 
 
-async def _plain(request: web.Request, *, gzip: bool) -> AsyncIterator[bytes]:
-    """The body in pieces of bounded size."""
-    inflate = zlib.decompressobj(_GZIP)
+async def _received(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Broken when it breaks off, or comes too slowly."""
+    loop = asyncio.get_running_loop()
     content = request.content.iter_any().__aiter__()
+    waited_s, received_bytes = 0.0, 0
     while True:
+        left_s = IDLE_TIMEOUT_S + received_bytes / SLOWEST_BYTES_PER_S - waited_s
+        asked_at_s = loop.time()
         try:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
+            async with asyncio.timeout(min(IDLE_TIMEOUT_S, left_s)):
                 chunk = await anext(content, None)
         except TimeoutError:
-            raise Broken(f"nothing came for {IDLE_TIMEOUT_S:g} s") from None
+            raise Broken(f"it stood still, or came slower than {SLOWEST_BYTES_PER_S} B/s") from None
+        except web.RequestPayloadError:
+            raise Broken("the body is not what its headers say it is") from None
         if chunk is None:
-            break
+            return
+        waited_s += loop.time() - asked_at_s
+        received_bytes += len(chunk)
+        yield chunk
+
+
+async def _plain(request: web.Request, *, gzip: bool) -> AsyncIterator[bytes]:
+    """The body, unpacked, in pieces of bounded size."""
+    inflate = zlib.decompressobj(_GZIP)
+    async for chunk in _received(request):
         if not gzip:
             yield chunk
             continue
+        packed = chunk
         try:
-            while chunk:
+            while packed:
                 if inflate.eof:  # a gzip body may have several members
                     inflate = zlib.decompressobj(_GZIP)
-                yield inflate.decompress(chunk, _INFLATE_BYTES)
-                chunk = inflate.unconsumed_tail or inflate.unused_data
+                yield inflate.decompress(packed, _INFLATE_BYTES)
+                packed = inflate.unconsumed_tail or inflate.unused_data
         except zlib.error as error:
             raise Broken(f"the body is not gzip: {error}") from None
     if gzip and not inflate.eof:
@@ -126,8 +145,10 @@ class Taking:
         """Take the lines that a piece completes."""
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             self._line(line)
+            if number % _LINES_AT_ONCE == 0:
+                await self._delivery.room()
         if len(self._rest) > LINE_MAX_BYTES:
             # Only its end is still of interest.
             self._rest = b""
@@ -147,7 +168,7 @@ class Taking:
     def _line(self, raw: bytes) -> None:
         self._number += 1
         too_long, self._skipping = self._skipping or len(raw) > LINE_MAX_BYTES, False
-        line = raw.strip()
+        line = (raw.removeprefix(_MARK) if self._number == 1 else raw).strip()
         if too_long:
             self._refuse("", f"a line has at most {LINE_MAX_BYTES} bytes")
         elif line and not (self._csv and self._number == 1 and _is_header(line)):

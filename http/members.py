@@ -13,7 +13,7 @@ from segments.contracts.times import to_rfc3339
 from segments.http import requests
 from segments.http.problems import Problem
 from segments.http.services import SERVICES, Services
-from segments.http.streaming import require_chunks, stream
+from segments.http.streaming import BrokenOffError, require_chunks, stream
 from segments.state.view_members import Member
 
 NDJSON = "application/x-ndjson"
@@ -21,6 +21,8 @@ CSV = "text/csv"
 CHUNK_MEMBERS = 5_000
 _USER = re.compile("[0-9a-f]{32}")
 _CSV_HEADER = b"user;since;expires_at;origin\n"
+
+Encode = Callable[[list[Member]], bytes]
 
 routes = web.RouteTableDef()
 
@@ -33,22 +35,29 @@ async def list_members(request: web.Request) -> web.StreamResponse:
     changes meanwhile; what a stream gave ends with the count of its members.
     """
     segment = requests.segment(request)
-    requests.only(request, "limit", "cursor")
+    encode = _wanted(request)
+    requests.only(request, *(("limit", "cursor") if encode is None else ()))
     services = request.app[SERVICES]
+    if services.settings.http.partitions is not None:
+        raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     headers = services.freshness_of(services.kept_partitions(), services.view.progress)
     known = services.view.segments.get(segment)
     if known is None or known.deleted:
         raise Problem(404, "segment_unknown", "no such segment", headers=headers)
-    wanted = request.headers.get("Accept", "")
-    for kind, encode in ((NDJSON, ndjson), (CSV, csv)):
-        if kind in wanted:
-            headers["Content-Type"] = f"{kind}; charset=utf-8"
-            require_chunks(request)
-            with services.stream_slot():
-                chunks = _all(services, segment, known.generation, encode)
-                return await stream(request, headers, chunks)
-    return await _page(request, services, segment, known.generation, headers)
+    if encode is None:
+        return await _page(request, services, segment, known.generation, headers)
+    require_chunks(request)
+    headers["Content-Type"] = f"{CSV if encode is csv else NDJSON}; charset=utf-8"
+    with services.stream_slot():
+        chunks = _all(services, segment, known.generation, encode)
+        return await stream(request, headers, chunks)
+
+
+def _wanted(request: web.Request) -> Encode | None:
+    """How to write all members; None for a page."""
+    accept = ",".join(request.headers.getall("Accept", ())).lower()
+    return ndjson if NDJSON in accept else csv if CSV in accept else None
 
 
 async def _page(
@@ -79,7 +88,7 @@ async def _page(
 
 
 async def _all(
-    services: Services, segment: str, generation: int, encode: Callable[[list[Member]], bytes]
+    services: Services, segment: str, generation: int, encode: Encode
 ) -> AsyncIterator[bytes]:
     """Chunk by chunk, each read anew: nothing is held while the client does not read."""
     loop = asyncio.get_running_loop()
@@ -103,7 +112,7 @@ async def _all(
         after = found[-1].user.hex()
     known = services.view.segments.get(segment)
     if known is None or known.deleted or known.generation != generation:
-        raise RuntimeError("the segment was deleted while its members were sent")
+        raise BrokenOffError("the segment was deleted while its members were sent")
     yield b"count;%d\n" % count if encode is csv else b'{"count":%d}\n' % count
 
 

@@ -31,7 +31,7 @@ POSITIONS_MAX = 64
 
 @dataclass
 class Streams:
-    """How many long answers are being sent now."""
+    """How many long answers are being sent, and imports taken, now."""
 
     running: int = 0
 
@@ -56,7 +56,10 @@ class Services:
         streams = self.streams
         if streams.running >= self.settings.http.max_streams:
             raise Problem(
-                503, "busy", "too many reports are being sent", headers={"Retry-After": "5"}
+                503,
+                "busy",
+                "too many reports, lists and imports are on their way",
+                headers={"Retry-After": "5"},
             )
         streams.running += 1
         try:

@@ -17,6 +17,10 @@ _PIECE_BYTES = 65_536
 log = logs.get(__name__)
 
 
+class BrokenOffError(Exception):
+    """What is being sent cannot be finished; the message says why."""
+
+
 def require_chunks(request: web.Request) -> None:
     """Problem 505 for a client that could not tell a broken answer from a whole one."""
     if request.version < HttpVersion11:
@@ -40,7 +44,10 @@ async def stream(
     except (ConnectionError, asyncio.CancelledError):
         raise  # the client is gone
     except Exception as error:
-        log.exception("answer aborted", path=request.path)
+        if isinstance(error, BrokenOffError):
+            log.warning("answer broken off", path=request.path, reason=str(error))
+        else:
+            log.exception("answer aborted", path=request.path)
         # Without the last chunk nobody takes it for a whole one.
         if request.transport is not None:
             request.transport.abort()
@@ -53,5 +60,8 @@ async def _send(response: web.StreamResponse, chunk: bytes) -> None:
     # In pieces: a client may be slow, as long as it takes one of them in time.
     pieces = memoryview(chunk)
     for start in range(0, len(pieces), _PIECE_BYTES):
-        async with asyncio.timeout(STALL_TIMEOUT_S):
-            await response.write(pieces[start : start + _PIECE_BYTES])
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                await response.write(pieces[start : start + _PIECE_BYTES])
+        except TimeoutError:
+            raise BrokenOffError(f"the client took nothing for {STALL_TIMEOUT_S:g} s") from None

@@ -82,7 +82,9 @@ class HttpSettings(_Section):
     read_threads: int = Field(
         4, ge=1, le=64, description="threads for reads that are heavy on CPU or disk"
     )
-    max_streams: int = Field(16, ge=1, description="reports sent at the same time")
+    max_streams: int = Field(
+        16, ge=1, description="reports, lists and imports on their way at a time"
+    )
     max_waiters: int = Field(
         10_000, ge=1, description="requests that wait for a result or a position"
     )
