@@ -122,7 +122,13 @@ DEFINITION: dict[str, Any] = {
     "auto": None,
     "position": "3:17",
 }
-MARKER: dict[str, Any] = {"log_offset": 17, "at": 1, "history_rows": 0, "defined": -1}
+MARKER: dict[str, Any] = {
+    "log_offset": 17,
+    "log_time": 1,
+    "at": 1,
+    "history_rows": 0,
+    "defined": -1,
+}
 EXAMPLES: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (documents.Result, RESULT),
     (documents.HistoryRow, ROW),
