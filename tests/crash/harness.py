@@ -60,7 +60,7 @@ class Plant:
 
     def settings_of(self, name: str) -> Settings:
         """The settings a process runs with."""
-        _, number = _parts(name)
+        _, number = parts(name)
         changes: dict[str, Any] = {"instance": number}
         if name in self._ports:
             changes["http"] = self.settings.http.model_copy(update={"port": self._ports[name]})
@@ -69,7 +69,7 @@ class Plant:
     def start(self, *names: str, **overrides: Any) -> None:
         """Start processes that are not running. `overrides` are settings."""
         for name in names:
-            application, _ = _parts(name)
+            application, _ = parts(name)
             if application in SOURCES:
                 self._committed_at_start[name] = self._committed(application)
             settings = self.settings_of(name).model_copy(update=overrides)
@@ -118,7 +118,7 @@ class Plant:
 
     def state_folder(self, name: str) -> Path:
         """Where a process of shards or http keeps what it can rebuild."""
-        application, number = _parts(name)
+        application, number = parts(name)
         return self.settings.data_dir / f"{application}-{number}"
 
     def restart_broker(self) -> None:
@@ -134,7 +134,7 @@ class Plant:
         """Whether a process has brought something to an end since it was started."""
         if not self.running(name):
             return False
-        application, _ = _parts(name)
+        application, _ = parts(name)
         if application == "http":
             return self.ready(name)
         return self._committed(application) > self._committed_at_start[name]
@@ -197,7 +197,7 @@ class Plant:
         return found
 
 
-def _parts(name: str) -> tuple[str, int]:
+def parts(name: str) -> tuple[str, int]:
     """`shards-1` -> (shards, 1); `router` -> (router, 0)."""
     application, _, number = name.partition("-")
     return application, int(number or 0)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests import support
-from tests.crash.harness import Plant
+from tests.crash.harness import Plant, parts
 
 WORKING_TIMEOUT_S = 90.0
 _LONGEST_PAUSE_S = 0.7
@@ -25,7 +25,7 @@ class Chances:
     """until the next one is killed"""
     all_at_once: float = 0.05
     stands_still: float = 0.0
-    """a shards process, until the others have taken its work over, and then goes on"""
+    """a process of router or shards: until its session is over and others may do its work"""
 
 
 @dataclass
@@ -79,12 +79,13 @@ class Storm:
         return up if everyone else [name]
 
     def _stand_still(self, numbers: random.Random) -> None:
-        name = numbers.choice([name for name in self.plant.names if name.startswith("shards")])
+        candidates = [n for n in self.plant.names if n.startswith(("router", "shards"))]
+        name = numbers.choice(candidates)
         self._wait_until_working(name)
         self.plant.freeze(name)
-        instance = int(name.rpartition("-")[2])
+        application, instance = parts(name)
         support.wait_until(
-            lambda: instance not in self.plant.members("shards"),
+            lambda: instance not in self.plant.members(application),
             WORKING_TIMEOUT_S,
             f"the end of the session of {name}",
             poll_s=0.1,

@@ -172,3 +172,23 @@ def test_a_recovery_that_cannot_see_everything_is_refused(deployment: Settings) 
     send_changes(deployment, 0, 60)
     wait_for_results(deployment, 60)
     support.wait_until(lambda: additions(deployment) == once_each(60), what="each change, once")
+
+
+def test_the_same_instance_started_twice_is_fenced(deployment: Settings) -> None:
+    support.start(deployment, "router")
+    first = support.start(deployment, "shards")
+    send_changes(deployment, 0, 20)
+    wait_for_results(deployment, 20)
+    elsewhere = deployment.model_copy(update={"data_dir": deployment.data_dir / "elsewhere"})
+    try:
+        second = support.start(elsewhere, "shards")
+        send_changes(deployment, 20, 20)
+        support.wait_until(lambda: first.exit_status is not None, what="the end of the first")
+        assert first.exit_status != 0
+        send_changes(deployment, 40, 20)
+        wait_for_results(deployment, 60)
+        assert second.stop() == 0
+    finally:
+        support.stop_all(elsewhere.data_dir)
+    assert additions(deployment) == once_each(60)
+    assert all(found.stored == found.replayed for found in operations.digests(elsewhere))
