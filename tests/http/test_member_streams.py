@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from segments.http import members, streaming
+from segments.state.view_members import Member
 from tests.http.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running
 from tests.view.filling import document, held
 
@@ -109,43 +111,31 @@ async def test_a_client_that_stops_reading_holds_nobody_up_and_is_let_go(
 
 @pytest.mark.parametrize("again", [False, True])
 async def test_a_segment_deleted_meanwhile_breaks_the_answer_off(
-    filled: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr(members, "CHUNK_MEMBERS", 100)
-    generation = 10 if again else 20
-    async with running(filled) as sidecar:
-        sidecar.define("B", generation)
-        with sidecar.fill as batch:
-            for number in range(10_000):
-                shown = {"A": held(), "B": held(generation)}
-                batch.user(user(number).encode(), document(user(number), shown))
-        asked = REQUEST.replace(b"/A/", b"/B/")
-        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port, limit=8_192)
-        writer.write(asked)
-        assert b"200 OK" in await reader.readline()
-        if again:
-            sidecar.define("B", generation + 1)
-        else:
-            sidecar.define("B", generation, "deleted")
-        answer = bytearray()
-        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await read_on(reader, answer)
-        writer.close()
-        assert b'{"count"' not in answer
-        assert sidecar.services.streams.running == 0
-        # A client that knows HTTP sees it as well.
-        monkeypatch.setattr(members, "_counts", lambda *_: 1 / 0)
-        sidecar.define("B", generation + 2)
-        sidecar.user(user(0), {"A": held(), "B": held(generation + 2)})
+    """A client that knows HTTP sees a broken transfer, with what came before it."""
+    first, deleted = threading.Event(), threading.Event()
+    encode = members.ndjson
+
+    def waiting(chunk: list[Member]) -> bytes:
+        if first.is_set():
+            assert deleted.wait(30)
+        first.set()
+        return encode(chunk)
+
+    monkeypatch.setattr(members, "ndjson", waiting)
+    monkeypatch.setattr(members, "CHUNK_MEMBERS", 2)
+    async with running(tmp_path) as sidecar:
+        sidecar.define("A")
+        for number in range(5):
+            sidecar.user(user(number), {"A": held()})
+        asking = asyncio.create_task(sidecar.get(PATH, headers=NDJSON))
+        await until(first.is_set, "the first chunk")
+        sidecar.define("A", 1 + again, "active" if again else "deleted")
+        deleted.set()
         with pytest.raises(httpx.RemoteProtocolError):
-            await sidecar.get("/v1/segments/B/users", headers=NDJSON)
-        monkeypatch.undo()
-
-
-async def read_on(reader: asyncio.StreamReader, answer: bytearray) -> None:
-    """Read for ever."""
-    while True:
-        answer += await reader.readexactly(1_000)
+            await asking
+        assert sidecar.services.streams.running == 0
 
 
 async def test_heads_and_old_protocols(sidecar: Sidecar) -> None:
