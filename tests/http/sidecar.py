@@ -77,14 +77,8 @@ class FakeWriter:
     async def delivered(self, *_deliveries: object, timeout_s: float = 0) -> None:
         pass
 
-    def bulk(self, topic: str) -> FakeWriter:
-        return self
-
-    async def room(self) -> None:
-        pass
-
-    async def done(self) -> None:
-        pass
+    def bulk(self, topic: str) -> FakeBulk:
+        return FakeBulk(self, topic)
 
     async def write(
         self, key: str, command: dict[str, Any], wait_s: float
@@ -107,6 +101,23 @@ class FakeWriter:
 
     def accepted(self, command_id: str) -> bool:
         return command_id in self.remembered
+
+
+class FakeBulk:
+    """Many records to one topic, kept by the writer."""
+
+    def __init__(self, writer: FakeWriter, topic: str) -> None:
+        self._writer = writer
+        self._topic = topic
+
+    def send(self, key: str, value: dict[str, Any]) -> None:
+        self._writer.send(self._topic, key, value)
+
+    async def room(self) -> None:
+        await asyncio.sleep(0)
+
+    async def done(self) -> None:
+        pass
 
 
 class Sidecar:

@@ -1,0 +1,107 @@
+"""Many records to one topic, with a producer that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from segments.http import bulk
+from segments.http.bulk import BulkDelivery
+from segments.http.problems import Problem
+
+Delivered = Callable[[KafkaError | None, Any], None]
+
+
+class FakeProducer:
+    """A queue. `others`: records of other requests in it."""
+
+    def __init__(self) -> None:
+        self.queue: list[Delivered] = []
+        self.others = 0
+
+    def __len__(self) -> int:
+        return len(self.queue) + self.others
+
+    def produce(self, _topic: str, _value: bytes, _key: str, *, on_delivery: Delivered) -> None:
+        self.queue.append(on_delivery)
+
+    def deliver(self, error: KafkaError | None = None) -> None:
+        self.queue.pop(0)(error, None)
+
+
+@pytest.fixture
+def producer() -> FakeProducer:
+    return FakeProducer()
+
+
+@pytest.fixture
+def delivery(producer: FakeProducer) -> BulkDelivery:
+    stands_in: Any = producer
+    return BulkDelivery(stands_in, "topic")
+
+
+async def test_it_is_done_when_kafka_has_all(
+    producer: FakeProducer, delivery: BulkDelivery
+) -> None:
+    await delivery.done()
+    for _ in range(3):
+        delivery.send("u", {})
+    producer.others = 7
+    done = asyncio.create_task(delivery.done())
+    while producer.queue:
+        await asyncio.sleep(0)
+        assert not done.done()
+        producer.deliver()
+    await done
+
+
+async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
+    producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "IN_FLIGHT_MAX", 10)
+    producer.others = 10
+    room = asyncio.create_task(delivery.room())
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+        assert not room.done()
+    producer.others = 9
+    await room
+    delivery.send("u", {})
+    room = asyncio.create_task(delivery.room())
+    await asyncio.sleep(0.01)
+    assert not room.done()
+    producer.deliver()
+    await room
+
+
+async def test_while_others_get_on_nothing_is_given_up(
+    producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 0.2)
+    delivery.send("u", {})
+    producer.others = 100
+    done = asyncio.create_task(delivery.done())
+    for _ in range(50):
+        producer.others -= 1
+        await asyncio.sleep(0.02)
+    assert not done.done()
+    with pytest.raises(Problem, match="no word from Kafka"):
+        await done
+
+
+@pytest.mark.parametrize("ask", [BulkDelivery.room, BulkDelivery.done])
+async def test_a_record_that_kafka_refused_fails_all(
+    producer: FakeProducer, delivery: BulkDelivery, ask: Callable[[BulkDelivery], Any]
+) -> None:
+    for _ in range(2):
+        delivery.send("u", {})
+    producer.deliver(KafkaError(KafkaError._MSG_TIMED_OUT))
+    producer.deliver()
+    with pytest.raises(Problem) as raised:
+        await ask(delivery)
+    assert (raised.value.status, raised.value.code) == (503, "kafka_unavailable")
+    assert "of 2 records" in raised.value.detail
