@@ -20,7 +20,15 @@ from prometheus_client.metrics import MetricWrapperBase
 from segments import metrics, settings_doc, topics_doc
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("streams", "state", "http", "src/segments", "src/segments/contracts", "src/segments/cli")
+ROOMS = (
+    "streams",
+    "state",
+    "http",
+    "src/segments",
+    "src/segments/contracts",
+    "src/segments/settings",
+    "src/segments/cli",
+)
 _CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
 
 

@@ -9,12 +9,11 @@ import httpx
 import typer
 
 from segments import settings_doc
-from segments.environment import variables
+from segments.environment import HIDDEN, without_secrets
 from segments.settings import Settings
 
 _SECRET_OPTION = re.compile(r"password|secret|token|jaas|oauth|pem|\.key", re.IGNORECASE)
 _USERINFO = re.compile(r"//[^/@\s]+@")
-_REDACTED = "**********"
 
 
 class UsageError(RuntimeError):
@@ -35,15 +34,12 @@ def settings(
 def redacted(tree: Settings) -> dict[str, str]:
     """Settings by environment variable, fit to be shown."""
     options = {
-        key: _REDACTED if _SECRET_OPTION.search(key) else value
+        key: HIDDEN if _SECRET_OPTION.search(key) else value
         for key, value in tree.kafka.options.items()
     }
     kafka = tree.kafka.model_copy(update={"options": options})
-    shown = variables(tree.model_copy(update={"kafka": kafka}))
-    for name in ("SEGMENTS_KAFKA__PASSWORD", "SEGMENTS_USER_SERVICE__TOKEN"):
-        if name in shown:
-            shown[name] = _REDACTED
-    return {name: _USERINFO.sub(f"//{_REDACTED}@", value) for name, value in shown.items()}
+    shown = without_secrets(tree.model_copy(update={"kafka": kafka}))
+    return {name: _USERINFO.sub(f"//{HIDDEN}@", value) for name, value in shown.items()}
 
 
 def base_url(tree: Settings) -> str:

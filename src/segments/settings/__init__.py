@@ -1,0 +1,136 @@
+"""Every setting of the service, in one tree.
+
+Sources, strongest first: arguments, environment (`SEGMENTS_HTTP__PORT`), the TOML file named by
+`SEGMENTS_CONFIG_FILE`, defaults. A secret may stand in a file: for the environment variable
+`SEGMENTS_X` the service also reads the file named by `SEGMENTS_X_FILE`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from segments.settings.sections import (
+    DevSettings,
+    HttpSettings,
+    KafkaSettings,
+    LimitSettings,
+    MetricsSettings,
+    UserServiceSettings,
+)
+from segments.settings.sources import (
+    CONFIG_FILE_VARIABLE,
+    ENV_PREFIX,
+    SecretFilesSource,
+    names_a_file,
+)
+
+__all__ = [
+    "CONFIG_FILE_VARIABLE",
+    "ENV_PREFIX",
+    "DevSettings",
+    "HttpSettings",
+    "KafkaSettings",
+    "LimitSettings",
+    "MetricsSettings",
+    "Settings",
+    "UserServiceSettings",
+]
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings()` reads the environment; arguments win over it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path(".data"), description="folder for all that is kept on this machine")
+    partitions: int = Field(
+        8, ge=1, le=1024, description="shards; fixed when a deployment is created"
+    )
+    instance: int = Field(
+        0, ge=0, description="number of this process among those of its kind, each another"
+    )
+    commit_interval_ms: int = Field(
+        50, ge=1, description="time between checkpoints of an application"
+    )
+    poll_timeout_ms: int = Field(20, ge=1, description="longest wait for records before a commit")
+    tick_interval_ms: int = Field(
+        1_000, ge=10, description="time between ticks of a shard on which nothing is due"
+    )
+    unknown_users: Literal["accept", "reject"] = Field(
+        "accept", description="what becomes of a command for a user not in the replica"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged"
+    )
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    user_service: UserServiceSettings = Field(default_factory=UserServiceSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    dev: DevSettings = Field(default_factory=DevSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        # A variable that names a file is no setting: its section would refuse it as unknown.
+        env_settings.env_vars = {
+            variable: value
+            for variable, value in env_settings.env_vars.items()
+            if not names_a_file(variable)
+        }
+        sources = [init_settings, env_settings, SecretFilesSource(settings_cls)]
+        if config_file := os.environ.get(CONFIG_FILE_VARIABLE):
+            if not Path(config_file).is_file():
+                raise FileNotFoundError(f"{CONFIG_FILE_VARIABLE} names no file: {config_file}")
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=config_file))
+        return tuple(sources)
+
+    def topic(self, name: str) -> str:
+        """The name on the cluster of a topic of topics.yaml."""
+        return self.kafka.prefix + name
+
+    def group(self, application: str) -> str:
+        """The consumer group of an application."""
+        return f"{self.kafka.prefix}segments-{application}"
+
+    def client_config(self) -> dict[str, Any]:
+        """librdkafka configuration that every client of this deployment shares."""
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.kafka.bootstrap_servers,
+            **self.kafka.options,
+        }
+        if self.kafka.password is not None:
+            config["sasl.password"] = self.kafka.password.get_secret_value()
+        return config
+
+    def metrics_port(self, application: str) -> int:
+        """Port on which an application serves its metrics (0 = any free one)."""
+        if self.metrics.port is not None:
+            return self.metrics.port
+        base = int(getattr(self.metrics, f"{application}_port"))
+        return base + 10 * self.instance if base else 0

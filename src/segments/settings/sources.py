@@ -1,0 +1,42 @@
+"""Where settings come from beside the environment: files that hold secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import PydanticBaseSettingsSource
+
+ENV_PREFIX = "SEGMENTS_"
+CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
+_FILE_ENDING = "_FILE"
+
+
+def names_a_file(variable: str) -> bool:
+    """Whether an environment variable names the file of a setting, and is none itself."""
+    upper = variable.upper()
+    return upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_ENDING)
+
+
+class SecretFilesSource(PydanticBaseSettingsSource):
+    """Reads `SEGMENTS_A__B_FILE=/path` as the value of `SEGMENTS_A__B`."""
+
+    def get_field_value(
+        self,
+        field: Any,  # noqa: ARG002 - pydantic's signature
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for variable, path in os.environ.items():
+            if not names_a_file(variable) or variable == CONFIG_FILE_VARIABLE:
+                continue
+            keys = variable[len(ENV_PREFIX) : -len(_FILE_ENDING)].lower().split("__")
+            node = tree
+            for key in keys[:-1]:
+                node = node.setdefault(key, {})
+            node[keys[-1]] = Path(path).read_text(encoding="utf-8").strip()
+        return tree
