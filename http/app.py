@@ -22,6 +22,7 @@ from segments.http import (
     members,
     memberships,
     past,
+    report_rows,
     reports,
     segments,
     users,
@@ -73,7 +74,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     feed = Feed(settings, view, report)
     pool = ThreadPoolExecutor(settings.http.read_threads, thread_name_prefix="read")
     # Read once, from some hundred files: not while a request waits.
-    await asyncio.to_thread(reports.zone_names)
+    await asyncio.to_thread(report_rows.zone_names)
     feed.start()
     try:
         yield Services(settings, view, waiting, feed, writer, history, completeness, pool)
