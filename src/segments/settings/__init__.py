@@ -20,6 +20,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from segments.settings.access import AuthSettings
+from segments.settings.reports import ReportSettings
 from segments.settings.sections import (
     DevSettings,
     HttpSettings,
@@ -38,11 +40,13 @@ from segments.settings.sources import (
 __all__ = [
     "CONFIG_FILE_VARIABLE",
     "ENV_PREFIX",
+    "AuthSettings",
     "DevSettings",
     "HttpSettings",
     "KafkaSettings",
     "LimitSettings",
     "MetricsSettings",
+    "ReportSettings",
     "Settings",
     "UserServiceSettings",
 ]
@@ -52,7 +56,11 @@ class Settings(BaseSettings):
     """All settings. `Settings()` reads the environment; arguments win over it."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # what is wrong may be a secret
     )
 
     data_dir: Path = Field(Path(".data"), description="folder for all that is kept on this machine")
@@ -69,6 +77,12 @@ class Settings(BaseSettings):
     tick_interval_ms: int = Field(
         1_000, ge=10, description="time between ticks of a shard on which nothing is due"
     )
+    job_rest_ratio: float = Field(
+        0.3,
+        ge=0,
+        le=10,
+        description="rest after each slice of a job, as a multiple of the time the slice took",
+    )
     unknown_users: Literal["accept", "reject"] = Field(
         "accept", description="what becomes of a command for a user not in the replica"
     )
@@ -77,10 +91,12 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
     user_service: UserServiceSettings = Field(default_factory=UserServiceSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     dev: DevSettings = Field(default_factory=DevSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    reports: ReportSettings = Field(default_factory=ReportSettings)
 
     @field_validator("data_dir")
     @classmethod
@@ -101,7 +117,7 @@ class Settings(BaseSettings):
         env_settings.env_vars = {
             variable: value
             for variable, value in env_settings.env_vars.items()
-            if not names_a_file(variable)
+            if not names_a_file(variable, settings_cls)
         }
         sources = [init_settings, env_settings, SecretFilesSource(settings_cls)]
         if config_file := os.environ.get(CONFIG_FILE_VARIABLE):
