@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # A tick that was appended early by a clock ahead of the broker's is not repeated in a tight loop.
 _RETRY_MS = 20
+# A slice that has not come back by then went to another process with its partition.
+_LOST_MS = 1_000
 
 
 class TickSchedule:
@@ -33,3 +35,35 @@ class TickSchedule:
             self._applied = False
             return True
         return False
+
+
+class WorkPace:
+    """When the next slice of a job may begin: one at a time in a process, and a rest after each.
+
+    A job of many users keeps what follows the shards (view, history, broker) busy as well. Without
+    a rest their queues grow for as long as the job lasts, and every command waits in them. The rest
+    follows what a slice took here, so it is long on a machine that is busy already.
+    """
+
+    def __init__(self, rest_ratio: float) -> None:
+        self._rest_ratio = rest_ratio
+        self._running: int | None = None
+        self._began_ms = 0
+        self._free_at_ms = 0
+
+    def may_begin(self, now_ms: int) -> bool:
+        """Whether a partition may begin a slice now."""
+        if self._running is not None and 0 <= now_ms - self._began_ms < _LOST_MS:
+            return False
+        return now_ms >= self._free_at_ms or now_ms < self._began_ms
+
+    def begin(self, partition: int, now_ms: int) -> None:
+        """The tick of a slice was appended."""
+        self._running, self._began_ms = partition, now_ms
+
+    def end(self, partition: int, now_ms: int) -> None:
+        """A tick of this partition was applied."""
+        if partition == self._running:
+            self._running = None
+            took_ms = max(0, now_ms - self._began_ms)
+            self._free_at_ms = now_ms + round(took_ms * self._rest_ratio)
