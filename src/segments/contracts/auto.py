@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -51,12 +52,33 @@ def percent_to_ppm(value: Any) -> int:
     return int(parts)
 
 
+Percent = Annotated[
+    int,
+    BeforeValidator(percent_to_ppm),
+    WithJsonSchema(
+        {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 100,
+            "description": "with up to 4 decimals",
+        }
+    ),
+]
+"""A percentage at the edge, parts per million in the model."""
+# The other one may stand there as null.
+_ONE_SHARE = [
+    {"required": [name], "properties": {name: {"type": "number"}}} for name in ("percent", "count")
+]
+
+
 class Auto(BaseModel):
     """Exactly one of `percent` and `count`, of those users whom the filters let through."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"oneOf": list[Any](_ONE_SHARE)}
+    )
 
-    percent: Annotated[int, BeforeValidator(percent_to_ppm)] | None = None
+    percent: Percent | None = None
     count: Annotated[StrictInt, Field(ge=1, le=COUNT_MAX)] | None = None
     include: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)
     exclude: list[SegmentName] = Field(default_factory=list, max_length=FILTER_NAMES_MAX)

@@ -31,6 +31,12 @@ class _Contract(BaseModel):
 class Addition(_Contract):
     """A segment to add, with its end: none, after a time to live, or at an instant."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"properties": {end: {"type": "null"}}} for end in ("ttl", "expires_at")]
+        }
+    )
+
     segment: SegmentName
     ttl: TtlMs | None = None
     expires_at: InstantMs | None = None
@@ -47,8 +53,15 @@ class _Command(_Contract):
     actor: Actor | None = None
 
 
+def _auto_is_never_null(schema: dict[str, Any]) -> None:
+    """Absent is not null: `auto` cannot be taken away."""
+    schema["properties"]["auto"] = schema["properties"]["auto"]["anyOf"][0]
+
+
 class SegmentBody(_Contract):
     """What is said about a segment. `auto`: whom it is given to without a command for each."""
+
+    model_config = ConfigDict(json_schema_extra=_auto_is_never_null)
 
     description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
     auto: Auto | None = None
@@ -111,10 +124,25 @@ class DeleteSegment(_Command):
 class MembershipChange(_Contract):
     """Segments to add to and to remove from one user: 1-100 names, none twice."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [field], "properties": {field: {"minItems": 1}}}
+                for field in ("add", "remove")
+            ]
+        }
+    )
+
     add: list[Addition] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
     remove: list[SegmentName] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
 
-    @field_validator("add", mode="before")
+    @field_validator(
+        "add",
+        mode="before",
+        json_schema_input_type=Annotated[
+            list[SegmentName | Addition], Field(max_length=NAMES_PER_COMMAND)
+        ],
+    )
     @classmethod
     def _names_to_additions(cls, value: Any) -> Any:
         if isinstance(value, list):

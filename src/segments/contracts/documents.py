@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from segments.contracts.events import Account
+from segments.contracts.times import InstantText
 
 Operation = Literal["add", "remove", "extend"]
 Cause = Literal["command", "auto", "expired", "segment_deleted", "user_deleted"]
@@ -27,6 +28,30 @@ ErrorCode = Literal[
 PROGRESS_KEY_PREFIX = "!progress/"
 
 
+UserIdText = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "uuid",
+            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        }
+    ),
+]
+"""A user id as the service writes it. Like the others here, not checked when it is read."""
+PositionText = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[0-9]+:[0-9]+$",
+            "description": "partition:offset in the log of the shards",
+        }
+    ),
+]
+Threshold = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{16}$"})]
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,10 +68,10 @@ class Membership(_Document):
 class UserDocument(_Document):
     """Value of segments.users. `position` = partition:offset of the log record that made it."""
 
-    user_id: str
+    user_id: UserIdText
     account: Account
     segments: dict[str, Membership]
-    position: str
+    position: PositionText
     at: int
 
 
@@ -81,7 +106,7 @@ class AutoDefinition(_Document):
     accounts: list[str]
     ttl_ms: int | None
     newcomers: bool
-    threshold: str | None
+    threshold: Threshold | None
     target: int | None
     assigned: int | None
     skipped: int
@@ -100,7 +125,7 @@ class Definition(_Document):
     description: str | None
     created_at: int
     auto: AutoDefinition | None = None
-    position: str
+    position: PositionText
 
 
 class ResultError(_Document):
@@ -131,8 +156,8 @@ class Result(_Document):
     status: Status
     error: ResultError | None
     changes: list[Change]
-    position: str | None
-    at: str
+    position: PositionText | None
+    at: InstantText
 
 
 class PreviewResult(Result):
@@ -144,12 +169,12 @@ class PreviewResult(Result):
 class HistoryRow(_Document):
     """Value of segments.history; its identity is (partition, offset). Instants are RFC 3339."""
 
-    user_id: str
+    user_id: UserIdText
     segment: str
     generation: int
     operation: Operation
-    at: str
+    at: InstantText
     cause: Cause
     command_id: str | None
     actor: str | None
-    expires_at: str | None
+    expires_at: InstantText | None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
 
 SEGMENT_NAME_MAX_LENGTH = 128
 COMMAND_ID_MAX_LENGTH = 128
@@ -86,13 +86,71 @@ def _no_control(value: str) -> str:
     return value
 
 
-SegmentName = Annotated[str, AfterValidator(check_segment_name)]
-UserId = Annotated[str, BeforeValidator(canonical_user_id)]
+# What a schema can say of them: patterns that Python and JavaScript read alike. Whether a character
+# of another script is a letter, they cannot say.
+_HEX = "[0-9a-fA-F]"
+_UUID_PATTERN = "|".join(
+    f"{_HEX}{{8}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{12}}"
+    for hyphen in ("-", "")
+)
+_USER_ID_PATTERN = (
+    "^(?:[uU][rR][nN]:[uU][uU][iI][dD]:)?"
+    rf"(?:(?:{_UUID_PATTERN})|\{{(?:{_UUID_PATTERN})\}})$"
+)
+_NEXT = r"[^\x00-\x2c\x2f\x3b-\x40\x5b-\x5e\x60\x7b-\xa0]"
+_SEGMENT_NAME_PATTERN = rf"^[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa0]{_NEXT}*$"
+_NO_CONTROL_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+
+SegmentName = Annotated[
+    str,
+    AfterValidator(check_segment_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": SEGMENT_NAME_MAX_LENGTH,
+            "pattern": _SEGMENT_NAME_PATTERN,
+            "description": "letters and digits of any script and `_ . : -`, beginning with a "
+            "letter or digit, in Unicode normal form NFC",
+        }
+    ),
+]
+UserId = Annotated[
+    str,
+    BeforeValidator(canonical_user_id),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": _USER_ID_PATTERN,
+            "description": "a UUID; what the service writes is the canonical lower-case form",
+        }
+    ),
+]
 CommandId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=COMMAND_ID_MAX_LENGTH),
     AfterValidator(_no_control),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": COMMAND_ID_MAX_LENGTH,
+            "pattern": _NO_CONTROL_PATTERN,
+            "description": "unique for an intended effect, without control characters",
+        }
+    ),
 ]
 Actor = Annotated[
-    str, StringConstraints(min_length=1, max_length=ACTOR_MAX_LENGTH), AfterValidator(_no_control)
+    str,
+    StringConstraints(min_length=1, max_length=ACTOR_MAX_LENGTH),
+    AfterValidator(_no_control),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": ACTOR_MAX_LENGTH,
+            "pattern": _NO_CONTROL_PATTERN,
+            "description": "who or what asked, without control characters",
+        }
+    ),
 ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 MAX_TTL_MS = 100 * 365 * 86_400_000 + 25 * 86_400_000
 """100 years of 365.25 days."""
@@ -88,7 +88,45 @@ def _instant(value: Any) -> int:
     return from_rfc3339(value)
 
 
-InstantMs = Annotated[int, BeforeValidator(_instant)]
+_DIGITS = "[0-9]+"
+_DURATION_PATTERN = (
+    f"^P(?!$)({_DIGITS}Y)?({_DIGITS}M)?({_DIGITS}W)?({_DIGITS}D)?"
+    rf"(T(?!$)({_DIGITS}H)?({_DIGITS}M)?({_DIGITS}(\.[0-9]{{1,3}})?S)?)?$"
+)
+_INSTANT_PATTERN = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+)
+
+InstantMs = Annotated[
+    int,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _INSTANT_PATTERN}),
+]
 """RFC 3339 text at the edge, integer milliseconds in the model."""
-TtlMs = Annotated[int, BeforeValidator(duration_to_ms)]
+TtlMs = Annotated[
+    int,
+    BeforeValidator(duration_to_ms),
+    WithJsonSchema(
+        {
+            "description": "an ISO 8601 duration, or a number of seconds: 1 ms to 100 years",
+            "anyOf": [
+                {"type": "string", "maxLength": 64, "pattern": _DURATION_PATTERN},
+                {"type": "number", "minimum": 0.001, "maximum": MAX_TTL_MS / 1000},
+            ],
+        }
+    ),
+]
 """ISO 8601 duration or seconds at the edge, integer milliseconds in the model."""
+InstantText = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+            "description": "RFC 3339 in UTC with milliseconds",
+        }
+    ),
+]
+"""An instant as the service writes it at the edge. Not checked: nobody else writes it."""
