@@ -1,0 +1,84 @@
+"""A client of the service over HTTP, typed, blocking or asynchronous.
+
+    with SegmentsClient("http://127.0.0.1:8080") as client:
+        client.change(user_id, add=["beta", Add("trial", ttl=timedelta(days=7))])
+        print(client.user_segments(user_id).names)
+
+Every write has a key made once for the call, so that no attempt of it counts twice; what is
+accepted and not yet decided is followed; every answer says how fresh it is; problems are exceptions
+(`segments.client.errors`). It needs no Kafka: nothing of the service itself is loaded.
+"""
+
+from segments.client.asynchronous import AsyncItems
+from segments.client.blocking import Items
+from segments.client.calling import Retries
+from segments.client.clients import AsyncSegmentsClient, SegmentsClient
+from segments.client.errors import (
+    AnswerError,
+    ConflictError,
+    ForbiddenError,
+    IncompleteError,
+    InvalidError,
+    NotFoundError,
+    PendingError,
+    ProblemError,
+    RateLimitedError,
+    RejectedError,
+    SegmentsError,
+    StaleError,
+    UnauthorizedError,
+    UnavailableError,
+    UnreachableError,
+)
+from segments.client.models import (
+    Accepted,
+    Health,
+    HistoryRow,
+    Imported,
+    Member,
+    Membership,
+    MembershipDetail,
+    Preview,
+    Result,
+    Segment,
+    UserSegments,
+    UserState,
+)
+from segments.client.rules import Add, Rule
+
+__all__ = [
+    "Accepted",
+    "Add",
+    "AnswerError",
+    "AsyncItems",
+    "AsyncSegmentsClient",
+    "ConflictError",
+    "ForbiddenError",
+    "Health",
+    "HistoryRow",
+    "Imported",
+    "IncompleteError",
+    "InvalidError",
+    "Items",
+    "Member",
+    "Membership",
+    "MembershipDetail",
+    "NotFoundError",
+    "PendingError",
+    "Preview",
+    "ProblemError",
+    "RateLimitedError",
+    "RejectedError",
+    "Result",
+    "Retries",
+    "Rule",
+    "Segment",
+    "SegmentsClient",
+    "SegmentsError",
+    "StaleError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnreachableError",
+    "UserSegments",
+    "UserState",
+]

@@ -1,0 +1,125 @@
+"""The replica of the users by hand: only where the service has `dev.enabled`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+import orjson
+
+from segments.client import calling, errors, reading, rules
+from segments.client.calling import Core, path
+from segments.client.exchange import Body, Pause, Steps
+from segments.client.models import Imported, UserState
+
+_CHUNK_BYTES = 262_144
+_POLL_S = 0.05
+_CSV, _NDJSON = "text/csv", "application/x-ndjson"
+TYPES = {".csv": _CSV, ".ndjson": _NDJSON, ".jsonl": _NDJSON}
+"""What a file's name says of its lines; `.gz` may follow."""
+
+State = Literal["active", "blocked", "deleted"]
+Users = Path | Mapping[str, State] | Iterable[tuple[str, State]]
+
+
+def user_state(
+    core: Core,
+    user_id: str | UUID,
+    *,
+    min_position: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[UserState]:
+    """The state of a user in the replica, whatever it is. NotFoundError `user_unknown`."""
+    target = path("dev", "users", rules.user(user_id))
+    reply = yield from reading.read(core, target, min_position=min_position, timeout_s=timeout_s)
+    return calling.parsed(UserState, reply)
+
+
+def set_user_state(
+    core: Core, user_id: str | UUID, state: State, *, timeout_s: float | None = None
+) -> Steps[UserState]:
+    """Add a user, or change its state; returns once the replica shows it.
+
+    PendingError when it does not in time: the state is accepted all the same.
+    """
+    return (yield from _set(core, "PUT", rules.user(user_id), state, timeout_s))
+
+
+def delete_user(
+    core: Core, user_id: str | UUID, *, timeout_s: float | None = None
+) -> Steps[UserState]:
+    """Remove a user: it holds no segments from then on. Otherwise as `set_user_state`."""
+    return (yield from _set(core, "DELETE", rules.user(user_id), "deleted", timeout_s))
+
+
+def _set(
+    core: Core, method: str, user_id: str, state: str, timeout_s: float | None
+) -> Steps[UserState]:
+    call = core.call(timeout_s)
+    target = path("dev", "users", user_id)
+    body = {"state": state} if method == "PUT" else None
+    reply = yield from call.send(method, target, json=body, waits=True)
+    shown = reply.status == 200
+    while not shown:
+        if call.left_s <= _POLL_S:
+            raise errors.PendingError("", f"the state of {user_id} is accepted and not shown yet")
+        yield Pause(_POLL_S)
+        reply = yield from call.send("GET", target, accepted=frozenset({404}))
+        shown = reply.status == 200 and calling.document(reply).get("state") == state
+    answer = calling.parsed(UserState, reply)
+    core.note(answer.position)
+    return answer
+
+
+def import_users(
+    core: Core,
+    users: Users,
+    *,
+    progress: Callable[[int], None] | None = None,
+    timeout_s: float | None = None,
+) -> Steps[Imported]:
+    """Take many users: a file of NDJSON or CSV (`.gz` or not), or pairs of id and state.
+
+    Every line is taken or refused by itself; sending it again changes nothing, so an import that
+    broke off is repeated as a whole. `progress` is told the bytes of each piece that is sent;
+    `timeout_s` is for beginning another attempt.
+    """
+    headers: dict[str, str]
+    body: Body
+    if isinstance(users, Path):
+        headers, body = file_headers(users), _file(users, progress)
+    else:
+        headers, body = {"Content-Type": _NDJSON}, _lines(users)
+    reply = yield from core.call(timeout_s).send(
+        "POST", "/dev/users/import", body=body, headers=headers
+    )
+    return calling.parsed(Imported, reply)
+
+
+def file_headers(file: Path) -> dict[str, str]:
+    """What to say of a file, by its name. InvalidError for another name."""
+    compressed = file.suffix.lower() == ".gz"
+    suffix = (Path(file.stem).suffix if compressed else file.suffix).lower()
+    if suffix not in TYPES:
+        raise errors.invalid(f"the file must be named {', '.join(TYPES)}, or that with .gz")
+    return {"Content-Type": TYPES[suffix]} | ({"Content-Encoding": "gzip"} if compressed else {})
+
+
+def _file(file: Path, progress: Callable[[int], None] | None) -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        with file.open("rb") as opened:
+            while piece := opened.read(_CHUNK_BYTES):
+                yield piece
+                if progress is not None:
+                    progress(len(piece))
+
+    return pieces
+
+
+def _lines(users: Mapping[str, State] | Iterable[tuple[str, State]]) -> bytes:
+    pairs = users.items() if isinstance(users, Mapping) else users
+    return b"".join(
+        orjson.dumps({"user_id": user_id, "state": state}) + b"\n" for user_id, state in pairs
+    )

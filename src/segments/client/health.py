@@ -1,0 +1,17 @@
+"""Whether the service answers, completely and freshly enough."""
+
+from __future__ import annotations
+
+from segments.client import calling
+from segments.client.calling import Core
+from segments.client.exchange import Steps
+from segments.client.models import Health
+
+
+def health(core: Core, *, timeout_s: float | None = None) -> Steps[Health]:
+    """Whether the sidecar is ready, and what is amiss; never an error for one that is not."""
+    reply = yield from core.call(timeout_s).send(
+        "GET", "/readyz?verbose", accepted=frozenset({503})
+    )
+    told = calling.document(reply)
+    return calling.model(Health, told | {"ready": told.get("status") == "ready"})

@@ -1,0 +1,143 @@
+"""Calls about users: what they have, had, and are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from uuid import UUID
+
+from segments.client import calling, reading, rules, writing
+from segments.client.calling import Core, path
+from segments.client.exchange import Freshness, Steps, Walk
+from segments.client.models import HistoryRow, MembershipDetail, Result, UserSegments
+from segments.client.rules import Addition, When
+
+QUERY_USERS = 10_000
+"""Users a query may ask for."""
+
+
+def user_segments(
+    core: Core,
+    user_id: str | UUID,
+    *,
+    at: When | None = None,
+    min_position: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[UserSegments]:
+    """The active segments of a user, now or at a past instant.
+
+    NotFoundError `user_unknown`, `user_deleted`; StaleError when not as fresh as asked for in time.
+    """
+    query = {"at": None if at is None else rules.instant(at, "at")}
+    reply = yield from reading.read(
+        core,
+        path("v1", "users", rules.user(user_id), "segments"),
+        query=query,
+        min_position=min_position,
+        timeout_s=timeout_s,
+        waits=at is not None,
+    )
+    return calling.parsed(UserSegments, reply)
+
+
+def membership(
+    core: Core,
+    user_id: str | UUID,
+    segment: str,
+    *,
+    min_position: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[MembershipDetail]:
+    """One membership: since when, until when, and why. NotFoundError `not_a_member`."""
+    target = path("v1", "users", rules.user(user_id), "segments", rules.segment(segment))
+    reply = yield from reading.read(core, target, min_position=min_position, timeout_s=timeout_s)
+    return calling.parsed(MembershipDetail, reply)
+
+
+def change(
+    core: Core,
+    user_id: str | UUID,
+    *,
+    add: Iterable[Addition] = (),
+    remove: Iterable[str] = (),
+    idempotency_key: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[Result]:
+    """Add a user to segments and remove it from others, all or nothing.
+
+    RejectedError when it was refused: nothing was changed then.
+    """
+    decided = yield from writing.perform(
+        core,
+        "PATCH",
+        path("v1", "users", rules.user(user_id), "segments"),
+        {"add": [rules.addition(each) for each in add], "remove": list(remove)},
+        key=idempotency_key,
+        timeout_s=timeout_s,
+        addressed=False,
+    )
+    return writing.result(decided.told)
+
+
+def history(
+    core: Core,
+    user_id: str | UUID,
+    *,
+    since: When | None = None,
+    until: When | None = None,
+    page_size: int = reading.PAGE,
+    min_position: str | None = None,
+    timeout_s: float | None = None,
+) -> Walk[HistoryRow]:
+    """Every change of a user, newest first, with since <= at < until; `timeout_s` is for a page."""
+    query = {
+        "from": None if since is None else rules.instant(since, "since"),
+        "to": None if until is None else rules.instant(until, "until"),
+    }
+    return reading.pages(
+        core,
+        HistoryRow,
+        path("v1", "users", rules.user(user_id), "history"),
+        query=query,
+        min_position=min_position,
+        timeout_s=timeout_s,
+        page_size=page_size,
+    )
+
+
+def query(
+    core: Core,
+    user_ids: Iterable[str | UUID],
+    *,
+    segments: Iterable[str] | None = None,
+    min_position: str | None = None,
+    timeout_s: float | None = None,
+) -> Walk[UserSegments]:
+    """The segments of any number of users, in the order given, asked for 10,000 at a time.
+
+    `segments`: the only ones told. Who is unknown or deleted is marked by `error`. `timeout_s` is
+    for each request.
+    """
+    seen = Freshness()
+    named = None if segments is None else list(segments)
+
+    def steps() -> Steps[None]:
+        for chunk in _chunks(user_ids):
+            body = {"user_ids": chunk} | ({} if named is None else {"segments": named})
+            position = core.minimum(min_position)
+            reply = yield from core.call(timeout_s).send(
+                "POST",
+                "/v1/memberships/query",
+                json=body,
+                min_position=position,
+                waits=position is not None,
+            )
+            yield from reading.emit(UserSegments, reply, seen)
+
+    return Walk(steps(), seen)
+
+
+def _chunks(user_ids: Iterable[str | UUID]) -> Iterator[list[str]]:
+    rest = iter(user_ids)
+    while chunk := [rules.user(each) for each in islice(rest, QUERY_USERS)]:
+        yield chunk
