@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from segments import logs, metrics
 from segments.http import problems
+from segments.http.admission import ADMISSION, Guard
 from segments.http.services import SERVICES
 from segments.state.database import is_damage
 from segments.state.history import HistoryUnavailableError
@@ -29,8 +30,14 @@ log = logs.get(__name__)
 
 def add_routes(app: web.Application, routes: web.RouteTableDef) -> None:
     """Add the routes of a module, each of them answered for."""
+    admission = app[ADMISSION]
     app.add_routes(
-        web.RouteDef(route.method, route.path, answered(route.handler, route.path), route.kwargs)
+        web.RouteDef(
+            route.method,
+            route.path,
+            answered(route.handler, route.path, admission.guard(route.method, route.path)),
+            route.kwargs,
+        )
         for route in routes
         if isinstance(route, web.RouteDef)
     )
@@ -40,7 +47,8 @@ def refuse_the_rest(app: web.Application) -> None:
     """Add, after all routes, the answer to what none of them takes."""
     rest = _Anything("/")
     app.router.register_resource(rest)
-    rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN))
+    guard = app[ADMISSION].guard_elsewhere()
+    rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN, guard))
 
 
 class _Anything(web.PlainResource):
@@ -62,8 +70,11 @@ async def _refuse(request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
 
 
-def answered(handler: Handler, route: str) -> Handler:
-    """The handler with every error as a problem and every request in the metrics."""
+def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
+    """The handler with every error as a problem and every request in the metrics.
+
+    `guard` says, before it, who the request comes from, and may refuse it.
+    """
     timers: dict[tuple[str, int], Callable[[float], None]] = {}
     clock_s = time.perf_counter
 
@@ -71,6 +82,8 @@ def answered(handler: Handler, route: str) -> Handler:
         started_s = clock_s()
         status = 500
         try:
+            if guard is not None:
+                await guard(request)
             response = await handler(request)
             status = response.status
         except (ConnectionError, asyncio.CancelledError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from segments import logs
+from segments import exposition, logs
 from segments.http import (
     answering,
     commands,
@@ -27,6 +27,7 @@ from segments.http import (
     segments,
     users,
 )
+from segments.http.admission import ADMISSION, admission
 from segments.http.completeness import Completeness
 from segments.http.feed import TOPICS, Feed
 from segments.http.server import serving
@@ -90,6 +91,9 @@ def build(made: Services) -> web.Application:
     """The application over these services."""
     app = web.Application()
     app[SERVICES] = made
+    app[ADMISSION] = admitting = admission(made.settings)
+    app.on_startup.append(lambda _: admitting.start())
+    app.on_cleanup.append(lambda _: admitting.close())
     modules = (*ROUTES, imports, developer) if made.settings.dev.enabled else ROUTES
     for module in modules:
         answering.add_routes(app, module.routes)
@@ -122,5 +126,6 @@ def run(settings: Settings) -> None:
     import sys  # noqa: PLC0415 - for this process only
 
     logs.configure(settings.log_level, NAME)
+    exposition.expose(settings, NAME)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     asyncio.run(serve(settings))

@@ -45,7 +45,9 @@ class KafkaSettings(Section):
 class HttpSettings(Section):
     """The query sidecar."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; there is no authentication")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; beyond loopback only with `auth`"
+    )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 = any free one")
     public_url: str | None = Field(
         None, description="beginning of report links; none = as the request came"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX = "SEGMENTS_"
@@ -13,10 +14,22 @@ CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
 _FILE_ENDING = "_FILE"
 
 
-def names_a_file(variable: str) -> bool:
+def names_a_file(variable: str, settings_cls: type[BaseModel]) -> bool:
     """Whether an environment variable names the file of a setting, and is none itself."""
     upper = variable.upper()
-    return upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_ENDING)
+    if not (upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_ENDING)):
+        return False
+    return not _is_setting(upper[len(ENV_PREFIX) :].lower().split("__"), settings_cls)
+
+
+def _is_setting(path: list[str], model: Any) -> bool:
+    """Whether there is a setting of just this name, such as `auth.keys_file`."""
+    for step in path:
+        field = getattr(model, "model_fields", {}).get(step)
+        if field is None:
+            return False
+        model = field.annotation
+    return True
 
 
 class SecretFilesSource(PydanticBaseSettingsSource):
@@ -32,7 +45,7 @@ class SecretFilesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for variable, path in os.environ.items():
-            if not names_a_file(variable) or variable == CONFIG_FILE_VARIABLE:
+            if not names_a_file(variable, self.settings_cls) or variable == CONFIG_FILE_VARIABLE:
                 continue
             keys = variable[len(ENV_PREFIX) : -len(_FILE_ENDING)].lower().split("__")
             node = tree
