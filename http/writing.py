@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaProducer
 
-from segments import logs
+from segments import logs, tracing
 from segments.contracts.log import encode
 from segments.http.bulk import BulkDelivery
 from segments.http.problems import Problem
@@ -72,6 +72,11 @@ class CommandWriter:
         if left := self._producer.flush(_FLUSH_S):
             log.warning("records not delivered at the end", records=left)
 
+    @property
+    def queued(self) -> int:
+        """Records that Kafka has not acknowledged yet."""
+        return len(self._producer)
+
     def remember(self, command_id: str) -> None:
         """A command was accepted whose result nobody waits for."""
         self._accepted[command_id] = None
@@ -106,7 +111,13 @@ class CommandWriter:
 
         name = self._settings.topic(topic)
         try:
-            self._producer.produce(name, encode(value), key, on_delivery=on_delivery)
+            self._producer.produce(
+                name,
+                encode(value),
+                key,
+                on_delivery=on_delivery,
+                headers=tracing.current_headers(),
+            )
         except BufferError:
             raise _unavailable("too many commands wait for Kafka") from None
         except KafkaException as error:

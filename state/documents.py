@@ -148,6 +148,7 @@ class PreviewState(TypedDict):
     rule: AutoRule
     replied: list[int]
     eligible: int
+    trace: NotRequired[dict[str, str]]
 
 
 class AskedState(TypedDict):

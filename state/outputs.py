@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,13 +13,17 @@ from segments.state.documents import MembershipState, Outcome, ShardState, UserS
 
 
 class Output(NamedTuple):
-    """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2)."""
+    """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
+
+    `trace`: the trace context (`segments.tracing`) of the command behind it, if it came with one.
+    """
 
     topic: str
     key: str
     value: bytes
     partition: int | None = None
     type: str | None = None
+    trace: dict[str, str] | None = None
 
 
 class Reason(NamedTuple):
@@ -28,6 +33,7 @@ class Reason(NamedTuple):
     cause: Cause
     command_id: str | None = None
     actor: str | None = None
+    trace: dict[str, str] | None = None
 
 
 def history_row(
@@ -51,11 +57,12 @@ def history_row(
         "actor": reason.actor,
         "expires_at": None if expires_at is None else to_rfc3339(expires_at),
     }
-    return Output("segments.history", user_id, orjson.dumps(row), partition)
+    return Output("segments.history", user_id, orjson.dumps(row), partition, trace=reason.trace)
 
 
-def result(partition: int, command_id: str, outcome: Outcome) -> Output:
-    """A record of segments.results."""
+def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
+    """A record of segments.results; `command` is the record of the log that it answers."""
+    command_id: str = command["id"]
     value = {
         "command_id": command_id,
         "status": outcome["status"],
@@ -67,7 +74,7 @@ def result(partition: int, command_id: str, outcome: Outcome) -> Output:
         "position": f"{partition}:{outcome['offset']}",
         "at": to_rfc3339(outcome["at"]),
     }
-    return Output("segments.results", command_id, orjson.dumps(value))
+    return Output("segments.results", command_id, orjson.dumps(value), trace=command.get("trace"))
 
 
 def public_document(partition: int, user_id: str, user: UserState) -> bytes:
@@ -106,7 +113,13 @@ def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Outpu
     return Output("segments.shards", key, orjson.dumps(value), partition, kind)
 
 
-def preview(partition: int, command_id: str, at: tuple[int, int], counts: dict[str, int]) -> Output:
+def preview(
+    partition: int,
+    command_id: str,
+    at: tuple[int, int],
+    counts: dict[str, int],
+    trace: dict[str, str] | None,
+) -> Output:
     """The result of a preview. `at` = log offset and log time of the last reply."""
     value: dict[str, Any] = {
         "command_id": command_id,
@@ -117,7 +130,7 @@ def preview(partition: int, command_id: str, at: tuple[int, int], counts: dict[s
         "at": to_rfc3339(at[1]),
         "preview": counts,
     }
-    return Output("segments.results", command_id, orjson.dumps(value))
+    return Output("segments.results", command_id, orjson.dumps(value), trace=trace)
 
 
 def definition(segment: str, value: dict[str, Any]) -> Output:

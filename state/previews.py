@@ -68,12 +68,15 @@ class Previews:
                 offset=self._shard["offset"],
                 at=self._shard["log_time"],
             )
-            self._out.append(outputs.result(self._config.partition, command_id, outcome))
+            self._out.append(outputs.result(self._config.partition, command, outcome))
             return
         key = preview_key(command_id)
         if self._state.get(key) is not None:
             return  # replies to the two could not be told apart; the first's result is for both
-        self._state.put(key, PreviewState(rule=rule, replied=[], eligible=0))
+        counting = PreviewState(rule=rule, replied=[], eligible=0)
+        if (trace := command.get("trace")) is not None:
+            counting["trace"] = trace
+        self._state.put(key, counting)
         for partition in range(self._config.partitions):
             value = {"preview": command_id, "rule": rule}
             self._out.append(outputs.message(partition, command_id, SURVEY, value))
@@ -94,7 +97,8 @@ class Previews:
         eligible = counting["eligible"]
         counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
         at = (self._shard["offset"], self._shard["log_time"])
-        self._out.append(outputs.preview(self._config.partition, command_id, at, counts))
+        trace = counting.get("trace")
+        self._out.append(outputs.preview(self._config.partition, command_id, at, counts, trace))
 
     # --- at every shard ---
 

@@ -97,7 +97,7 @@ class SegmentDecisions:
         key = home_key(command["segment"])
         home: HomeState = self._state.get(key) or definitions.undefined()
         if (first := recall(home["outcomes"], command["id"])) is not None:
-            self._out.append(outputs.result(self._config.partition, command["id"], first))
+            self._out.append(outputs.result(self._config.partition, command, first))
             return
         decided = self._decide(kind, home, command)
         rejection = decided if isinstance(decided, Rejection) else None
@@ -109,7 +109,7 @@ class SegmentDecisions:
             offset=self._shard["offset"],
             at=self._shard["log_time"],
         )
-        self._out.append(outputs.result(self._config.partition, command["id"], outcome))
+        self._out.append(outputs.result(self._config.partition, command, outcome))
         remember(document["outcomes"], command["id"], outcome, self._config.remembered_ids)
         self._state.put(key, document)
         self._active_here += _in_use(document) - _in_use(home)

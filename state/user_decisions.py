@@ -58,7 +58,7 @@ class UserDecisions:
         user: UserState | None = self._state.get(user_key(user_id))
         if not self._config.accept_unknown_users and (user is None or user["account"] == "unknown"):
             rejection = Rejection("user_unknown", "the user is not in the replica")
-            self._reply(change["id"], self._outcome(rejection, []))
+            self._reply(change, self._outcome(rejection, []))
             return
         if user is None:
             user = self._new_user(user_id)
@@ -67,7 +67,7 @@ class UserDecisions:
         if change["id"] not in user["outcomes"]:
             self._make_room(user_id, user)
         if (first := recall(user["outcomes"], change["id"])) is not None:
-            self._reply(change["id"], first)
+            self._reply(change, first)
         elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
             self._park(user, change)
         else:
@@ -276,7 +276,7 @@ class UserDecisions:
         self._population.wait_no_more(user["ordinal"], names_of(parked["change"]))
         first = recall(user["outcomes"], parked["change"]["id"])
         if first is not None:
-            self._reply(parked["change"]["id"], first)
+            self._reply(parked["change"], first)
         else:
             self._execute(user_id, user, parked["change"], parked["at"])
         if user["parked"]:
@@ -296,14 +296,14 @@ class UserDecisions:
         )
         steps = [] if isinstance(plan, Rejection) else plan
         command_id = change["id"]
-        reason = Reason(now, "command", command_id, change.get("actor"))
+        reason = Reason(now, "command", command_id, change.get("actor"), change.get("trace"))
         for step in steps:
             self._write(user_id, user, step, reason)
         if not isinstance(plan, Rejection):
             self._pin_removed(user, change["remove"])
         outcome = self._outcome(plan if isinstance(plan, Rejection) else None, steps)
         remember(user["outcomes"], command_id, outcome, self._config.remembered_ids)
-        self._reply(command_id, outcome)
+        self._reply(change, outcome)
 
     def _outcome(self, rejection: Rejection | None, steps: list[Step]) -> Outcome:
         return Outcome(
@@ -314,5 +314,5 @@ class UserDecisions:
             at=self._shard["log_time"],
         )
 
-    def _reply(self, command_id: str, outcome: Outcome) -> None:
-        self._out.append(outputs.result(self._config.partition, command_id, outcome))
+    def _reply(self, change: dict[str, Any], outcome: Outcome) -> None:
+        self._out.append(outputs.result(self._config.partition, change, outcome))

@@ -13,23 +13,26 @@ committed; the next one reads the records again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from quixstreams import Application
 
-from segments import logs, metrics
+from segments import exposition, logs, metrics, tracing
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.consumption import Consumption, LagWatch
+from segments.streams.consumption import Consumption, Progress
 from segments.streams.routing import (
     COMMANDS_TOPIC,
     EVENTS_TOPIC,
     RESULTS_TOPIC,
+    STAGES,
     Output,
     Router,
 )
 
 NAME = "router"
 SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
+_UNREPORTED = nullcontext()
 
 
 def build(settings: Settings) -> Application:
@@ -41,23 +44,33 @@ def build(settings: Settings) -> Application:
         log_record_bytes=settings.limits.log_record_bytes,
         message_max_bytes=settings.kafka.message_max_bytes,
     )
-    for name in SOURCES:
-        quix.consume(app, settings, name, _forwarding(app, settings, router, name))
-    LagWatch(app, settings, NAME, SOURCES)
+    consumptions = {name: Consumption(NAME, name) for name in SOURCES}
+    for name, consumption in consumptions.items():
+        quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
+    Progress(app, settings, NAME, consumptions)
+    dlq.expect(NAME, STAGES)
     return app
 
 
 def _forwarding(
-    app: Application, settings: Settings, router: Router, source: str
+    app: Application, settings: Settings, router: Router, consumption: Consumption
 ) -> Callable[[quix.Record], None]:
-    consumption = Consumption(NAME, source)
-
     def forward(record: quix.Record) -> None:
-        for output in router.route(record):
-            _send(app, settings, output)
+        with _reported(record):
+            for output in router.route(record):
+                _send(app, settings, output)
         consumption.consumed(record.partition, record.timestamp_ms)
 
     return forward
+
+
+def _reported(record: quix.Record) -> AbstractContextManager[None]:
+    """A span around a record that belongs to a trace, where anybody hears of it."""
+    if record.headers and tracing.is_reported():
+        trace = tracing.of_headers(record.headers)
+        if trace is not None:
+            return tracing.span("route", trace)
+    return _UNREPORTED
 
 
 def _send(app: Application, settings: Settings, output: Output) -> None:
@@ -77,6 +90,5 @@ def _send(app: Application, settings: Settings, output: Output) -> None:
 def run(settings: Settings) -> None:
     """Route until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
-    if settings.metrics.enabled:
-        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    exposition.serve(settings, NAME)
     quix.run(build(settings))

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from segments import tracing
 from segments.contracts.cloudevents import CloudEventError, Payload, unwrap
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
 from segments.contracts.documents import Result, ResultError
@@ -39,6 +40,8 @@ EVENTS_TOPIC = "users.events"
 REFRESHES_TOPIC = "users.refreshes"
 SHARDS_TOPIC = "segments.shards"
 RESULTS_TOPIC = "segments.results"
+STAGES = ("decode", "validate", "size", "unexpected")
+"""At which a record can be refused."""
 
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
 _FIELDS_NAMED = 5
@@ -88,16 +91,17 @@ class Router:
     def route(self, record: Record) -> list[Output]:
         """What to produce for a record, in order. Never raises for what the record contains."""
         name, topic_id = self._sources[record.topic]
+        payload: Payload | None = None
         try:
             payload = _payload(record)
             if name == EVENTS_TOPIC:
                 return [_refresh(payload)]
             return [self._log_record(record, topic_id, payload)]
         except RefusedError as refused:
-            return self._refusal(record, refused)
+            return self._refusal(record, refused, payload)
         except Exception as error:  # noqa: BLE001 - one record must not stop the partition
             unexpected = RefusedError("unexpected", type(error).__name__, str(error))
-            return self._refusal(record, unexpected)
+            return self._refusal(record, unexpected, payload)
 
     def _log_record(self, record: Record, topic_id: str, payload: Payload) -> Output:
         derived = (
@@ -115,7 +119,7 @@ class Router:
                 describe(error),
                 command_id=readable_id(payload.data, derived),
             ) from None
-        kind, key, value = log_record(command, derived)
+        kind, key, value = log_record(command, derived, _trace(record, payload))
         encoded = encode(value)
         if len(encoded) > self._log_record_bytes:
             raise RefusedError(
@@ -128,7 +132,9 @@ class Router:
         headers = [(HEADER_TYPE, kind.encode()), (HEADER_SOURCE, source.encode())]
         return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
 
-    def _refusal(self, record: Record, refused: RefusedError) -> list[Output]:
+    def _refusal(
+        self, record: Record, refused: RefusedError, payload: Payload | None
+    ) -> list[Output]:
         key, value, original = dlq.shorten(
             record.key, record.value, record.headers, self._message_max_bytes
         )
@@ -141,7 +147,8 @@ class Router:
         )
         outputs = [Output(dlq.TOPIC, key, value, headers)]
         if refused.command_id is not None:
-            outputs.append(_invalid_result(refused.command_id, refused.message, record))
+            trace = _trace(record, payload)
+            outputs.append(_invalid_result(refused.command_id, refused.message, record, trace))
         return outputs
 
 
@@ -156,6 +163,16 @@ def _payload(record: Record) -> Payload:
         raise RefusedError("decode", "cloud_event", str(error)) from None
 
 
+def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
+    """The trace context of a record: of its headers, or of the CloudEvent in it."""
+    if record.headers and (trace := tracing.of_headers(record.headers)) is not None:
+        return trace
+    event = None if payload is None else payload.event
+    if event is None or event.traceparent is None:
+        return None
+    return tracing.checked([event.traceparent], [event.tracestate] if event.tracestate else [])
+
+
 def _refresh(payload: Payload) -> Output:
     try:
         event = UserEvent.model_validate(payload.data)
@@ -165,7 +182,9 @@ def _refresh(payload: Payload) -> Output:
     return Output(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
 
 
-def _invalid_result(command_id: str, detail: str, record: Record) -> Output:
+def _invalid_result(
+    command_id: str, detail: str, record: Record, trace: tracing.Trace | None
+) -> Output:
     at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
     result = Result(
         command_id=command_id,
@@ -175,7 +194,9 @@ def _invalid_result(command_id: str, detail: str, record: Record) -> Output:
         position=None,
         at=to_rfc3339(at_ms),
     )
-    return Output(RESULTS_TOPIC, command_id.encode(), encode(result.model_dump(mode="json")), [])
+    headers = [] if trace is None else tracing.to_headers(trace)
+    value = encode(result.model_dump(mode="json"))
+    return Output(RESULTS_TOPIC, command_id.encode(), value, headers)
 
 
 def readable_id(data: Any, derived: str) -> str | None:

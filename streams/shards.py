@@ -11,16 +11,17 @@ import orjson
 from confluent_kafka import Producer
 from quixstreams import Application
 
-from segments import logs, metrics
+from segments import exposition, logs, metrics, tracing
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
 from segments.state.outputs import Output
 from segments.state.shard import DROPPED, Config, LogRecord, Shard
 from segments.state.store import ShardStore
 from segments.streams import quix, quix_store, startup
-from segments.streams.consumption import LagWatch
+from segments.streams.consumption import Progress
 from segments.streams.outcomes import Outcomes
-from segments.streams.ticks import TickSchedule
+from segments.streams.shard_gauges import ShardGauges
+from segments.streams.ticks import TickSchedule, WorkPace
 
 NAME = "shards"
 LOG = "segments.shards"
@@ -78,10 +79,13 @@ class Shards:
         self._produce = quix.transactional_output(app)
         self._ticks = ticks
         self._schedules: dict[int, TickSchedule] = {}
+        self._pace = WorkPace(settings.job_rest_ratio)
+        self._turn = 0
         self._metrics_at_ms = 0
         self._records = metrics.RECORDS.labels(NAME, LOG)
         self._count = 0
         self._outcomes = Outcomes()
+        self._gauges = ShardGauges(settings.partitions, (NAME, LOG))
         self._names = {
             name: settings.topic(name)
             for name in (
@@ -116,7 +120,7 @@ class Shards:
         self._count += 1
         sampled = self._count % _APPLY_SAMPLE == 0
         started = time.perf_counter() if sampled else 0.0
-        outputs = shard.apply(log_record)
+        outputs = _applied(shard, log_record)
         if sampled:
             metrics.APPLY_SECONDS.observe(time.perf_counter() - started)
             self._records.inc(_APPLY_SAMPLE)
@@ -124,10 +128,11 @@ class Shards:
             metrics.DUPLICATES_DROPPED.inc()
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
+            self._pace.end(record.partition, _now_ms())
         self._produce_all(outputs)
 
     def _produce_all(self, outputs: list[Output]) -> None:
-        for topic, key, value, partition, kind in outputs:
+        for topic, key, value, partition, kind, trace in outputs:
             if topic == RESULTS:
                 self._outcomes.count(value)
             options: dict[str, Any] = {}
@@ -135,6 +140,8 @@ class Shards:
                 options["partition"] = partition
             if kind is not None:
                 options["headers"] = [(HEADER_TYPE, kind.encode())]
+            elif trace is not None:
+                options["headers"] = tracing.to_headers(trace)
             self._produce(self._names[topic], value, key, **options)
 
     def _machine(self, record: quix.Record) -> Shard:
@@ -173,15 +180,28 @@ class Shards:
 
     def every_loop(self) -> None:
         """Append the ticks that are wanted; tell the metrics now and then."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _now_ms()
         shards = self._open_assigned()
-        for partition, shard in shards:
-            if self._schedule(partition).wanted(now_ms, shard.next_due_ms()):
-                self._append_tick(partition)
+        self._append_ticks(shards, now_ms)
         self._ticks.poll(0)
         if now_ms - self._metrics_at_ms >= _METRICS_INTERVAL_MS:
             self._metrics_at_ms = now_ms
             self._report(shards)
+
+    def _append_ticks(self, shards: list[tuple[int, Shard]], now_ms: int) -> None:
+        if shards:
+            # Another one first each time, or the last would have its turn when all others are done.
+            self._turn = (self._turn + 1) % len(shards)
+            shards = shards[self._turn :] + shards[: self._turn]
+        for partition, shard in shards:
+            due_ms = shard.next_due_ms()
+            sliced = due_ms == 0 and not shard.has_urgent_work
+            if sliced and not self._pace.may_begin(now_ms):
+                due_ms = None
+            if self._schedule(partition).wanted(now_ms, due_ms):
+                self._append_tick(partition)
+                if sliced:
+                    self._pace.begin(partition, now_ms)
 
     def _append_tick(self, partition: int) -> None:
         try:
@@ -196,13 +216,20 @@ class Shards:
         for partition in [p for p, stored in self._opened.items() if stored.closed]:
             del self._opened[partition]  # another process has it now: its memory is ours again
         self._outcomes.report()
-        for partition, shard in shards:
-            label = str(partition)
-            metrics.JOBS.labels(label).set(shard.jobs)
-            metrics.TIMERS.labels(label).set(len(shard.population.timers))
-            metrics.USERS.labels(label).set(shard.shard["next_ordinal"])
-            lag_ms = time.time_ns() // 1_000_000 - shard.shard["log_time"]
-            metrics.LAG_SECONDS.labels(NAME, LOG, label).set(max(0, lag_ms) / 1000)
+        self._gauges.tell(shards)
+
+
+def _applied(shard: Shard, record: LogRecord) -> list[Output]:
+    """What a record gives, reported as a span where it belongs to a trace and anybody hears."""
+    trace = record.value.get("trace")
+    if trace is None or not tracing.is_reported():
+        return shard.apply(record)
+    with tracing.span(f"apply {record.type}", trace):
+        return shard.apply(record)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def build(settings: Settings) -> Application:
@@ -212,7 +239,7 @@ def build(settings: Settings) -> Application:
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks)
-    LagWatch(app, settings, NAME, [LOG])
+    Progress(app, settings, NAME, {LOG: None})
     return app
 
 
@@ -220,8 +247,7 @@ def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. `startup.StartRefusedError` when the state cannot be trusted."""
     logs.configure(settings.log_level, NAME)
     startup.check_shards(settings)
-    if settings.metrics.enabled:
-        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    exposition.serve(settings, NAME)
     app = build(settings)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -44,6 +44,8 @@ def configure(level: str, application: str) -> None:
     # Quix and the HTTP clients tell each step; an operator acts on their warnings.
     for noisy in ("quixstreams", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # It warns of each malformed trace context, which is nobody's business here.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(application=application)
 
 

@@ -24,6 +24,7 @@ STRUCTURED_JSON = "application/cloudevents+json"
 HEADER_PREFIX = "ce_"
 ATTRIBUTE_MAX_LENGTH = 4_096
 _ID, _SOURCE, _TYPE, _VERSION = "id", "source", "type", "specversion"
+_TRACE = ("traceparent", "tracestate")
 # The namespace of ids derived from events; fixed for ever, since ids must survive a restart.
 _EVENT_IDS = UUID("5a0ff0ce-7c0c-5a3e-8f0e-3a1f9c2b7d64")
 
@@ -33,10 +34,15 @@ class CloudEventError(ValueError):
 
 
 class Event(NamedTuple):
-    """The identity of an event: `source` and `id` together name it once and for all."""
+    """The identity of an event: `source` and `id` together name it once and for all.
+
+    `traceparent` and `tracestate` are those of the extension for distributed tracing, unchecked.
+    """
 
     source: str
     id: str
+    traceparent: str | None = None
+    tracestate: str | None = None
 
     @property
     def command_id(self) -> str:
@@ -65,6 +71,12 @@ def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload
             name.removeprefix(HEADER_PREFIX): _text(name, raw)
             for name, raw in named.items()
             if name in _REQUIRED_HEADERS
+        }
+        # What is amiss with them is no fault of the event.
+        attributes |= {
+            name: named[HEADER_PREFIX + name].decode("ascii", "replace")
+            for name in _TRACE
+            if HEADER_PREFIX + name in named
         }
         event = _event(attributes)
         _require_json(content_type)
@@ -102,7 +114,8 @@ def _event(attributes: dict[str, Any]) -> Event:
         text = attributes.get(name)
         if not isinstance(text, str) or not 1 <= len(text) <= ATTRIBUTE_MAX_LENGTH:
             raise CloudEventError(f"{name} is a string of 1-{ATTRIBUTE_MAX_LENGTH} characters")
-    return Event(attributes[_SOURCE], attributes[_ID])
+    trace = [text if isinstance(text, str) else None for text in map(attributes.get, _TRACE)]
+    return Event(attributes[_SOURCE], attributes[_ID], *trace)
 
 
 def _from_base64(text: Any) -> bytes:

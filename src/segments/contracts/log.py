@@ -16,6 +16,9 @@
 | refined  | segment name | segment, generation, round, partition, places                       |
 | select   | segment name | segment, generation, round, chosen, threshold, command_id, actor    |
 | selected | segment name | segment, generation, round, partition, assigned, skipped            |
+
+A command's record also has `trace` where its command came with a trace context: `traceparent` and
+`tracestate`. It stands in the value since a command that waits in the state keeps it there.
 """
 
 from __future__ import annotations
@@ -65,9 +68,12 @@ def parse_source(header: str) -> tuple[str, int]:
 def log_record(
     command: CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
     command_id: str,
+    trace: dict[str, str] | None = None,
 ) -> tuple[str, str, dict[str, Any]]:
     """(type, key, value) of a command's record; an id of its own wins over `command_id`."""
     value: dict[str, Any] = {"id": command.id or command_id}
+    if trace is not None:
+        value["trace"] = trace
     if command.actor is not None:
         value["actor"] = command.actor
     if isinstance(command, ChangeMemberships):
