@@ -1,0 +1,120 @@
+"""Calls of Dropbox's SDK, which blocks: in a thread, tried again where that helps, explained."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from segments.destinations.base import Code, DestinationError, not_installed
+from segments.settings.destinations import DropboxDestination, secret
+
+T = TypeVar("T")
+_TRIES = 4
+_BACKOFF_S = 0.5
+_PATIENCE_S = 30.0
+"""A longer wait that Dropbox asks for is left to the next try of the job."""
+
+
+class Calls:
+    """One connection to Dropbox, used by one upload."""
+
+    def __init__(self, settings: DropboxDestination, step_timeout_s: float) -> None:
+        self._settings = settings
+        # Half: so that what got no answer can be sent again within its time.
+        self._timeout_s = step_timeout_s / 2
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="dropbox")
+        self._client: Any = None
+
+    async def connect(self) -> None:
+        """Prepare the client; nothing is sent yet. DestinationError."""
+        loop = asyncio.get_running_loop()
+        self._client = await loop.run_in_executor(self._executor, self._made)
+
+    def end(self) -> None:
+        """Let go; a call that is still on its way runs out by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, call: Callable[[Any], T]) -> T:
+        """What `call` gives for the SDK's client. DestinationError."""
+        loop = asyncio.get_running_loop()
+        for number in range(1, _TRIES + 1):
+            try:
+                return await loop.run_in_executor(self._executor, call, self._client)
+            except DestinationError:
+                raise
+            except Exception as error:
+                explained = _explained(error)
+                if explained is None:
+                    raise
+                wait_s = _BACKOFF_S * 2**number * (0.5 + random.random() / 2)  # noqa: S311
+                if explained.retry_after_s is not None:
+                    wait_s = explained.retry_after_s
+                again = explained.code == "unreachable" and wait_s <= _PATIENCE_S
+                if not again or number == _TRIES:
+                    raise explained from None
+                await asyncio.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _made(self) -> Any:
+        try:
+            import dropbox  # noqa: PLC0415 - an extra
+            import requests  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise not_installed("dropbox") from None
+        settings = self._settings
+        session = requests.Session()
+        if settings.api_url is not None:
+            from segments.destinations.dropbox_elsewhere import Elsewhere  # noqa: PLC0415 - as above
+
+            session.trust_env = False
+            session.mount("https://", Elsewhere(settings.api_url))
+        try:
+            return dropbox.Dropbox(
+                oauth2_access_token=secret(settings, "access_token"),
+                oauth2_refresh_token=secret(settings, "refresh_token"),
+                app_key=settings.app_key,
+                app_secret=secret(settings, "app_secret"),
+                session=session,
+                timeout=self._timeout_s,
+                max_retries_on_error=0,
+                max_retries_on_rate_limit=0,
+            )
+        except OSError as error:
+            raise DestinationError("refused", f"{error.strerror}: {error.filename}") from None
+
+
+def _explained(error: Exception) -> DestinationError | None:
+    """An error of the SDK in words; None for what is none.
+
+    Bodies of answers are not told: Dropbox repeats a token there that it does not like.
+    """
+    import requests  # noqa: PLC0415 - an extra
+    from dropbox import exceptions  # noqa: PLC0415 - an extra
+
+    kind = type(error).__name__
+    status = getattr(error, "status_code", 0)
+    if isinstance(error, exceptions.ApiError):
+        return _refusal(f"Dropbox: {error.error}")
+    if isinstance(error, exceptions.RateLimitError):
+        wait_s = None if error.backoff is None else float(error.backoff)
+        return DestinationError("unreachable", "Dropbox asks to wait (429)", retry_after_s=wait_s)
+    if isinstance(error, (exceptions.AuthError, exceptions.BadInputError)):
+        detail = f"Dropbox does not take the credentials or the request ({kind})"
+        return DestinationError("refused", detail, lasting=True)
+    if isinstance(error, exceptions.HttpError):
+        code: Code = "unreachable" if status >= 500 else "failed"
+        return DestinationError(code, f"Dropbox answered {status}")
+    if isinstance(error, requests.RequestException):
+        return DestinationError("unreachable", f"Dropbox cannot be reached ({kind})")
+    return None
+
+
+def _refusal(detail: str) -> DestinationError:
+    if "insufficient_space" in detail:
+        return DestinationError("full", detail)
+    if "no_write_permission" in detail or "malformed_path" in detail:
+        return DestinationError("refused", detail, lasting=True)
+    return DestinationError("failed", detail)

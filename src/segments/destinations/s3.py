@@ -1,0 +1,240 @@
+"""S3, and what speaks its protocol: an upload in parts that becomes an object at its end.
+
+An object is never seen in part, so no name but its own is needed. Each part carries its MD5 sum,
+against which the store checks it; the sum of those sums is the ETag of the whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from segments.destinations.base import (
+    PIECE_BYTES,
+    DestinationError,
+    File,
+    Remember,
+    Stored,
+    link,
+    not_installed,
+    require_length,
+    taken_away,
+)
+from segments.settings.destinations import S3Destination, secret
+
+CONTENT_TYPE = "text/csv; charset=utf-8"
+PARTS_MAX = 10_000
+_CONNECT_TIMEOUT_S = 10.0
+_REFUSED = frozenset({401, 403, 404})
+_TOO_MANY = frozenset({429, 503})
+
+
+class S3:
+    """See Destination."""
+
+    def __init__(self, settings: S3Destination, step_timeout_s: float) -> None:
+        self._settings = settings
+        self._step_timeout_s = step_timeout_s
+
+    @asynccontextmanager
+    async def sending(self, file: File, remember: Remember) -> AsyncIterator[S3Upload]:
+        """Begin a try."""
+        # All parts but the last have one size: some stores insist on it.
+        part_bytes = max(PIECE_BYTES, math.ceil(file.most_bytes / PARTS_MAX))
+        async with self._client() as client:
+            key = self._settings.prefix + file.name
+            upload = S3Upload(client, self._settings, key, part_bytes, remember)
+            try:
+                yield upload
+            finally:
+                await taken_away(upload.abort())
+
+    async def discard(self, leftover: str) -> None:
+        """Abort an upload that an earlier try has not completed."""
+        key, upload_id = json.loads(leftover)
+        async with self._client() as client:
+            with _explained():
+                await _abort(client, self._settings.bucket, key, upload_id)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[Any]:
+        try:
+            from aiobotocore.config import AioConfig  # noqa: PLC0415 - an extra
+            from aiobotocore.session import get_session  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise not_installed("s3fs") from None
+        settings = self._settings
+        config = AioConfig(
+            signature_version="s3v4",
+            s3={"addressing_style": settings.addressing},
+            connect_timeout=min(_CONNECT_TIMEOUT_S, self._step_timeout_s),
+            read_timeout=self._step_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            # Many stores know no other sums than the MD5 that is sent with each part.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        async with AsyncExitStack() as stack:
+            with _explained():
+                making = get_session().create_client(
+                    "s3",
+                    region_name=settings.region,
+                    endpoint_url=settings.endpoint_url,
+                    aws_access_key_id=settings.access_key,
+                    aws_secret_access_key=secret(settings, "secret_key"),
+                    config=config,
+                )
+                client = await stack.enter_async_context(making)
+            yield client
+
+
+class S3Upload:
+    """See Upload."""
+
+    def __init__(
+        self,
+        client: Any,
+        settings: S3Destination,
+        key: str,
+        part_bytes: int,
+        remember: Remember,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._place = {"Bucket": settings.bucket, "Key": key}
+        self._part_bytes = part_bytes
+        self._remember = remember
+        self._buffer = bytearray()
+        self._upload_id: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._sums: list[bytes] = []
+
+    async def write(self, chunk: bytes) -> None:
+        """Gather bytes, and send each part that is full."""
+        self._buffer += chunk
+        with _explained():
+            await self._send_full_parts()
+
+    async def _send_full_parts(self) -> None:
+        while len(self._buffer) >= self._part_bytes:
+            await self._send_part(bytes(self._buffer[: self._part_bytes]))
+            del self._buffer[: self._part_bytes]
+
+    async def finish(self, sent_bytes: int) -> Stored:
+        """Make the object, and look at what has become of it."""
+        with _explained():
+            etag = await self._made()
+            found = await self._client.head_object(**self._place)
+        require_length(found["ContentLength"], sent_bytes)
+        # Encrypted with a key of the customer, an object's ETag is something else.
+        encrypted = "SSEKMSKeyId" in found or "SSECustomerAlgorithm" in found
+        if self._settings.check_etag and not encrypted and found["ETag"].strip('"') != etag:
+            raise DestinationError("differs", f"the ETag is {found['ETag']}, not {etag}")
+        return await self._stored()
+
+    async def abort(self) -> None:
+        """Take an upload away that has not been completed."""
+        upload_id, self._upload_id = self._upload_id, None
+        if upload_id is not None:
+            await _abort(self._client, self._place["Bucket"], self._place["Key"], upload_id)
+
+    async def _made(self) -> str:
+        """The ETag that the object must have, now that it is there."""
+        if self._upload_id is None:
+            return await self._put_whole(bytes(self._buffer))
+        if self._buffer:
+            await self._send_part(bytes(self._buffer))
+        return await self._complete()
+
+    async def _put_whole(self, body: bytes) -> str:
+        digest = _md5(body)
+        await self._client.put_object(
+            **self._place, Body=body, ContentType=CONTENT_TYPE, ContentMD5=_base64(digest)
+        )
+        return digest.hex()
+
+    async def _send_part(self, body: bytes) -> None:
+        if self._upload_id is None:
+            begun = await self._client.create_multipart_upload(
+                **self._place, ContentType=CONTENT_TYPE
+            )
+            self._upload_id = begun["UploadId"]
+            await self._remember(json.dumps([self._place["Key"], self._upload_id]))
+        digest, number = _md5(body), len(self._parts) + 1
+        sent = await self._client.upload_part(
+            **self._place,
+            UploadId=self._upload_id,
+            PartNumber=number,
+            Body=body,
+            ContentMD5=_base64(digest),
+        )
+        self._sums.append(digest)
+        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+
+    async def _complete(self) -> str:
+        await self._client.complete_multipart_upload(
+            **self._place, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
+        )
+        self._upload_id = None
+        return f"{_md5(b''.join(self._sums)).hex()}-{len(self._sums)}"
+
+    async def _stored(self) -> Stored:
+        settings = self._settings
+        if settings.public_url is not None:
+            return Stored(link(settings.public_url, self._place["Key"].rpartition("/")[2]))
+        url = await self._client.generate_presigned_url(
+            "get_object", Params=self._place, ExpiresIn=settings.link_ttl_s
+        )
+        return Stored(url, round((time.time() + settings.link_ttl_s) * 1000))
+
+
+async def _abort(client: Any, bucket: str, key: str, upload_id: str) -> None:
+    try:
+        await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+    except client.exceptions.NoSuchUpload:
+        return  # it was taken away, or completed, already
+
+
+def _md5(body: bytes) -> bytes:
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+class _explained:  # noqa: N801 - used as a function
+    """Errors of the library, and of files with secrets, as DestinationError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        from botocore.exceptions import (  # noqa: PLC0415 - an extra
+            BotoCoreError,
+            ClientError,
+            NoCredentialsError,
+        )
+
+        if isinstance(error, ClientError):
+            raise _refusal(error) from None
+        if isinstance(error, NoCredentialsError):
+            raise DestinationError("refused", "there are no credentials", lasting=True) from None
+        if isinstance(error, (BotoCoreError, OSError)):
+            raise DestinationError("unreachable", f"{type(error).__name__}: {error}") from None
+
+
+def _refusal(error: Any) -> DestinationError:
+    """What the store answered, as an error."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    told = error.response.get("Error", {})
+    detail = f"{told.get('Code', '')}: {told.get('Message', '')} ({error.operation_name}, {status})"
+    if status in _REFUSED and told.get("Code") != "NoSuchUpload":
+        return DestinationError("refused", detail, lasting=True)
+    return DestinationError("unreachable" if status in _TOO_MANY else "failed", detail)

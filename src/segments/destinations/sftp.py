@@ -1,0 +1,211 @@
+"""An SFTP server, over asyncssh: its key is checked, and an unfinished file is renamed at its end.
+
+Only what the settings say is used: no agent, no ~/.ssh, no key that was not named.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from segments.destinations.base import (
+    DestinationError,
+    File,
+    Remember,
+    Stored,
+    link,
+    not_installed,
+    part_name,
+    require_length,
+    taken_away,
+)
+from segments.settings.destinations import SftpDestination, secret
+
+if TYPE_CHECKING:
+    import asyncssh
+
+_KEEPALIVE_S = 15
+_SSH_PORT = 22
+
+
+class Sftp:
+    """See Destination."""
+
+    def __init__(self, settings: SftpDestination, step_timeout_s: float) -> None:
+        self._settings = settings
+        self._step_timeout_s = step_timeout_s
+
+    @asynccontextmanager
+    async def sending(self, file: File, remember: Remember) -> AsyncIterator[SftpUpload]:
+        """Begin a try."""
+        part = part_name(file.name)
+        async with self._connected() as client:
+            await remember(part)
+            upload = SftpUpload(client, self._settings, part, file.name)
+            try:
+                await upload.open()
+                yield upload
+            finally:
+                await taken_away(upload.release())
+
+    async def discard(self, leftover: str) -> None:
+        """Remove a file that an earlier try has not finished."""
+        async with self._connected() as client:
+            with _explained(self._settings):
+                await _remove(client, posixpath.join(self._settings.path, leftover))
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        try:
+            import asyncssh  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise not_installed("asyncssh") from None
+        with ExitStack() as stack:
+            with _explained(self._settings):
+                connection = await asyncssh.connect(
+                    self._settings.host,
+                    self._settings.port,
+                    config=None,
+                    agent_path=None,
+                    login_timeout=self._step_timeout_s,
+                    connect_timeout=self._step_timeout_s,
+                    keepalive_interval=_KEEPALIVE_S,
+                    **self._identities(asyncssh),
+                )
+                # Not waited for: it may be gone.
+                stack.callback(connection.abort)
+                client = await connection.start_sftp_client()
+            yield client
+
+    def _identities(self, asyncssh: Any) -> dict[str, Any]:
+        """Who logs in, and which key the server must have."""
+        settings = self._settings
+        key = secret(settings, "private_key")
+        passphrase = secret(settings, "passphrase")
+        keys = [] if key is None else [asyncssh.import_private_key(key, passphrase)]
+        if settings.host_key is not None:
+            known: Any = ([asyncssh.import_public_key(settings.host_key)], [], [])
+        else:
+            known = asyncssh.read_known_hosts(str(settings.known_hosts))
+        return {
+            "username": settings.username,
+            "password": secret(settings, "password"),
+            "client_keys": keys or None,
+            "known_hosts": known,
+        }
+
+
+class SftpUpload:
+    """See Upload."""
+
+    def __init__(
+        self, client: asyncssh.SFTPClient, settings: SftpDestination, part: str, name: str
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._part = posixpath.join(settings.path, part)
+        self._path = posixpath.join(settings.path, name)
+        self._file: asyncssh.SFTPClientFile | None = None
+        self._named = False
+
+    async def open(self) -> None:
+        """Make the unfinished file."""
+        with _explained(self._settings):
+            self._file = await self._client.open(self._part, "xb")
+
+    async def write(self, chunk: bytes) -> None:
+        """Append to the unfinished file."""
+        assert self._file is not None, "it was opened"
+        with _explained(self._settings):
+            await self._file.write(chunk)
+
+    async def finish(self, sent_bytes: int) -> Stored:
+        """Bring it to the server's disk where it can, look at it, and give it its name."""
+        with _explained(self._settings):
+            await self._close()
+            require_length((await self._client.stat(self._part)).size, sent_bytes)
+            await self._rename()
+            require_length((await self._client.stat(self._path)).size, sent_bytes)
+            path = str(await self._client.realpath(self._path))
+        if self._settings.public_url is not None:
+            return Stored(link(self._settings.public_url, posixpath.basename(self._path)))
+        return Stored(self._location(path))
+
+    async def release(self) -> None:
+        """Nothing is left of a file that has not got its name."""
+        if not self._named:
+            with _explained(self._settings):
+                await _remove(self._client, self._part)
+
+    async def _close(self) -> None:
+        from asyncssh import SFTPOpUnsupported  # noqa: PLC0415 - an extra
+
+        assert self._file is not None, "it was opened"
+        with suppress(SFTPOpUnsupported):
+            await self._file.fsync()
+        await self._file.close()
+
+    async def _rename(self) -> None:
+        from asyncssh import SFTPOpUnsupported  # noqa: PLC0415 - an extra
+
+        try:
+            await self._client.posix_rename(self._part, self._path)
+        except SFTPOpUnsupported:
+            # The older request fails where the name is taken: then the server has to be mended.
+            await self._client.rename(self._part, self._path)
+        self._named = True
+
+    def _location(self, path: str) -> str:
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        port = "" if self._settings.port == _SSH_PORT else f":{self._settings.port}"
+        return f"sftp://{host}{port}{quote(path)}"
+
+
+async def _remove(client: asyncssh.SFTPClient, path: str) -> None:
+    from asyncssh import SFTPNoSuchFile, SFTPNoSuchPath  # noqa: PLC0415 - an extra
+
+    with suppress(SFTPNoSuchFile, SFTPNoSuchPath):
+        await client.remove(path)
+
+
+class _explained:  # noqa: N801 - used as a function
+    """Errors of the library, and of files with secrets, as DestinationError."""
+
+    def __init__(self, settings: SftpDestination) -> None:
+        self._server = f"{settings.host}:{settings.port}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        import asyncssh  # noqa: PLC0415 - an extra
+
+        refused = (
+            asyncssh.HostKeyNotVerifiable,
+            asyncssh.PermissionDenied,
+            asyncssh.KeyExchangeFailed,
+            asyncssh.KeyImportError,
+            asyncssh.SFTPPermissionDenied,
+            asyncssh.SFTPNoSuchFile,
+            asyncssh.SFTPNoSuchPath,
+            asyncssh.SFTPWriteProtect,
+            FileNotFoundError,
+            PermissionError,
+            UnicodeDecodeError,
+        )
+        full = (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)
+        if not isinstance(error, (asyncssh.Error, OSError, ValueError)):
+            return
+        detail = f"{self._server}: {type(error).__name__}: {error}"
+        if isinstance(error, full) or "space left" in str(error):
+            raise DestinationError("full", detail) from None
+        if isinstance(error, refused):
+            raise DestinationError("refused", detail, lasting=True) from None
+        if isinstance(error, asyncssh.SFTPError) and not isinstance(
+            error, (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
+        ):
+            raise DestinationError("failed", detail) from None
+        raise DestinationError("unreachable", detail) from None
