@@ -45,6 +45,11 @@ class Waiting:
         self._positions: dict[int, list[_Waiter]] = {}
         self._results: dict[str, list[asyncio.Future[dict[str, Any]]]] = {}
 
+    @property
+    def count(self) -> int:
+        """How many wait now."""
+        return self._count
+
     def is_fresh(self, position: Position) -> bool:
         """Whether the view has applied this position."""
         marker = self._view.progress.get(position.partition)

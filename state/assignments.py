@@ -249,6 +249,11 @@ class Assignments:
         return len(self._rounds)
 
     @property
+    def oldest_at(self) -> int | None:
+        """Instant (ms) of the oldest round on its way; None when there is none."""
+        return self._order[0][0] if self._order else None
+
+    @property
     def has_work(self) -> bool:
         """Whether a tick would find something to do, once nothing is due."""
         return any(a["stage"] != "surveyed" for a in self._rounds.values())

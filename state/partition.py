@@ -22,7 +22,7 @@ from quixstreams.state.base import PartitionTransaction, StorePartition
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 from rocksdict import Rdict, WriteBatch
 
-from segments import logs, metrics
+from segments import logs
 from segments.state import database
 from segments.state.database import CHANGELOG_OFFSET_KEY
 from segments.state.documents import bitmap_text, user_key
@@ -292,7 +292,6 @@ class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
         self.store_partition = partition
         self._produce = produce
         self._encoded: dict[bytes, bytes | None] = {}
-        self._started = time.monotonic()
 
     @property
     def changed(self) -> bool:
@@ -327,4 +326,3 @@ class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
         if self._encoded:
             self.store_partition.write(self._encoded, changelog_offset)
         self._status = PartitionTransactionStatus.COMPLETE
-        metrics.CHECKPOINT_SECONDS.labels("shards").observe(time.monotonic() - self._started)

@@ -76,6 +76,11 @@ class Population:
             self._ids.extend(bytes(end - len(self._ids)))
         self._ids[end - _ID_BYTES : end] = bytes.fromhex(user_id.replace("-", ""))
 
+    @property
+    def parked_users(self) -> int:
+        """Users whose first parked command waits for a segment."""
+        return len(self._awaited)
+
     def user_id(self, ordinal: int) -> str:
         """The canonical id of the user with this ordinal."""
         text = self.id_bytes(ordinal).hex()

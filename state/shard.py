@@ -186,6 +186,20 @@ class Shard:
         """Deletions and assignments still being written."""
         return len(self.segments.jobs) + self.assignments.count
 
+    @property
+    def oldest_job_at(self) -> int | None:
+        """Instant (ms) of the oldest of `jobs`; None when there is none."""
+        job = self.segments.first_job()
+        instants = [] if job is None else [job["at"]]
+        if (round_at := self.assignments.oldest_at) is not None:
+            instants.append(round_at)
+        return min(instants, default=None)
+
+    @property
+    def has_urgent_work(self) -> bool:
+        """Whether somebody waits for what the next tick does: it is not just a slice of a job."""
+        return bool(self.population.ready) or self.previews.has_work
+
     def next_due_ms(self) -> int | None:
         """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
         if self.population.ready or self.segments.has_jobs:

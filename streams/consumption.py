@@ -1,68 +1,106 @@
-"""How far an application is with a topic, as metrics."""
+"""How far an application is with its topics, and that it moves at all, as metrics."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from prometheus_client import Gauge
-from quixstreams import Application
 
 from segments import metrics
 from segments.settings import Settings
 from segments.streams import quix
 
-_LAG_INTERVAL_S = 1.0
+_INTERVAL_S = 1.0
+# One that is left is none: the mark of a transaction, which nobody consumes.
+_MARKS = 1
 
 
 class Consumption:
-    """Counts the records of one topic and tells how old the newest consumed one is."""
+    """Counts the records of one topic and knows how old the newest consumed one was."""
 
     def __init__(self, application: str, topic: str) -> None:
-        self._application = application
-        self._topic = topic
         self._records = metrics.RECORDS.labels(application, topic)
-        self._ages: dict[int, Gauge] = {}
+        self.ages_s: dict[int, float] = {}
+        """By partition, as it was when the record was consumed."""
 
     def consumed(self, partition: int, timestamp_ms: int, records: int = 1) -> None:
         """`records` of a partition were processed, the newest of them stamped `timestamp_ms`."""
         self._records.inc(records)
-        age = self._ages.get(partition)
-        if age is None:
-            age = metrics.LAG_SECONDS.labels(self._application, self._topic, partition)
-            self._ages[partition] = age
-        age.set(max(0.0, time.time() - timestamp_ms / 1000))
+        self.ages_s[partition] = time.time() - timestamp_ms / 1000
 
 
-class LagWatch:
-    """Tells, about once a second, how many records are left in the partitions that are read."""
+class _Place(NamedTuple):
+    """The next offset of a partition, and since when (monotonic) it has been that."""
+
+    offset: int
+    since_s: float
+
+
+class Progress:
+    """Tells, about once a second, of the partitions that are read and of the producer's queue.
+
+    `consumptions`: by topic, None for one whose age somebody else tells.
+    """
 
     def __init__(
-        self, app: Application, settings: Settings, application: str, topics: Iterable[str]
+        self,
+        app: quix.DirectApplication,
+        settings: Settings,
+        application: str,
+        consumptions: Mapping[str, Consumption | None],
     ) -> None:
         self._app = app
         self._application = application
-        self._names = {settings.topic(name): name for name in topics}
+        self._consumptions = consumptions
+        self._names = {settings.topic(name): name for name in consumptions}
         self._told_at_s = 0.0
-        self._told: set[tuple[str, str]] = set()
-        quix.every_loop(app, self._tell)
+        self._places: dict[tuple[str, int], _Place] = {}
+        self._last_turn = metrics.LAST_TURN_TIMESTAMP_SECONDS.labels(application)
+        self._queue = metrics.PRODUCER_QUEUE_RECORDS.labels(application)
+        limit = metrics.PRODUCER_QUEUE_LIMIT_RECORDS.labels(application)
+        limit.set(quix.QUEUE_MAX_RECORDS)
+        quix.every_loop(app, self._every_loop)
 
-    def _tell(self) -> None:
+    def _every_loop(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_at_s < _LAG_INTERVAL_S:
+        if now_s - self._told_at_s < _INTERVAL_S:
             return
         self._told_at_s = now_s
-        told = set()
+        self._last_turn.set(time.time())
+        self._queue.set(quix.queued(self._app))
+        self._tell(now_s)
+
+    def _tell(self, now_s: float) -> None:
+        before, self._places = self._places, {}
         for on_cluster, partition in quix.assignment(self._app):
             name = self._names.get(on_cluster)
             if name is None:
                 continue
             offset, high = quix.consumer_position(self._app, on_cluster, partition)
-            if offset >= 0 and high >= 0:
-                told.add((name, str(partition)))
-                gauge = metrics.LAG_RECORDS.labels(self._application, name, partition)
-                gauge.set(max(0, high - offset))
+            if offset < 0 or high < 0:
+                continue
+            left = max(0, high - offset)
+            place = before.get((name, partition))
+            if place is None or place.offset != offset or left <= _MARKS:
+                place = _Place(offset, now_s)
+            self._places[name, partition] = place
+            self._labels(metrics.LAG_RECORDS, name, partition).set(left)
+            consumption = self._consumptions[name]
+            if consumption is not None:
+                age_s = consumption.ages_s.get(partition, 0.0)
+                if left <= _MARKS:
+                    # All is consumed: from now on the age of what was says nothing any more.
+                    consumption.ages_s.pop(partition, None)
+                told_s = max(0.0, age_s, now_s - place.since_s)
+                self._labels(metrics.LAG_SECONDS, name, partition).set(told_s)
         # Whoever has a partition now tells of it; two that do would be summed up.
-        for labels in self._told - told:
-            metrics.LAG_RECORDS.remove(self._application, *labels)
-        self._told = told
+        for name, partition in before.keys() - self._places.keys():
+            metrics.LAG_RECORDS.remove(self._application, name, partition)
+            metrics.LAG_SECONDS.remove(self._application, name, partition)
+            if (consumption := self._consumptions[name]) is not None:
+                consumption.ages_s.pop(partition, None)
+
+    def _labels(self, gauge: Gauge, name: str, partition: int) -> Gauge:
+        return gauge.labels(self._application, name, partition)

@@ -14,14 +14,14 @@ import orjson
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
-from segments import logs, metrics
+from segments import exposition, logs, metrics
 from segments.contracts.documents import HistoryRow
 from segments.contracts.names import canonical_user_id
 from segments.contracts.times import from_rfc3339
 from segments.settings import Settings
 from segments.state.history import HistoryEntry, HistoryWriter, open_writer
 from segments.streams import quix
-from segments.streams.consumption import Consumption, LagWatch
+from segments.streams.consumption import Consumption, Progress
 
 NAME = "history"
 SOURCE = "segments.history"
@@ -37,7 +37,7 @@ class HistorySink(BatchingSink):
     def __init__(self, writer: HistoryWriter) -> None:
         super().__init__(on_client_connect_success=_connected)
         self._writer = writer
-        self._consumption = Consumption(NAME, SOURCE)
+        self.consumption = Consumption(NAME, SOURCE)
 
     def write(self, batch: SinkBatch) -> None:
         """Store a batch and how far the partition has come."""
@@ -51,7 +51,7 @@ class HistorySink(BatchingSink):
             return
         added = self._writer.append(batch.partition, entries, last.offset + 1)
         metrics.HISTORY_ROWS.inc(added)
-        self._consumption.consumed(batch.partition, last.timestamp, batch.size)
+        self.consumption.consumed(batch.partition, last.timestamp, batch.size)
 
 
 def _connected() -> None:
@@ -93,14 +93,14 @@ def build(settings: Settings) -> Application:
     """The application, ready to run. HistoryError when the store belongs to another topic."""
     app = quix.application(settings, NAME)
     writer = open_writer(settings, quix.topic_ids(settings, [SOURCE])[SOURCE])
-    quix.sink(app, settings, SOURCE, HistorySink(writer))
-    LagWatch(app, settings, NAME, [SOURCE])
+    sink = HistorySink(writer)
+    quix.sink(app, settings, SOURCE, sink)
+    Progress(app, settings, NAME, {SOURCE: sink.consumption})
     return app
 
 
 def run(settings: Settings) -> None:
     """Store until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
-    if settings.metrics.enabled:
-        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    exposition.serve(settings, NAME)
     quix.run(build(settings))

@@ -7,6 +7,7 @@ moves.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from quixstreams import Application
 from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
 
-from segments import logs
+from segments import logs, metrics
 from segments.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000
@@ -24,7 +25,7 @@ TRANSACTION_TIMEOUT_MS = 10_000
 FETCH_WAIT_MS = 20
 REQUEST_TIMEOUT_S = 30.0
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
-_QUEUE_MAX_MESSAGES = 200_000
+QUEUE_MAX_RECORDS = 200_000
 # A second of the fastest application's input.
 _PREFETCHED_KIB = 16 * 1024
 # Between two looks at the checkpoint's age and at the work of every loop.
@@ -61,19 +62,26 @@ class DirectApplication(Application):
     outside any record must therefore change state, too, or they wait for the next change.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         super().__init__(**options)
         self._handlers: dict[str, Handler] = {}
+        self._checkpoint_seconds = metrics.CHECKPOINT_SECONDS.labels(name)
+        self._processing_context.commit_checkpoint = self._commit_checkpoint  # type: ignore[method-assign]
 
     def handle(self, topic_on_cluster: str, handler: Handler) -> None:
         """Call `handler` for each record of a topic that has a dataframe, in its place."""
         self._handlers[topic_on_cluster] = handler
-        self._processing_context.commit_checkpoint = self._commit_checkpoint  # type: ignore[method-assign]
 
     def _commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:  # noqa: FBT001, FBT002 - Quix's signature
         context = self._processing_context
-        if force or not context.checkpoint.empty():
-            ProcessingContext.commit_checkpoint(context, force, revoking)
+        checkpoint = context.checkpoint
+        empty = checkpoint.empty()
+        if empty and self._handlers and not force:
+            return
+        started_s = time.perf_counter()
+        ProcessingContext.commit_checkpoint(context, force, revoking)
+        if context.checkpoint is not checkpoint and not empty:
+            self._checkpoint_seconds.observe(time.perf_counter() - started_s)
 
     def _process_message(self, dataframe_composed: Any) -> None:
         if not self._handlers:
@@ -127,7 +135,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
         "linger.ms": 2,
         "compression.type": "lz4",
         "message.max.bytes": settings.kafka.message_max_bytes,
-        "queue.buffering.max.messages": _QUEUE_MAX_MESSAGES,
+        "queue.buffering.max.messages": QUEUE_MAX_RECORDS,
     }
     if exactly_once:
         producer |= {
@@ -137,6 +145,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
     else:
         producer |= _GAPLESS
     return DirectApplication(
+        name,
         broker_address=bootstrap_servers,
         consumer_group=group,
         auto_offset_reset="earliest",
@@ -279,6 +288,11 @@ def consumer_position(app: Application, topic_on_cluster: str, partition: int) -
         TopicPartition(topic_on_cluster, partition), cached=True
     )
     return at, high
+
+
+def queued(app: Application) -> int:
+    """Records that the application's producer has not delivered yet."""
+    return len(app._producer._producer._producer)  # noqa: SLF001
 
 
 def committed_offset(app: Application, topic_on_cluster: str, partition: int) -> int | None:

@@ -23,6 +23,8 @@ from segments.streams.user_service import Account
 
 REFRESHES_TOPIC = "users.refreshes"
 SHARDS_TOPIC = "segments.shards"
+STAGES = ("decode", "fetch")
+"""At which a refresh can end in the dead letter queue."""
 # How long the others wait when nothing but retries, whose time has not come, is left.
 IDLE_PAUSE_S = 0.1
 

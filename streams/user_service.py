@@ -73,6 +73,7 @@ class UserServiceClient:
             async with asyncio.timeout(self._timeout_s):
                 account = await self._undisturbed(user_id)
             outcome = "ok"
+            metrics.USER_SERVICE_LAST_SUCCESS.set_to_current_time()
         except FetchError as error:
             outcome = error.outcome
             raise

@@ -21,13 +21,13 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
-from segments import logs, metrics
+from segments import exposition, logs
 from segments.settings import Settings
-from segments.streams import quix
-from segments.streams.consumption import Consumption, LagWatch
+from segments.streams import dlq, quix
+from segments.streams.consumption import Consumption, Progress
 from segments.streams.fetching import BUDGET_S, Fetching
 from segments.streams.refreshing import Pending, RefreshError, RefreshRecord, parse
-from segments.streams.serving import REFRESHES_TOPIC, Message, Served, Serving, Source, dead
+from segments.streams.serving import REFRESHES_TOPIC, STAGES, Message, Served, Serving, Source, dead
 from segments.streams.user_service import UserServiceClient
 
 NAME = "users"
@@ -48,7 +48,7 @@ class RefreshSink(BatchingSink):
         super().__init__(on_client_connect_success=_connected)
         self._settings = settings
         self._source = Source(settings.topic(REFRESHES_TOPIC), topic_id)
-        self._consumption = Consumption(NAME, REFRESHES_TOPIC)
+        self.consumption = Consumption(NAME, REFRESHES_TOPIC)
         # A rebalance flushes in another thread, which may outlive the wait for it.
         self._flushing = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -93,7 +93,7 @@ class RefreshSink(BatchingSink):
         self._deliver(served.messages + dead_letters)
         for batch in batches:
             newest = max(item.timestamp for item in batch)
-            self._consumption.consumed(batch.partition, newest, batch.size)
+            self.consumption.consumed(batch.partition, newest, batch.size)
 
     def _parse(
         self, batch: SinkBatch, refreshes: list[Pending], dead_letters: list[Message]
@@ -155,7 +155,8 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
     app = quix.application(settings, NAME)
     sink = RefreshSink(settings, quix.topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
-    LagWatch(app, settings, NAME, [REFRESHES_TOPIC])
+    Progress(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
+    dlq.expect(NAME, STAGES)
     return app, sink
 
 
@@ -164,8 +165,7 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, NAME)
     # Holding a batch back is told by us, once; Quix would tell every attempt.
     logging.getLogger("quixstreams.checkpointing.checkpoint").setLevel(logging.ERROR)
-    if settings.metrics.enabled:
-        metrics.serve(settings.metrics.host, settings.metrics_port(NAME))
+    exposition.serve(settings, NAME)
     if settings.user_service.base_url is None:
         _log.warning(
             "no user service configured: only states given by hand are served, every other "

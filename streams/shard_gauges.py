@@ -1,0 +1,53 @@
+"""What the shards of a process have to do, as metrics; of those it has no longer, nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from segments import metrics
+from segments.state.shard import Shard
+
+_BY_PARTITION = (
+    metrics.JOBS,
+    metrics.OLDEST_JOB_AGE_SECONDS,
+    metrics.TIMERS,
+    metrics.PARKED_USERS,
+    metrics.USERS,
+)
+
+
+class ShardGauges:
+    """`lag_labels`: application and topic, under which the age of the log time is told."""
+
+    def __init__(self, partitions: int, lag_labels: tuple[str, str]) -> None:
+        metrics.PARTITIONS.set(partitions)
+        self._lag_labels = lag_labels
+        self._told: set[int] = set()
+
+    def tell(self, shards: Iterable[tuple[int, Shard]]) -> None:
+        """Tell of these shards, by partition: they are all that the process has."""
+        now_ms = time.time_ns() // 1_000_000
+        told = set()
+        for partition, shard in shards:
+            told.add(partition)
+            oldest_ms = shard.oldest_job_at
+            age_ms = 0 if oldest_ms is None else now_ms - oldest_ms
+            population = shard.population
+            values = (
+                shard.jobs,
+                max(0, age_ms) / 1000,
+                len(population.timers),
+                population.parked_users,
+                shard.shard["next_ordinal"],
+            )
+            for gauge, value in zip(_BY_PARTITION, values, strict=True):
+                gauge.labels(partition).set(value)
+            # Time comes with the log itself, by ticks: its age is how far the shard is behind.
+            lag_ms = max(0, now_ms - shard.shard["log_time"])
+            metrics.LAG_SECONDS.labels(*self._lag_labels, partition).set(lag_ms / 1000)
+        for partition in self._told - told:
+            for gauge in _BY_PARTITION:
+                gauge.remove(partition)
+            metrics.LAG_SECONDS.remove(*self._lag_labels, partition)
+        self._told = told
