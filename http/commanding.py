@@ -9,14 +9,24 @@ from uuid import uuid4
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from segments import tracing
+from segments.contracts.answers import Pending
 from segments.contracts.names import CommandId
+from segments.http.access import actor
 from segments.http.answers import rejection
+from segments.http.headers import IDEMPOTENCY_KEY, POSITION
+from segments.http.operations import Answer
 from segments.http.problems import Problem, invalid
 from segments.http.requests import json_response, location, preference
-from segments.http.services import POSITION, SERVICES
+from segments.http.services import SERVICES
 from segments.http.waiting import Position
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
+PENDING = Answer(
+    "Kafka has the command; its result is to be asked for at `Location`.",
+    Pending,
+    headers=("Location",),
+)
+"""The answer to a write that has no result within its wait."""
 DECISION_S = 2.0
 """What a decision takes at most, as a rule, once its time has come."""
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
@@ -44,6 +54,9 @@ async def perform(
     Problem when the command was rejected, or Kafka did not take it.
     """
     services = request.app[SERVICES]
+    join_trace(request)
+    if (who := actor(request)) is not None:
+        command = command | {"actor": who}
     wanted = preference(request)
     if wanted.respond_async:
         await services.writer.accept(key, command)
@@ -62,6 +75,13 @@ async def perform(
     with suppress(Problem):
         await services.waiting.fresh(Position.parse(result["position"]), left_s)
     return result
+
+
+def join_trace(request: web.Request) -> None:
+    """Let the commands of this request belong to its trace (W3C Trace Context), if it has one."""
+    if tracing.TRACEPARENT in request.headers:
+        lines = (request.headers.getall(name, []) for name in tracing.FIELDS)
+        tracing.enter(tracing.checked(*lines))
 
 
 def pending(request: web.Request, accepted_id: str) -> web.Response:

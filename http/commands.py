@@ -11,10 +11,16 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, key_of
+from segments.contracts.answers import Accepted, Pending
+from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
+from segments.contracts.documents import PreviewResult, Result
 from segments.http import requests
-from segments.http.commanding import IDEMPOTENCY_KEY, command_id
+from segments.http.access import actor
+from segments.http.commanding import command_id, join_trace
+from segments.http.headers import IDEMPOTENCY_KEY, PREFER
+from segments.http.operations import JSON, NDJSON, NDJSON_NAMES, NOT_READY, WRITES, Answer, RawBody
 from segments.http.problems import Problem, invalid
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.http.writing import COMMANDS as TOPIC
 from segments.http.writing import CommandWriter
@@ -24,27 +30,44 @@ DELIVERY_WAIT_S = 30.0
 _LINES_MAX = 2 * MAX_COMMANDS
 _SLICE = 250
 _ERRORS_NAMED = 20
-_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # The namespace of ids of lines without one; fixed for ever, so that a repetition has the same.
 _LINE_IDS = UUID("c1f2a0a4-4c62-5d3a-9a53-7a2f5c0be1d7")
 
-routes = web.RouteTableDef()
+_EXAMPLE = {"type": "create_segment", "segment": "gold"}
+
+routes = Routes("commands")
 
 
-@routes.post("/v1/commands")
+@routes.post(
+    "/v1/commands",
+    body=RawBody(
+        {JSON: Command, NDJSON: "A command a line."},
+        aliases=NDJSON_NAMES,
+        examples={JSON: _EXAMPLE, NDJSON: orjson.dumps(_EXAMPLE).decode() + "\n"},
+    ),
+    headers=(IDEMPOTENCY_KEY,),
+    answers={202: Answer("Kafka has all of them.", Accepted)},
+    problems=((408, "body_timeout"), (413, "body_too_large"), (422, "invalid"), *WRITES),
+)
 async def accept(request: web.Request) -> web.Response:
-    """Take up to 10,000 commands, one a line: all of them, or none when one is wrong."""
-    requests.only(request)
-    requests.require_content_type(request, "application/json", *_NDJSON)
+    """Take up to 10,000 commands, one a line: all of them, or none when one is wrong.
+
+    Lines without `id` get one; with `Idempotency-Key` the same body again gets the same ids.
+    """
     services = request.app[SERVICES]
     http = services.settings.http
     base = command_id(request) if IDEMPOTENCY_KEY in request.headers else None
-    if request.content_type == "application/json":
+    if request.content_type == JSON:
         lines = [await requests.read(request, http.max_body_bytes)]
     else:
         lines = _lines(await requests.read(request, http.max_batch_bytes), http.max_body_bytes)
     commands = await _parsed(lines, base)
+    if (who := actor(request)) is not None:
+        # Whoever they say is behind them: it is the one who sends them.
+        for _, command in commands:
+            command["actor"] = who
     services.writer.require_room(len(commands))
+    join_trace(request)
     await _deliver(services.writer, commands)
     ids = [command["id"] for _, command in commands]
     return requests.json_response({"accepted": len(ids), "command_ids": ids}, status=202)
@@ -121,10 +144,17 @@ async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, An
             delivery.cancel()
 
 
-@routes.get("/v1/commands/{command_id}")
+@routes.get(
+    "/v1/commands/{command_id}",
+    headers=(PREFER,),
+    answers={200: Answer("The result, or `pending`.", PreviewResult | Result | Pending)},
+    problems=((404, "command_unknown"), *NOT_READY, (503, "busy")),
+)
 async def show(request: web.Request) -> web.Response:
-    """The result of a command, waited for with `Prefer: wait`; `pending` when it is on its way."""
-    requests.only(request)
+    """The result of a command, waited for with `Prefer: wait`; `pending` when it is on its way.
+
+    A rejected command is a 200 here: `status` says it. Without `Prefer` nothing is waited for.
+    """
     wanted_id = request.match_info["command_id"]
     services = request.app[SERVICES]
     if not services.view.complete:

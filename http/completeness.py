@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from segments.contracts.times import to_rfc3339
+from segments.http.headers import COMPLETE_UNTIL
 from segments.http.problems import Problem
 from segments.state.history import HistoryReader, Progress
 from segments.state.view import Marker, View
 
-COMPLETE_UNTIL = "Segments-Complete-Until"
 _MARKS_MAX = 512
 _POLL_S = 0.05
 
@@ -28,6 +28,7 @@ class Completeness:
         self._view = view
         self._history = history
         self._marks: dict[int, list[tuple[int, int]]] = {}
+        self._first_at_ms: dict[int, int] = {}
         self._asked: asyncio.Task[dict[int, Progress]] | None = None
         self.note(view.progress)
 
@@ -36,6 +37,7 @@ class Completeness:
         for partition in advanced:
             marker = self._view.progress[partition]
             marks = self._marks.setdefault(partition, [])
+            self._first_at_ms.setdefault(partition, marker.at_ms)
             if marks and marker.history_rows <= marks[-1][0]:
                 marks.pop()
             marks.append((marker.history_rows, marker.at_ms))
@@ -49,6 +51,16 @@ class Completeness:
             if history_rows <= rows:
                 return at_ms
         return None
+
+    def behind_ms(self, stored: Mapping[int, Progress], partition: int) -> int | None:
+        """How far the store is behind the view, at least; None before the first marker."""
+        marks = self._marks.get(partition)
+        if not marks:
+            return None
+        complete_ms = self.until(stored, partition)
+        # Behind everything remembered: since the first marker, or longer.
+        since_ms = self._first_at_ms[partition] if complete_ms is None else complete_ms
+        return max(0, marks[-1][1] - since_ms)
 
     async def reached(self, partitions: Iterable[int], wanted_ms: int, wait_s: float) -> int | None:
         """The instant up to which these partitions are complete, None when that is not known.

@@ -12,13 +12,32 @@ from typing import Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+from segments import logs
+from segments.contracts.answers import UserState
 from segments.http import requests
+from segments.http.access import actor
+from segments.http.headers import FRESH, MIN_POSITION, PREFER
+from segments.http.operations import (
+    ELSEWHERE,
+    FRESHNESS,
+    NOT_READY,
+    WRITES,
+    Answer,
+    Body,
+    Received,
+)
 from segments.http.problems import Problem
+from segments.http.routes import Routes
 from segments.http.services import SERVICES
 
 _POLL_S = 0.02
 
-routes = web.RouteTableDef()
+log = logs.get(__name__)
+
+_SHOWN = Answer("The replica shows it.", UserState, headers=FRESH)
+_NOT_SHOWN = Answer("Kafka has it; the replica does not show it yet.", UserState, headers=FRESH)
+
+routes = Routes("developer")
 
 
 class State(BaseModel):
@@ -29,11 +48,15 @@ class State(BaseModel):
     state: Literal["active", "blocked", "deleted"]
 
 
-@routes.get("/dev/users/{user_id}")
+@routes.get(
+    "/dev/users/{user_id}",
+    headers=(PREFER, MIN_POSITION),
+    answers={200: Answer("The state.", UserState, headers=FRESH)},
+    problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS),
+)
 async def show(request: web.Request) -> web.Response:
     """The replica's state of a user, whatever it is."""
     user_id = requests.user_id(request)
-    requests.only(request)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     headers = services.freshness(services.partition_of_user(user_id))
@@ -45,18 +68,26 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-@routes.put("/dev/users/{user_id}")
-async def put(request: web.Request) -> web.Response:
+@routes.put(
+    "/dev/users/{user_id}",
+    body=Body(State, {"blocked": {"state": "blocked"}}),
+    headers=(PREFER,),
+    answers={200: _SHOWN, 202: _NOT_SHOWN},
+    problems=(*ELSEWHERE, *NOT_READY, *WRITES),
+)
+async def put(request: web.Request, body: Received[State]) -> web.Response:
     """Add a user, or change its state: 200 once the replica shows it, 202 when it doesn't yet."""
-    user_id = requests.user_id(request)
-    requests.only(request)
-    return await _set(request, user_id, (await requests.body(request, State)).state)
+    return await _set(request, requests.user_id(request), body.model.state)
 
 
-@routes.delete("/dev/users/{user_id}")
+@routes.delete(
+    "/dev/users/{user_id}",
+    headers=(PREFER,),
+    answers={200: _SHOWN, 202: _NOT_SHOWN},
+    problems=(*ELSEWHERE, *NOT_READY, *WRITES),
+)
 async def delete(request: web.Request) -> web.Response:
     """Remove a user: it holds no segments from then on."""
-    requests.only(request)
     return await _set(request, requests.user_id(request), "deleted")
 
 
@@ -65,6 +96,7 @@ async def _set(request: web.Request, user_id: str, state: str) -> web.Response:
     partition = services.partition_of_user(user_id)
     wanted = requests.preference(request)
     await services.writer.refresh(user_id, state)
+    log.info("user set by hand", user_id=user_id, state=state, actor=actor(request))
     deadline_s = time.monotonic() + (0.0 if wanted.respond_async else wanted.wait_s)
     while True:
         headers = services.freshness(partition)

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from typing import Annotated
 
-from segments.http.requests import json_response, only
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
+
+from segments.contracts.answers import Alive, Readiness
+from segments.http import gauges
+from segments.http.operations import Answer
+from segments.http.queries import Query
+from segments.http.requests import json_response
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.state.history import HistoryUnavailableError
 from segments.state.view import staleness_ms
 
-routes = web.RouteTableDef()
+routes = Routes("health")
 
 
-@routes.get("/livez")
+class ReadinessQuery(Query):
+    """How much is said."""
+
+    verbose: Annotated[
+        str | None, Field(description="with it, whatever its value, every check and partition")
+    ] = None
+
+
+@routes.get("/livez", query=None, answers={200: Answer("The process serves requests.", Alive)})
 async def livez(_request: web.Request) -> web.Response:
     """The process serves requests."""
     return json_response({"status": "alive"})
 
 
-@routes.get("/readyz")
-async def readyz(request: web.Request) -> web.Response:
+@routes.get(
+    "/readyz",
+    query=ReadinessQuery,
+    answers={
+        200: Answer("Answers are complete and fresh enough.", Readiness),
+        503: Answer("They are not, and why.", Readiness),
+    },
+)
+async def readyz(request: web.Request, query: ReadinessQuery) -> web.Response:
     """200 when answers are complete and fresh enough; 503 with what is amiss."""
-    only(request, "verbose")
     services = request.app[SERVICES]
-    checks = {
-        "feed": _feed(services),
-        "view": _view(services),
-        "history": await _history(services),
-    }
+    checks = await _checks(services)
     ready = all(fault is None for fault in checks.values())
     body: dict[str, object] = {"status": "ready" if ready else "not_ready"}
-    if not ready or "verbose" in request.query:
+    verbose = query.verbose is not None
+    if not ready or verbose:
         body["checks"] = {name: fault or "ok" for name, fault in checks.items()}
-    if "verbose" in request.query:
+    if verbose:
         body["partitions"] = {
             str(partition): {
                 "position": f"{partition}:{marker.log_offset}",
@@ -42,6 +61,15 @@ async def readyz(request: web.Request) -> web.Response:
             for partition, marker in sorted(services.view.progress.items())
         }
     return json_response(body, status=200 if ready else 503)
+
+
+async def _checks(services: Services) -> dict[str, str | None]:
+    """What is amiss, by part; None where nothing is."""
+    return {
+        "feed": _feed(services),
+        "view": _view(services),
+        "history": await _history(services),
+    }
 
 
 def _feed(services: Services) -> str | None:
@@ -72,7 +100,14 @@ async def _history(services: Services) -> str | None:
     return None
 
 
-@routes.get("/metrics")
-async def metrics(_request: web.Request) -> web.Response:
+@routes.get(
+    "/metrics",
+    query=None,
+    answers={200: Answer("The metrics.", media={"text/plain": "A line a sample."})},
+)
+async def metrics(request: web.Request) -> web.Response:
     """The catalogue in the text format of Prometheus."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    services = request.app[SERVICES]
+    faults = (await _checks(services)).values()
+    body = await gauges.exposed(services, ready=not any(faults))
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

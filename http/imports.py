@@ -15,11 +15,17 @@ import orjson
 from aiohttp import web
 from pydantic import ConfigDict, ValidationError
 
+from segments.contracts.answers import Imported
 from segments.contracts.names import UserId
+from segments import logs
 from segments.http import requests
+from segments.http.access import actor
 from segments.http.bulk import BulkDelivery
 from segments.http.developer import State
+from segments.http.headers import CONTENT_ENCODING
+from segments.http.operations import CSV, NDJSON, NDJSON_NAMES, Answer, RawBody
 from segments.http.problems import Problem, invalid
+from segments.http.routes import Routes
 from segments.http.services import SERVICES
 from segments.http.writing import REFRESHES
 
@@ -31,11 +37,11 @@ SLOWEST_BYTES_PER_S = 1_000
 _INFLATE_BYTES = 262_144
 _LINES_AT_ONCE = 500
 _MARK = b"\xef\xbb\xbf"
-_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-_CSV = "text/csv"
 _GZIP = zlib.MAX_WBITS | 16
 
-routes = web.RouteTableDef()
+log = logs.get(__name__)
+
+routes = Routes("developer")
 
 
 class ImportedUser(State):
@@ -58,17 +64,32 @@ class Broken(Exception):  # noqa: N818 - the body is, not we
     """The body cannot be read to its end; the message says why."""
 
 
-@routes.post("/dev/users/import")
+@routes.post(
+    "/dev/users/import",
+    body=RawBody(
+        {
+            NDJSON: 'A user a line: `{"user_id", "state"}`.',
+            CSV: "`user_id;state` or with a comma, with or without that header line.",
+        },
+        aliases=NDJSON_NAMES,
+        examples={CSV: "user_id;state\ncd613e30-d8f1-4adf-91b7-584a2265b1f5;active\n"},
+    ),
+    headers=(CONTENT_ENCODING,),
+    answers={200: Answer("What became of the lines.", Imported)},
+    problems=((503, "kafka_unavailable"), (503, "busy")),
+)
 async def import_users(request: web.Request) -> web.Response:
-    """Take users, one a line, as NDJSON or CSV, with or without gzip."""
-    requests.only(request)
-    requests.require_content_type(request, _CSV, *_NDJSON)
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    """Take users, one a line, as NDJSON or CSV, with or without gzip.
+
+    Every line is taken or refused by itself. Sending it again changes nothing, so an import that
+    broke off is simply sent again.
+    """
+    encoding = request.headers.get(CONTENT_ENCODING, "identity").lower()
     if encoding not in ("identity", "gzip"):
         raise Problem(415, "content_encoding", "the body is gzip or not encoded")
     services = request.app[SERVICES]
     delivery = services.writer.bulk(REFRESHES)
-    taking = Taking(delivery, csv=request.content_type == _CSV)
+    taking = Taking(delivery, csv=request.content_type == CSV)
     with services.stream_slot():
         try:
             async for chunk in _plain(request, gzip=encoding == "gzip"):
@@ -82,6 +103,14 @@ async def import_users(request: web.Request) -> web.Response:
                 f"{error}; the lines before that were taken, send all of it again",
                 extra=counts._asdict(),
             ) from None
+        finally:
+            told = taking.so_far()
+            log.info(
+                "users set by hand",
+                accepted=told.accepted,
+                refused=told.refused,
+                actor=actor(request),
+            )
     counts = await taking.counts()
     return requests.json_response(counts._asdict())
 
@@ -163,6 +192,10 @@ class Taking:
     async def counts(self) -> Counts:
         """What became of everything, once Kafka has it. Problem 503 when it took not all."""
         await self._delivery.done()
+        return self.so_far()
+
+    def so_far(self) -> Counts:
+        """What became of the lines that have come, whether or not Kafka has them."""
         return Counts(self._accepted, self._refused, self._errors)
 
     def _line(self, raw: bytes) -> None:

@@ -6,29 +6,63 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import BeforeValidator
 
+from segments.contracts.answers import MemberPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
+from segments.http.headers import MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.operations import CSV, ELSEWHERE, FRESHNESS, NDJSON, STREAMS, Answer
 from segments.http.problems import Problem
+from segments.http.queries import OPAQUE, Page, foreign_cursor, place_of, unknown
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.streaming import BrokenOffError, require_chunks, stream
 from segments.state.view_members import Member
 
-NDJSON = "application/x-ndjson"
-CSV = "text/csv"
 CHUNK_MEMBERS = 5_000
 _USER = re.compile("[0-9a-f]{32}")
 _CSV_HEADER = b"user;since;expires_at;origin\n"
 
 Encode = Callable[[list[Member]], bytes]
 
-routes = web.RouteTableDef()
+routes = Routes("segments")
 
 
-@routes.get("/v1/segments/{segment}/users")
-async def list_members(request: web.Request) -> web.StreamResponse:
+class MembersQuery(Page):
+    """Which page of the members; a stream of all takes no parameters."""
+
+    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, str)), OPAQUE] = None
+
+
+@routes.get(
+    "/v1/segments/{segment}/users",
+    query=MembersQuery,
+    headers=(PREFER, MIN_POSITION),
+    answers={
+        200: Answer(
+            "A page, or all.",
+            MemberPage,
+            media={
+                NDJSON: 'A line of JSON a member, as the items of a page; at last `{"count": N}`.',
+                CSV: "`user;since;expires_at;origin`, with that header line; at last `count;N`.",
+            },
+            headers=(STALENESS,),
+            maybe=(POSITION, "Link"),
+        ),
+    },
+    problems=(
+        (404, "segment_unknown"),
+        (410, "segment_replaced"),
+        *ELSEWHERE,
+        *FRESHNESS,
+        *STREAMS,
+    ),
+)
+async def list_members(request: web.Request, query: MembersQuery) -> web.StreamResponse:
     """A page of members; with `Accept: application/x-ndjson` or `text/csv` all of them.
 
     In the order of their ids. Whoever is a member throughout is given exactly once, whatever
@@ -36,7 +70,8 @@ async def list_members(request: web.Request) -> web.StreamResponse:
     """
     segment = requests.segment(request)
     encode = _wanted(request)
-    requests.only(request, *(("limit", "cursor") if encode is None else ()))
+    if encode is not None and query.model_fields_set:
+        raise unknown(min(query.model_fields_set))
     services = request.app[SERVICES]
     if services.settings.http.partitions is not None:
         raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
@@ -46,7 +81,7 @@ async def list_members(request: web.Request) -> web.StreamResponse:
     if known is None or known.deleted:
         raise Problem(404, "segment_unknown", "no such segment", headers=headers)
     if encode is None:
-        return await _page(request, services, segment, known.generation, headers)
+        return await _page(request, query, (segment, known.generation), headers)
     require_chunks(request)
     headers["Content-Type"] = f"{CSV if encode is csv else NDJSON}; charset=utf-8"
     with services.stream_slot():
@@ -61,16 +96,13 @@ def _wanted(request: web.Request) -> Encode | None:
 
 
 async def _page(
-    request: web.Request,
-    services: Services,
-    segment: str,
-    generation: int,
-    headers: dict[str, str],
+    request: web.Request, query: MembersQuery, wanted: tuple[str, int], headers: dict[str, str]
 ) -> web.Response:
-    limit = requests.limit(request)
-    place = requests.cursor(request, int, str)
+    """`wanted`: the segment and its generation."""
+    services, (segment, generation) = request.app[SERVICES], wanted
+    limit, place = query.limit, query.cursor
     if place is not None and _USER.fullmatch(place[1]) is None:
-        raise requests.foreign_cursor()
+        raise foreign_cursor()
     if place is not None and place[0] != generation:
         raise Problem(410, "segment_replaced", "the segment was deleted and made again since")
     after = place[1] if place else ""

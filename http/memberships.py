@@ -12,8 +12,12 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
+from segments.contracts.answers import QueriedUsers
 from segments.contracts.names import SegmentName, UserId
 from segments.http import requests
+from segments.http.headers import MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.operations import ELSEWHERE, FRESHNESS, STREAMS, Answer, Body, Received
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.streaming import require_chunks, stream
 from segments.state import view_answers
@@ -27,7 +31,7 @@ _STRIDE = 37
 _NO_SEPARATORS = str.maketrans("", "", "-,")
 _HEXADECIMAL = re.compile(r"[0-9a-f]*")
 
-routes = web.RouteTableDef()
+routes = Routes("users")
 
 
 def _user_ids(value: Any, checked: ValidatorFunctionWrapHandler) -> list[str]:
@@ -52,7 +56,7 @@ def _all_canonical(ids: list[Any]) -> bool:
     return len(digits) == count * 32 and _HEXADECIMAL.fullmatch(digits) is not None
 
 
-class Query(BaseModel):
+class UsersQuery(BaseModel):
     """Body of POST /v1/memberships/query; without `segments` all are told."""
 
     model_config = ConfigDict(extra="forbid")
@@ -65,14 +69,25 @@ class Query(BaseModel):
     )
 
 
-@routes.post("/v1/memberships/query")
-async def query(request: web.Request) -> web.StreamResponse:
-    """Per user in the order asked for; who is not in the replica or deleted is marked.
+@routes.post(
+    "/v1/memberships/query",
+    body=Body(
+        UsersQuery,
+        {"two": {"user_ids": ["cd613e30-d8f1-4adf-91b7-584a2265b1f5"], "segments": ["beta"]}},
+    ),
+    headers=(PREFER, MIN_POSITION),
+    answers={
+        200: Answer("The users.", QueriedUsers, headers=(STALENESS,), maybe=(POSITION,)),
+    },
+    problems=(*ELSEWHERE, *FRESHNESS, *STREAMS),
+)
+async def query(request: web.Request, body: Received[UsersQuery]) -> web.StreamResponse:
+    """The segments of up to 10,000 users.
 
-    An answer of many megabytes is sent as it is made, so that none has to fit into memory.
+    In the order asked for; who is not in the replica or deleted is marked. An answer of many
+    megabytes is sent as it is made, so that none has to fit into memory.
     """
-    requests.only(request)
-    wanted = await requests.body(request, Query)
+    wanted = body.model
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     reading = _Reading(services, None if wanted.segments is None else frozenset(wanted.segments))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import BeforeValidator, Field
 
+from segments.contracts.answers import HistoryPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
-from segments.http.completeness import COMPLETE_UNTIL
+from segments.http.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
+from segments.http.operations import ELSEWHERE, FRESHNESS, HISTORY, Answer
 from segments.http.problems import Problem
+from segments.http.queries import OPAQUE, Instant, Page, place_of
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.state.history import Cursor, HistoryEntry, HistoryUnavailableError
 
@@ -19,23 +24,39 @@ WHY_WAIT_S = 1.0
 _WHY_ROWS = 100
 _POLL_S = 0.05
 
-routes = web.RouteTableDef()
+routes = Routes("users")
 
 
-@routes.get("/v1/users/{user_id}/history")
-async def list_history(request: web.Request) -> web.Response:
-    """Rows of a user, newest first, with from <= at < to."""
+class HistoryQuery(Page):
+    """Which rows: from <= at < to."""
+
+    from_ms: Annotated[Instant | None, Field(alias="from", description="not before then")] = None
+    to_ms: Annotated[Instant | None, Field(alias="to", description="before then")] = None
+    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, int, int)), OPAQUE] = None
+
+
+@routes.get(
+    "/v1/users/{user_id}/history",
+    query=HistoryQuery,
+    headers=(PREFER, MIN_POSITION),
+    answers={200: Answer("A page.", HistoryPage, maybe=(COMPLETE_UNTIL, "Link"))},
+    problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS, *HISTORY),
+)
+async def list_history(request: web.Request, query: HistoryQuery) -> web.Response:
+    """Every change of a user, newest first, with from <= at < to.
+
+    With `Segments-Min-Position` the answer has every row that was written up to that position.
+    `Segments-Complete-Until` is absent while it is not known.
+    """
     user_id = requests.user_id(request)
-    requests.only(request, "from", "to", "limit", "cursor")
-    limit = requests.limit(request)
-    place = requests.cursor(request, int, int, int)
+    limit, place = query.limit, query.cursor
     services = request.app[SERVICES]
     partition = services.partition_of_user(user_id)
     complete_ms = await _as_fresh_as_asked(request, services, partition)
     entries = await services.history.user_rows(
         user_id,
-        from_ms=requests.instant(request, "from"),
-        to_ms=requests.instant(request, "to"),
+        from_ms=query.from_ms,
+        to_ms=query.to_ms,
         before=None if place is None else Cursor(*place),
         limit=limit + 1,
     )

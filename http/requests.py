@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -14,16 +13,15 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from segments.contracts.names import canonical_user_id, check_segment_name
-from segments.contracts.times import from_rfc3339
+from segments.http.headers import MIN_POSITION, POSITIONS_MAX, PREFER
 from segments.http.problems import Problem, invalid
-from segments.http.services import POSITIONS_MAX, SERVICES
+from segments.http.queries import encode_cursor
+from segments.http.services import SERVICES
 from segments.http.waiting import Position
 from segments.settings import HttpSettings
 
 M = TypeVar("M", bound=BaseModel)
-MIN_POSITION = "Segments-Min-Position"
 BODY_TIMEOUT_S = 30.0
-_INT64 = 2**63
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 _POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
 
@@ -58,7 +56,7 @@ def segment(request: web.Request) -> str:
 def preference(request: web.Request) -> Preference:
     """The header Prefer; a wait beyond the limit is cut down to it."""
     http = request.app[SERVICES].settings.http
-    text = ",".join(request.headers.getall("Prefer", ()))
+    text = ",".join(request.headers.getall(PREFER, ()))
     if not text:
         return Preference(http.wait_s, respond_async=False)
     respond_async, wait_s, explicit = False, http.wait_s, False
@@ -93,6 +91,12 @@ def min_positions(request: web.Request) -> list[Position]:
 async def body(request: web.Request, model: type[M]) -> M:
     """The JSON body as a model. Problem 400, 408, 413, 415 or 422."""
     return as_model(await _json(request), model)
+
+
+async def received(request: web.Request, model: type[M]) -> tuple[M, Any]:
+    """The JSON body as a model, and as it came. Problems as for `body`."""
+    value = await _json(request)
+    return as_model(value, model), value
 
 
 async def checked_body(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:
@@ -153,18 +157,6 @@ def _too_large(max_bytes: int) -> Problem:
     return Problem(413, "body_too_large", f"a body has at most {max_bytes} bytes")
 
 
-def instant(request: web.Request, name: str) -> int | None:
-    """An RFC 3339 instant of the query, in ms. Problem 400 when it is none."""
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        # A `+` that was not escaped arrives as a space.
-        return from_rfc3339(text.replace(" ", "+"))
-    except ValueError as error:
-        raise Problem(400, "invalid", f"{name}: {error}") from None
-
-
 def only(request: web.Request, *names: str) -> None:
     """Problem 400 for a query parameter that means nothing here, or stands there twice."""
     for name in request.query:
@@ -172,43 +164,6 @@ def only(request: web.Request, *names: str) -> None:
             raise Problem(400, "invalid", f"no such parameter: {name[:64]!r}")
         if len(request.query.getall(name)) > 1:
             raise Problem(400, "invalid", f"{name} is given more than once")
-
-
-def limit(request: web.Request, default: int = 100, most: int = 1_000) -> int:
-    """The page size of the query. Problem 400 unless 1 to `most`."""
-    text = request.query.get("limit", str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
-        raise Problem(400, "invalid", f"limit is a number from 1 to {most}")
-    return int(text)
-
-
-def encode_cursor(place: list[Any]) -> str:
-    """An opaque cursor for a place in a list."""
-    return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
-
-
-def cursor(request: web.Request, *types: type) -> list[Any] | None:
-    """The place of the query's cursor. Problem 400 unless it has these types."""
-    text = request.query.get("cursor")
-    if text is None:
-        return None
-    try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
-        place = None
-    if (
-        not isinstance(place, list)
-        or [type(part) for part in place] != list(types)
-        or any(isinstance(part, int) and not -_INT64 <= part < _INT64 for part in place)
-    ):
-        raise foreign_cursor()
-    return place
-
-
-def foreign_cursor() -> Problem:
-    """A cursor that the list did not give out."""
-    return Problem(400, "invalid", "the cursor is none that this list gave out")
 
 
 def page(

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from segments.contracts import answers as bodies
 from segments.contracts.auto import Auto
 from segments.contracts.commands import NewSegmentBody, SegmentBody, UpdateSegment
+from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
 from segments.http import answers, requests
-from segments.http.commanding import command_id, perform, position_header
+from segments.http.commanding import PENDING, command_id, perform, position_header
+from segments.http.headers import FRESH, IDEMPOTENCY_KEY, MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.operations import FRESHNESS, WRITES, Answer, Body, Received
 from segments.http.problems import Problem
+from segments.http.queries import OPAQUE, Page, place_of
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Position
 
-routes = web.RouteTableDef()
+_RULE = {"percent": 10, "exclude": ["beta"]}
+_NOT_SHOWN_YET = Answer(
+    "Kafka has the command, but there is no result yet; or it is decided, but not visible here "
+    "within the wait.",
+    bodies.Pending | Result,
+    headers=("Location",),
+    maybe=(POSITION,),
+)
+
+routes = Routes("segments")
 
 
 class PreviewBody(BaseModel):
@@ -28,26 +43,77 @@ class PreviewBody(BaseModel):
     auto: Auto
 
 
-@routes.post("/v1/segments")
-async def create(request: web.Request) -> web.Response:
-    """Make a segment: 201, or 409 when the name is in use."""
-    requests.only(request)
-    raw = await requests.checked_body(request, NewSegmentBody)
-    name: str = raw["segment"]
-    command = {"type": "create_segment", "id": command_id(request), **raw}
+class SegmentsQuery(Page):
+    """Which page of the segments."""
+
+    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(str)), OPAQUE] = None
+
+
+@routes.post(
+    "/v1/segments",
+    body=Body(
+        NewSegmentBody,
+        {
+            "by hand": {"segment": "vip", "description": "the best"},
+            "by a rule": {"segment": "tenth", "auto": _RULE},
+        },
+    ),
+    headers=(PREFER, IDEMPOTENCY_KEY),
+    answers={
+        201: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
+        202: _NOT_SHOWN_YET,
+    },
+    problems=(
+        (409, "segment_exists"),
+        (409, "assigning"),
+        (422, "segment_unknown"),
+        (422, "too_many_segments"),
+        *WRITES,
+    ),
+)
+async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Response:
+    """Make a segment: 201, or 409 when the name is in use.
+
+    With a rule (`auto`) it is given to exactly the rounded share of the users whom the filters let
+    through; it is `assigning` until everything is written.
+    """
+    name = body.model.segment
+    command = {"type": "create_segment", "id": command_id(request), **body.raw}
     result = await perform(request, name, command)
     if isinstance(result, web.Response):
         return result
     return _shown(request, name, result, status=201)
 
 
-@routes.patch("/v1/segments/{segment}")
-async def update(request: web.Request) -> web.Response:
-    """Change what is said about a segment."""
+@routes.patch(
+    "/v1/segments/{segment}",
+    body=Body(
+        SegmentBody,
+        {
+            "description": {"description": "better"},
+            "rule": {"auto": {"percent": 25, "exclude": ["beta"]}},
+        },
+    ),
+    headers=(PREFER, IDEMPOTENCY_KEY),
+    answers={
+        200: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
+        202: _NOT_SHOWN_YET,
+    },
+    problems=(
+        (404, "segment_unknown"),
+        (409, "assigning"),
+        (422, "percent_shrinks"),
+        *WRITES,
+    ),
+)
+async def update(request: web.Request, body: Received[SegmentBody]) -> web.Response:
+    """Change the description of a segment, or its rule.
+
+    A higher `percent` or `count` gives the segment to as many more; nobody loses it. Other filters
+    with the same share change whom `newcomers` are.
+    """
     name = requests.segment(request)
-    requests.only(request)
-    raw = await requests.checked_body(request, SegmentBody)
-    command = {"type": "update_segment", "id": command_id(request), "segment": name, **raw}
+    command = {"type": "update_segment", "id": command_id(request), "segment": name, **body.raw}
     requests.as_model(command, UpdateSegment)
     result = await perform(request, name, command, addressed=name)
     if isinstance(result, web.Response):
@@ -71,19 +137,37 @@ def _shown(request: web.Request, name: str, result: dict[str, Any], status: int)
     )
 
 
-@routes.post("/v1/segments/preview")
-async def preview(request: web.Request) -> web.Response:
-    """How many users a rule lets through now, and how many it would choose; changes nothing."""
-    requests.only(request)
-    raw = await requests.checked_body(request, PreviewBody)
-    command = {"type": "preview_segment", "id": command_id(request), **raw}
+@routes.post(
+    "/v1/segments/preview",
+    body=Body(PreviewBody, {"a tenth": {"auto": _RULE}}),
+    headers=(PREFER, IDEMPOTENCY_KEY),
+    answers={
+        200: Answer("As of `Segments-Position`.", Preview, headers=(POSITION,)),
+        202: PENDING,
+    },
+    problems=((422, "segment_unknown"), *WRITES),
+)
+async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Response:
+    """How many users a rule lets through now, and how many it would choose.
+
+    Changes nothing.
+    """
+    command = {"type": "preview_segment", "id": command_id(request), **body.raw}
     result = await perform(request, command["id"], command)
     if isinstance(result, web.Response):
         return result
     return requests.json_response(result["preview"], headers=position_header(result))
 
 
-@routes.delete("/v1/segments/{segment}")
+@routes.delete(
+    "/v1/segments/{segment}",
+    headers=(PREFER, IDEMPOTENCY_KEY),
+    answers={
+        200: Answer("The result.", bodies.Deleted, headers=(POSITION,)),
+        202: PENDING,
+    },
+    problems=((404, "segment_unknown"), *WRITES),
+)
 async def delete(request: web.Request) -> web.Response:
     """End a segment and every membership in it.
 
@@ -91,7 +175,6 @@ async def delete(request: web.Request) -> web.Response:
     through their `include`, and keeps nobody out by their `exclude`.
     """
     name = requests.segment(request)
-    requests.only(request)
     command = {"type": "delete_segment", "id": command_id(request), "segment": name}
     result = await perform(request, name, command, addressed=name)
     if isinstance(result, web.Response):
@@ -102,11 +185,15 @@ async def delete(request: web.Request) -> web.Response:
     )
 
 
-@routes.get("/v1/segments/{segment}")
+@routes.get(
+    "/v1/segments/{segment}",
+    headers=(PREFER, MIN_POSITION),
+    answers={200: Answer("The segment.", bodies.Segment, headers=FRESH)},
+    problems=((404, "segment_unknown"), *FRESHNESS),
+)
 async def show(request: web.Request) -> web.Response:
-    """A definition and the size of its segment."""
+    """A definition and the size of its segment, how far an assignment is."""
     name = requests.segment(request)
-    requests.only(request)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     headers = services.freshness(_home(services, name))
@@ -120,12 +207,18 @@ def _home(services: Services, name: str) -> int:
     return partition_of(name, services.settings.partitions)
 
 
-@routes.get("/v1/segments")
-async def list_all(request: web.Request) -> web.Response:
+@routes.get(
+    "/v1/segments",
+    query=SegmentsQuery,
+    headers=(PREFER, MIN_POSITION),
+    answers={
+        200: Answer("A page.", bodies.SegmentPage, headers=(STALENESS,), maybe=(POSITION, "Link")),
+    },
+    problems=FRESHNESS,
+)
+async def list_all(request: web.Request, query: SegmentsQuery) -> web.Response:
     """Every segment in use, by name."""
-    requests.only(request, "limit", "cursor")
-    limit = requests.limit(request)
-    place = requests.cursor(request, str)
+    limit, place = query.limit, query.cursor
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     view = services.view

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from segments.contracts.partitioning import partition_of
 from segments.http.completeness import Completeness
+from segments.http.headers import POSITION, POSITIONS_MAX, STALENESS
 from segments.http.problems import Problem
 from segments.http.waiting import Position, Waiting
 from segments.settings import Settings
@@ -22,11 +23,6 @@ from segments.state.view import Marker, View, staleness_ms
 if TYPE_CHECKING:
     from segments.http.feed import Feed
     from segments.http.writing import CommandWriter
-
-POSITION = "Segments-Position"
-STALENESS = "Segments-Staleness-Ms"
-POSITIONS_MAX = 64
-"""Positions that a request may name, and that an answer gives."""
 
 
 @dataclass

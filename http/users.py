@@ -3,32 +3,74 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import Field
 
+from segments.contracts import answers as bodies
 from segments.contracts.commands import MembershipChange
+from segments.contracts.documents import Result
 from segments.contracts.times import to_rfc3339
 from segments.http import past, requests
-from segments.http.commanding import command_id, perform, position_header
+from segments.http.commanding import PENDING, command_id, perform, position_header
+from segments.http.headers import (
+    COMPLETE_UNTIL,
+    FRESH,
+    IDEMPOTENCY_KEY,
+    MIN_POSITION,
+    POSITION,
+    PREFER,
+)
+from segments.http.operations import (
+    ELSEWHERE,
+    FRESHNESS,
+    HISTORY,
+    REJECTED_CHANGE,
+    USER_MISSING,
+    WRITES,
+    Answer,
+    Body,
+    Received,
+)
 from segments.http.problems import Problem
+from segments.http.queries import Instant, Query
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.state import view_answers
 
-routes = web.RouteTableDef()
+routes = Routes("users")
 
 
-@routes.get("/v1/users/{user_id}/segments")
-async def list_segments(request: web.Request) -> web.Response:
+class At(Query):
+    """An instant of the past."""
+
+    at: Annotated[Instant | None, Field(description="as of then; now without it")] = None
+
+
+@routes.get(
+    "/v1/users/{user_id}/segments",
+    query=At,
+    headers=(PREFER, MIN_POSITION, "If-None-Match"),
+    answers={
+        200: Answer(
+            "Sorted by name. Of now: with the headers of freshness and an ETag; of an instant of "
+            "the past: with `Segments-Complete-Until`.",
+            bodies.UserSegments | bodies.UserSegmentsAt,
+            maybe=(*FRESH, "ETag", COMPLETE_UNTIL),
+        ),
+        304: Answer("As the client has it.", headers=(*FRESH, "ETag")),
+    },
+    problems=(*USER_MISSING, *ELSEWHERE, *FRESHNESS, *HISTORY),
+)
+async def list_segments(request: web.Request, query: At) -> web.Response:
     """The active segments of a user, now or (`at`) at a past instant."""
     user_id = requests.user_id(request)
-    if request.query_string:
-        requests.only(request, "at")
-        if (at_ms := requests.instant(request, "at")) is not None:
-            return await past.memberships_at(request, user_id, at_ms)
+    if query.at is not None:
+        return await past.memberships_at(request, user_id, query.at)
     services = request.app[SERVICES]
     view = services.view
-    if requests.MIN_POSITION in request.headers:
+    if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
     progress, now_ms = view.progress, time.time_ns() // 1_000_000
     made = view.answer(user_id, now_ms)
@@ -65,7 +107,7 @@ async def fresh_document(
 
     Problem 404 `user_unknown` or `user_deleted`, with those headers; 503 when not fresh in time.
     """
-    if requests.MIN_POSITION in request.headers:
+    if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
     headers = services.freshness(services.partition_of_user(user_id))
     document = services.view.user(user_id)
@@ -76,11 +118,15 @@ async def fresh_document(
     return document, headers
 
 
-@routes.get("/v1/users/{user_id}/segments/{segment}")
+@routes.get(
+    "/v1/users/{user_id}/segments/{segment}",
+    headers=(PREFER, MIN_POSITION),
+    answers={200: Answer("The user has the segment.", bodies.Membership, headers=FRESH)},
+    problems=((404, "not_a_member"), *USER_MISSING, *ELSEWHERE, *FRESHNESS),
+)
 async def show_membership(request: web.Request) -> web.Response:
     """One membership: since when, until when, and why."""
     user_id, segment = requests.user_id(request), requests.segment(request)
-    requests.only(request)
     services = request.app[SERVICES]
     document, headers = await fresh_document(request, services, user_id)
     held = services.view.memberships(document, time.time_ns() // 1_000_000).get(segment)
@@ -95,20 +141,39 @@ async def show_membership(request: web.Request) -> web.Response:
     return requests.json_response(body, headers=headers)
 
 
-@routes.patch("/v1/users/{user_id}/segments")
-async def change_segments(request: web.Request) -> web.Response:
-    """Add a user to segments and remove it from others, all or nothing."""
+@routes.patch(
+    "/v1/users/{user_id}/segments",
+    body=Body(
+        MembershipChange,
+        {
+            "both": {
+                "add": ["beta", {"segment": "trial", "ttl": "PT1M"}],
+                "remove": ["newsletter"],
+            }
+        },
+    ),
+    headers=(PREFER, IDEMPOTENCY_KEY),
+    answers={
+        200: Answer("The result: `applied`, or `unchanged`.", Result, headers=(POSITION,)),
+        202: PENDING,
+    },
+    problems=(*REJECTED_CHANGE, *ELSEWHERE, *WRITES),
+)
+async def change_segments(request: web.Request, body: Received[MembershipChange]) -> web.Response:
+    """Add a user to segments and remove it from others, all or nothing.
+
+    The answer comes as soon as this sidecar's view shows the result, or the wait is over. A segment
+    that does not exist is waited for before the command is rejected.
+    """
     user_id = requests.user_id(request)
-    requests.only(request)
     request.app[SERVICES].partition_of_user(user_id)
-    # Checked here so that the client learns of every wrong field at once; sent as it came.
-    raw = await requests.checked_body(request, MembershipChange)
+    # Sent as it came: checked so that the client learns of every wrong field at once.
     command = {
         "type": "change_memberships",
         "id": command_id(request),
         "user_id": user_id,
-        "add": raw.get("add", []),
-        "remove": raw.get("remove", []),
+        "add": body.raw.get("add", []),
+        "remove": body.raw.get("remove", []),
     }
     result = await perform(request, user_id, command)
     if isinstance(result, web.Response):

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from segments.http import memberships, past, requests
+from segments.http.queries import encode_cursor
 from segments.http.waiting import Position
 from tests.http.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store
 from tests.view.filling import held, result
@@ -165,9 +166,9 @@ async def test_a_cursor_that_the_list_of_members_did_not_give(
     sidecar: Sidecar, place: list[Any]
 ) -> None:
     sidecar.define("A")
-    params = {"cursor": requests.encode_cursor(place)}
+    params = {"cursor": encode_cursor(place)}
     assert_problem(await sidecar.get("/v1/segments/A/users", params=params), 400, "invalid")
-    params = {"cursor": requests.encode_cursor([1, "0" * 32])}
+    params = {"cursor": encode_cursor([1, "0" * 32])}
     assert (await sidecar.get("/v1/segments/A/users", params=params)).status_code == 200
 
 

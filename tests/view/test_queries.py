@@ -1,0 +1,116 @@
+"""Query parameters: what they mean, and what is none."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import hypothesis.strategies as st
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from pydantic import BeforeValidator, Field
+
+from segments.http.problems import Problem
+from segments.http.queries import OPAQUE, Instant, Page, Query, encode_cursor, place_of
+
+int64 = st.integers(-(2**63), 2**63 - 1)
+text = st.text(st.characters(codec="utf-8"))
+
+
+class Wanted(Page):
+    from_ms: Annotated[Instant | None, Field(alias="from")] = None
+    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, str)), OPAQUE] = None
+
+
+def asked(query: str, model: type[Query] = Wanted) -> Any:
+    return model.of(make_mocked_request("GET", f"/v1/things?{query}"))
+
+
+def refused(query: str, model: type[Query] = Wanted) -> str:
+    """What is said of a query that is wrong."""
+    with pytest.raises(Problem) as caught:
+        asked(query, model)
+    assert (caught.value.status, caught.value.code) == (400, "invalid")
+    return caught.value.detail
+
+
+@given(st.lists(st.one_of(int64, text), min_size=1, max_size=4))
+def test_a_cursor_comes_back_as_it_was(place: list[Any]) -> None:
+    cursor = encode_cursor(place)
+    assert cursor.isascii()
+    assert unquote(cursor) == cursor
+    types = [type(part) for part in place]
+    assert place_of(*types)(cursor) == place
+    with pytest.raises(ValueError, match="gave out"):
+        place_of(*types, int)(cursor)
+
+
+@pytest.mark.parametrize(
+    "place", [[2**63], [1.5], [True], [None], ["1"], [], [1, 2], {"a": 1}, 7, "x"]
+)
+def test_a_cursor_that_holds_something_else(place: Any) -> None:
+    with pytest.raises(ValueError, match="gave out"):
+        place_of(int)(encode_cursor(place))
+
+
+@given(text)
+def test_any_text_as_a_cursor(text: str) -> None:
+    """A place, or Problem 400; never anything else."""
+    request = make_mocked_request("GET", "/v1/things")
+    request._rel_url = request.rel_url.with_query(cursor=text)
+    status, place = 200, None
+    try:
+        place = Wanted.of(request).cursor
+    except Problem as problem:
+        status = problem.status
+    assert (status, place is None) in ((200, False), (400, True))
+
+
+def test_no_parameters() -> None:
+    nothing = asked("")
+    assert (nothing.cursor, nothing.from_ms, nothing.limit) == (None, None, 100)
+    assert asked("", Query) == Query()
+
+
+@pytest.mark.parametrize(
+    ("query", "at_ms"),
+    [
+        ("from=1970-01-01T00:00:01Z", 1_000),
+        ("from=1970-01-01T00:00:00.5%2B00:00", 500),
+        ("from=1970-01-01T03:00:00+03:00", 0),
+        ("from=1970-01-01T03:00:00%20" + "03:00", 0),
+        ("from=1969-12-31T19:00:00-05:00", 0),
+        ("limit=1", None),
+    ],
+)
+def test_instants(query: str, at_ms: int | None) -> None:
+    assert asked(query).from_ms == at_ms
+
+
+@pytest.mark.parametrize("value", ["", "0", "2026-01-01", "2026-01-01T00:00:00", "now", "%00"])
+def test_instants_that_are_none(value: str) -> None:
+    assert refused(f"from={value}").startswith("from: an instant is")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0", "-1", "1001", "1.0", "1e2", "%201", "\u0661", "9" * 5_000, "true"]
+)
+def test_page_sizes_that_are_none(value: str) -> None:
+    assert refused(f"limit={value}").startswith("limit: ")
+
+
+def test_page_sizes() -> None:
+    assert [asked(f"limit={n}").limit for n in (1, 1_000)] == [1, 1_000]
+
+
+def test_a_parameter_that_means_nothing() -> None:
+    assert refused("nothing=1") == "no such parameter: 'nothing'"
+    # The name of a field is not that of its parameter.
+    assert refused("from_ms=1") == "no such parameter: 'from_ms'"
+    assert refused("limit=1", Query) == "no such parameter: 'limit'"
+    assert len(refused("a" * 5_000 + "=1")) < 100
+
+
+def test_a_parameter_that_stands_there_twice() -> None:
+    assert refused("limit=1&limit=1") == "limit is given more than once"
