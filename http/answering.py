@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 from segments import logs, metrics
 from segments.http import problems
 from segments.http.admission import ADMISSION, Guard
+from segments.http.limits import LIMITS
 from segments.http.services import SERVICES
 from segments.state.database import is_damage
 from segments.state.history import HistoryUnavailableError
@@ -30,12 +31,16 @@ log = logs.get(__name__)
 
 def add_routes(app: web.Application, routes: web.RouteTableDef) -> None:
     """Add the routes of a module, each of them answered for."""
-    admission = app[ADMISSION]
+    admission, limits = app[ADMISSION], app[LIMITS]
     app.add_routes(
         web.RouteDef(
             route.method,
             route.path,
-            answered(route.handler, route.path, admission.guard(route.method, route.path)),
+            answered(
+                route.handler,
+                route.path,
+                limits.around(admission.guard(route.method, route.path), route.path),
+            ),
             route.kwargs,
         )
         for route in routes
@@ -47,7 +52,7 @@ def refuse_the_rest(app: web.Application) -> None:
     """Add, after all routes, the answer to what none of them takes."""
     rest = _Anything("/")
     app.router.register_resource(rest)
-    guard = app[ADMISSION].guard_elsewhere()
+    guard = app[LIMITS].around(app[ADMISSION].guard_elsewhere(), _UNKNOWN)
     rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN, guard))
 
 

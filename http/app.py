@@ -27,9 +27,10 @@ from segments.http import (
     segments,
     users,
 )
-from segments.http.admission import ADMISSION, admission
+from segments.http.admission import ADMISSION, admission, require_guard
 from segments.http.completeness import Completeness
 from segments.http.feed import TOPICS, Feed
+from segments.http.limits import LIMITS, RateLimits
 from segments.http.server import serving
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Waiting
@@ -92,6 +93,7 @@ def build(made: Services) -> web.Application:
     app = web.Application()
     app[SERVICES] = made
     app[ADMISSION] = admitting = admission(made.settings)
+    app[LIMITS] = RateLimits(made.settings)
     app.on_startup.append(lambda _: admitting.start())
     app.on_cleanup.append(lambda _: admitting.close())
     modules = (*ROUTES, imports, developer) if made.settings.dev.enabled else ROUTES
@@ -102,7 +104,11 @@ def build(made: Services) -> web.Application:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, or until the view can no longer be filled (FeedError)."""
+    """Serve until SIGTERM or SIGINT, or until the view can no longer be filled (FeedError).
+
+    StartRefusedError when anyone could come in from elsewhere.
+    """
+    require_guard(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

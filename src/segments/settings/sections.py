@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Section(BaseModel):
@@ -74,12 +74,33 @@ class HttpSettings(Section):
     max_waiters: int = Field(
         10_000, ge=1, description="requests that wait for a result or a position"
     )
+    max_connections: int = Field(
+        1_000, ge=1, description="open connections; beyond it idle ones are closed, or new ones"
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, description="longest wait for the whole head of a request once it may come"
+    )
+    rate_limit_per_s: float | None = Field(
+        None, gt=0, description="requests a second of one client, by name or address; none = any"
+    )
+    rate_burst: int | None = Field(
+        None, ge=1, description="requests of a rested client at once; none = those of a second"
+    )
+    failed_auth_per_min: int | None = Field(
+        300, ge=1, description="credentials that are not good from one address; none = any number"
+    )
     result_retention_s: int = Field(
         86_400, ge=60, description="how long the view keeps results of commands"
     )
     partitions: list[int] | None = Field(
         None, description="partitions of users this view keeps: a JSON list; none = all"
     )
+
+    @model_validator(mode="after")
+    def _burst_of_a_rate(self) -> HttpSettings:
+        if self.rate_burst is not None and self.rate_limit_per_s is None:
+            raise ValueError("rate_burst goes with rate_limit_per_s")
+        return self
 
 
 class UserServiceSettings(Section):
