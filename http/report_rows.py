@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
@@ -123,7 +123,7 @@ def opened(
     )
 
 
-async def chunks(services: Services, report: Report, wanted: Wanted) -> AsyncIterator[bytes]:
+async def chunks(services: Services, report: Report, wanted: Wanted) -> AsyncGenerator[bytes, None]:
     """The report as CSV; RuntimeError at the end when it has not as many rows as promised."""
     loop = asyncio.get_running_loop()
     sent = 0

@@ -125,6 +125,11 @@ COMMANDS = _of(
 
 # --- users ---
 
+HTTP_CUT_OFF = Counter(
+    "segments_http_cut_off_total",
+    "Connections ended: no whole head in time, an answer not read, idle or new where all are taken",
+    ["reason"],
+)
 USER_SERVICE_SECONDS = _of(
     ("users",),
     Histogram(
@@ -222,6 +227,27 @@ HTTP_SECONDS = _of(
         ["method", "route", "status"],
         buckets=_FAST_S,
     ),
+)
+REPORT_JOBS = _of(
+    ("http",),
+    Gauge(
+        "segments_report_jobs",
+        "Jobs that put reports somewhere, as they are remembered, by kind of destination",
+        ["state", "kind"],
+    ),
+)
+REPORT_JOB_SECONDS = _of(
+    ("http",),
+    Histogram(
+        "segments_report_job_seconds",
+        "Time from a job's start to its end; outcome is the error code or done",
+        ["kind", "outcome"],
+        buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+    ),
+)
+REPORT_BYTES = _of(
+    ("http",),
+    Counter("segments_report_bytes_total", "Bytes of the last try of each ended job", ["kind"]),
 )
 HTTP_WAITERS = _of(
     ("http",), Gauge("segments_http_waiters", "Requests that wait for a result or a position")
