@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import signal
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from segments.http import (
     answering,
     commands,
     developer,
+    docs,
     health,
     imports,
     members,
@@ -27,21 +29,24 @@ from segments.http import (
     segments,
     users,
 )
-from segments.http.admission import ADMISSION, admission, require_guard
+from segments.http.admission import ADMISSION, admission
 from segments.http.completeness import Completeness
 from segments.http.feed import TOPICS, Feed
 from segments.http.limits import LIMITS, RateLimits
+from segments.http.operations import Operation
+from segments.http.routes import Routes
 from segments.http.server import serving
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Waiting
 from segments.http.writing import CommandWriter
 from segments.settings import Settings
+from segments.settings.access import require_guard
 from segments.state.history import open_reader
 from segments.state.view import View
 from segments.streams import quix
 
 NAME = "http"
-ROUTES = (users, past, memberships, segments, members, commands, reports, health)
+ROUTES = (users, past, memberships, segments, members, commands, reports, health, docs)
 # The thread that fills the view must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -88,6 +93,17 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         view.close()
 
 
+def routes(settings: Settings) -> list[Routes]:
+    """The routes that this deployment serves."""
+    modules = (*ROUTES, imports, developer) if settings.dev.enabled else ROUTES
+    return [module.routes for module in modules]
+
+
+def operations(settings: Settings) -> tuple[Operation, ...]:
+    """What this deployment serves, as its routes say it of themselves."""
+    return tuple(itertools.chain.from_iterable(each.operations for each in routes(settings)))
+
+
 def build(made: Services) -> web.Application:
     """The application over these services."""
     app = web.Application()
@@ -96,9 +112,9 @@ def build(made: Services) -> web.Application:
     app[LIMITS] = RateLimits(made.settings)
     app.on_startup.append(lambda _: admitting.start())
     app.on_cleanup.append(lambda _: admitting.close())
-    modules = (*ROUTES, imports, developer) if made.settings.dev.enabled else ROUTES
-    for module in modules:
-        answering.add_routes(app, module.routes)
+    app[docs.OPERATIONS] = operations(made.settings)
+    for each in routes(made.settings):
+        answering.add_routes(app, each)
     answering.refuse_the_rest(app)
     return app
 
@@ -106,9 +122,9 @@ def build(made: Services) -> web.Application:
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, or until the view can no longer be filled (FeedError).
 
-    StartRefusedError when anyone could come in from elsewhere.
+    ExposedError when anyone could come in from elsewhere.
     """
-    require_guard(settings)
+    require_guard(settings.auth, settings.http.host)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -15,9 +15,9 @@ import orjson
 from aiohttp import web
 from pydantic import ConfigDict, ValidationError
 
+from segments import logs
 from segments.contracts.answers import Imported
 from segments.contracts.names import UserId
-from segments import logs
 from segments.http import requests
 from segments.http.access import actor
 from segments.http.bulk import BulkDelivery

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from aiohttp import web
+from pydantic import AfterValidator, Field
 
-from segments.contracts.names import canonical_user_id, check_segment_name
+from segments.contracts.answers import ReportLink
+from segments.contracts.names import SegmentName, UserId
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
-from segments.http.completeness import COMPLETE_UNTIL
+from segments.http.admission import ADMISSION
+from segments.http.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER, ROW_COUNT
+from segments.http.operations import (
+    CSV,
+    ELSEWHERE,
+    FRESHNESS,
+    HISTORY,
+    STREAMS,
+    Answer,
+    Body,
+    Received,
+)
 from segments.http.problems import Problem
+from segments.http.queries import Query
 from segments.http.report_rows import (
     ReportRequest,
     Wanted,
@@ -23,24 +37,56 @@ from segments.http.report_rows import (
     refuse_future,
     zone,
 )
+from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.http.streaming import require_chunks, stream
 from segments.state.history import Report
 
-ROW_COUNT = "Segments-Row-Count"
-
-routes = web.RouteTableDef()
+routes = Routes("reports")
 
 
 class NewReport(ReportRequest):
     """Body of POST /v1/reports."""
 
 
-@routes.post("/v1/reports")
-async def link(request: web.Request) -> web.Response:
+def _a_zone(name: str) -> str:
+    zone(name)
+    return name
+
+
+class ReportQuery(Query):
+    """What of a month is wanted; the last two stand in a signed link."""
+
+    timezone: Annotated[
+        str,
+        AfterValidator(_a_zone),
+        Field(description="IANA name: where the month begins and ends, the offset of the instants"),
+    ] = "UTC"
+    segment: Annotated[SegmentName | None, Field(description="only rows of it")] = None
+    user_id: Annotated[UserId | None, Field(description="only rows of this user")] = None
+    operations: Annotated[
+        Literal["changes", "all"],
+        Field(description="additions and removals, or those of an end as well (`extend`)"),
+    ] = "changes"
+    header: Annotated[
+        Literal["false", "true"], Field(description="a first line with the names of the columns")
+    ] = "false"
+    expires: Annotated[str | None, Field(description="of a signed link: until when, in s")] = None
+    signature: Annotated[str | None, Field(description="of a signed link")] = None
+
+
+@routes.post(
+    "/v1/reports",
+    body=Body(
+        NewReport,
+        {"a month": {"month": "2026-11", "timezone": "Europe/Berlin", "header": True}},
+    ),
+    answers={201: Answer("The link, in `Location` as well.", ReportLink, headers=("Location",))},
+    problems=((404, "month_in_future"),),
+)
+async def link(request: web.Request, body: Received[NewReport]) -> web.Response:
     """The link to a report; nothing is generated before it is opened."""
-    requests.only(request)
-    wanted = await requests.body(request, NewReport)
+    wanted = body.model
     refuse_future(wanted.wanted().from_ms)
     query = {
         name: value
@@ -50,15 +96,35 @@ async def link(request: web.Request) -> web.Response:
     if wanted.header:
         query["header"] = "true"
     base = requests.public_url(request, request.app[SERVICES].settings.http)
-    url = f"{base}/v1/reports/{wanted.month}.csv" + (f"?{urlencode(query)}" if query else "")
+    path = f"/v1/reports/{wanted.month}.csv"
+    if (signing := request.app[ADMISSION].links) is not None:
+        query = signing.signed(path, query)
+    url = base + path + (f"?{urlencode(query)}" if query else "")
     return requests.json_response({"url": url}, status=201, headers={"Location": url})
 
 
-@routes.get("/v1/reports/{month}.csv")
-async def download(request: web.Request) -> web.StreamResponse:
-    """Every change of a month, complete or failing loudly."""
+@routes.get(
+    "/v1/reports/{month}.csv",
+    query=ReportQuery,
+    headers=(PREFER, MIN_POSITION),
+    answers={
+        200: Answer(
+            "The rows, in the order of their instants. `Segments-Row-Count` lines follow (one more "
+            "with `header`), or the connection is broken off.",
+            media={CSV: "`user;segment;operation;datetime`"},
+            headers=(ROW_COUNT, COMPLETE_UNTIL, "Content-Disposition", "Cache-Control"),
+        ),
+    },
+    problems=((404, "month_in_future"), *ELSEWHERE, *FRESHNESS, *HISTORY, *STREAMS),
+)
+async def download(request: web.Request, query: ReportQuery) -> web.StreamResponse:
+    """Every change of a month, complete or failing loudly.
+
+    Made now, from one snapshot of the store: every row up to `Segments-Complete-Until`, which is
+    the end of the month, or about now for the month that is running.
+    """
     services = request.app[SERVICES]
-    wanted = _wanted(request)
+    wanted = _wanted(request.match_info["month"], query)
     if services.settings.http.partitions is not None:
         raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
     if not services.view.complete:
@@ -91,24 +157,20 @@ def _headers(request: web.Request, report: Report, to_ms: int) -> dict[str, str]
     }
 
 
-def _wanted(request: web.Request) -> Wanted:
-    requests.only(request, "timezone", "segment", "user_id", "operations", "header")
-    query = request.query
+def _wanted(month: str, query: ReportQuery) -> Wanted:
+    """Problem 400 when it is no month, 404 when it has not begun."""
+    in_zone = zone(query.timezone)
     try:
-        in_zone = zone(query.get("timezone", "UTC"))
-        from_ms, to_ms = month_bounds(request.match_info["month"], in_zone)
-        segment = None if "segment" not in query else check_segment_name(query["segment"])
-        user_id = None if "user_id" not in query else canonical_user_id(query["user_id"])
-        operations = _choice(query, "operations", "changes", "all")
-        header = _choice(query, "header", "false", "true")
+        from_ms, to_ms = month_bounds(month, in_zone)
     except ValueError as error:
         raise Problem(400, "invalid", str(error)) from None
     refuse_future(from_ms)
-    return Wanted(from_ms, to_ms, in_zone, segment, user_id, operations == "all", header == "true")
-
-
-def _choice(query: Any, name: str, default: str, other: str) -> str:
-    value: str = query.get(name, default)
-    if value not in (default, other):
-        raise ValueError(f"{name} is {default} or {other}")
-    return value
+    return Wanted(
+        from_ms=from_ms,
+        to_ms=to_ms,
+        zone=in_zone,
+        segment=query.segment,
+        user_id=query.user_id,
+        with_extends=query.operations == "all",
+        header=query.header == "true",
+    )

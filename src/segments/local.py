@@ -22,6 +22,7 @@ from segments.environment import child_environment
 from segments.kafka import HOST, SETTING, START_TIMEOUT_S, KafkaError, embedded_port
 from segments.ports import free_port, is_free, require_free
 from segments.settings import Settings
+from segments.settings.access import require_guard
 from segments.supervisor import OnLine, Spec, Supervisor
 
 READY_TIMEOUT_S = 60.0
@@ -148,6 +149,7 @@ def up(settings: Settings, shards: int) -> None:
     logs.configure(settings.log_level, "up")
     if settings.metrics.port is not None:
         raise KafkaError("SEGMENTS_METRICS__PORT is for one process; `up` starts several: unset it")
+    require_guard(settings.auth, settings.http.host)
     settings = with_chosen_ports(settings)
     require_ports(settings, shards)
     console = Console(stderr=True, highlight=False, soft_wrap=True)

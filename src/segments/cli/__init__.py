@@ -12,10 +12,12 @@ from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from rich.console import Console
 
-from segments.cli import operate, report, run, send, state, topics, users
+from segments.cli import keys, operate, report, run, send, state, topics, users
+from segments.http.keys import KeysError
 from segments.kafka import KafkaError
 from segments.kafka_jars import JarsError
 from segments.ports import PortInUseError
+from segments.settings.access import ExposedError
 from segments.streams.operations import OperationError
 from segments.streams.startup import StartRefusedError
 from segments.topics import TopicsError
@@ -26,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_GROUPS = {"topics": topics.app, "state": state.app, "users": users.app}
+_GROUPS = {"keys": keys.app, "topics": topics.app, "state": state.app, "users": users.app}
 
 app.command()(run.up)
 app.command()(run.demo)
@@ -48,6 +50,8 @@ _EXPLAINED = (
     operate.UsageError,
     OperationError,
     StartRefusedError,
+    ExposedError,
+    KeysError,
 )
 
 

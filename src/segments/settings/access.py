@@ -129,11 +129,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def exposure(auth: AuthSettings, host: str) -> str | None:
-    """Why the sidecar must not listen on this address; None when it may."""
+class ExposedError(RuntimeError):
+    """The sidecar must not listen where it is told to; the message says why and what to do."""
+
+
+def require_guard(auth: AuthSettings, host: str) -> None:
+    """ExposedError where anyone could come in from elsewhere, and nobody has said so in words."""
     if auth.mode != "none" or auth.allow_insecure is not None or is_loopback(host):
-        return None
-    return (
+        return
+    raise ExposedError(
         f"http.host is {host or 'every address'}, and auth.mode is none: anyone who reaches the "
         "sidecar could do everything. Set auth.mode to keys or jwt, or http.host to 127.0.0.1; "
         f"or say so in words: SEGMENTS_AUTH__ALLOW_INSECURE='{ALLOW_INSECURE}'"

@@ -1,0 +1,111 @@
+"""`segments keys …`: API keys for the HTTP interface, made, listed and revoked on this machine."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import orjson
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from segments.cli.operate import UsageError
+from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
+from segments.http import keys
+from segments.settings import Settings
+
+_HEADINGS = ("name", "role", "id", "created", "expires")
+
+app = typer.Typer(help="API keys for the HTTP interface.", no_args_is_help=True)
+
+
+class Role(StrEnum):
+    """What the holder of a key may do."""
+
+    ADMIN = "admin"
+    ANALYST = "analyst"
+
+
+@app.command()
+def create(
+    role: Annotated[Role, typer.Option(help="what its holder may do")],
+    name: Annotated[str, typer.Option(help="of its holder: the actor of what is done with it")],
+    expires: Annotated[
+        str | None, typer.Option(help="an instant or a duration, such as P90D; none = never")
+    ] = None,
+) -> None:
+    """Make a key and print it, once: only its hash is kept.
+
+    A name may have several keys, so that a new one can be handed out before the old one is revoked.
+    """
+    settings = Settings()
+    path = keys.path_of(settings)
+    now_ms = time.time_ns() // 1_000_000
+    expires_ms = None if expires is None else _instant_ms(expires, now_ms)
+    try:
+        clear, made = keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
+    except ValidationError as error:
+        raise UsageError(f"--name: {error.errors(include_input=False)[0]['msg']}") from None
+    typer.echo(clear)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"id {made.id}, kept hashed in {path}; the key is not shown again", markup=False)
+    if settings.auth.mode != "keys":
+        console.print("no sidecar asks for keys before auth.mode is keys", markup=False)
+
+
+@app.command("list")
+def list_all(
+    as_json: Annotated[bool, typer.Option("--json", help="a key a line, as JSON")] = False,  # noqa: FBT002
+) -> None:
+    """Show whose keys there are; never the keys."""
+    found = keys.load(keys.path_of(Settings()))
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        _shown(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
+    ]
+    if as_json:
+        for row in rows:
+            typer.echo(orjson.dumps(row).decode())
+        return
+    table = Table(*(Column(name, overflow="fold") for name in _HEADINGS), box=None)
+    for row in rows:
+        end = f"{row['expires_at'] or 'never'}{' (expired)' if row['expired'] else ''}"
+        table.add_row(escape(row["name"]), row["role"], row["id"], row["created_at"], end)
+    Console(soft_wrap=True).print(table)
+
+
+@app.command()
+def revoke(
+    name_or_id: Annotated[str, typer.Argument(help="all keys of a name, or the one of an id")],
+) -> None:
+    """Make keys useless; running sidecars know within a second."""
+    gone = keys.revoke(keys.path_of(Settings()), name_or_id)
+    for key in gone:
+        typer.echo(f"revoked {key.id} of {key.name}")
+
+
+def _shown(key: keys.Key, now_ms: int) -> dict[str, Any]:
+    end_ms = key.expires_ms
+    return {
+        "id": key.id,
+        "name": key.name,
+        "role": key.role,
+        "created_at": to_rfc3339(key.created_ms),
+        "expires_at": None if end_ms is None else to_rfc3339(end_ms),
+        "expired": end_ms is not None and end_ms <= now_ms,
+    }
+
+
+def _instant_ms(text: str, now_ms: int) -> int:
+    """An instant of the future, given as it is or by what is left until then."""
+    try:
+        at_ms = now_ms + duration_to_ms(text) if text.startswith("P") else from_rfc3339(text)
+    except ValueError as error:
+        raise UsageError(f"--expires: {error}") from None
+    if at_ms <= now_ms:
+        raise UsageError("--expires: this instant has passed")
+    return at_ms
