@@ -17,7 +17,8 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from segments import metrics, settings_doc, topics_doc
+from segments import asyncapi, metrics, schemas, settings_doc, topics_doc
+from segments.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
@@ -62,26 +63,18 @@ def bench_table() -> str:
 
 
 def metric_table() -> str:
-    """Every metric that some process sets, from the catalogue."""
-    used = {
-        name
-        for room in ROOMS
-        for path in (ROOT / room).glob("*.py")
-        for name in re.findall(r"metrics\.([A-Z_]+)", path.read_text(encoding="utf-8"))
-    }
-    rows = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |"]
-    for name, metric in vars(metrics).items():
-        if isinstance(metric, MetricWrapperBase) and name in used:
-            rows.append(_metric_row(metric))
-    return "\n".join(rows) + "\n"
+    """Every metric of the catalogue, and which applications serve it."""
+    rows = ["| metric | kind | labels | served by | meaning |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join(rows + [_metric_row(*each) for each in metrics.SERVED_BY.items()]) + "\n"
 
 
-def _metric_row(metric: MetricWrapperBase) -> str:
+def _metric_row(metric: MetricWrapperBase, applications: tuple[str, ...]) -> str:
     [described] = metric.describe()
     # A counter is described without the ending under which it is scraped.
     name = described.name + ("_total" if described.type == "counter" else "")
     labels = ", ".join(metric._labelnames) or "none"
-    return f"| `{name}` | {described.type} | {labels} | {described.documentation} |"
+    served_by = "all" if applications == metrics.APPLICATIONS else ", ".join(applications)
+    return f"| `{name}` | {described.type} | {labels} | {served_by} | {described.documentation} |"
 
 
 def _block(text: str) -> str:
@@ -102,6 +95,16 @@ UNMARKED = (topics_doc.table, topics_doc.diagram, settings_doc.tables)
 """What the command line prints of it."""
 
 
+def published() -> dict[str, str]:
+    """Files that are generated as a whole, by their path from the root."""
+    # Without the environment of whoever makes them.
+    defaults = Settings.model_construct()
+    made = {"docs/asyncapi.json": schemas.text(asyncapi.document(defaults))}
+    return made | {
+        f"docs/schemas/{name}": schemas.text(schema) for name, schema in schemas.files().items()
+    }
+
+
 def between(text: str, name: str) -> tuple[str, str, str]:
     """(before, between, after) the markers of a part, which stand there once."""
     begin, end = f"<!-- generated: {name} -->\n\n", f"\n<!-- end of {name} -->\n"
@@ -120,6 +123,10 @@ def main() -> None:
         made = make()
         path.write_text(before + made + after, encoding="utf-8")
         sys.stdout.write(f"{file}: {name} {'as it was' if inside == made else 'written'}\n")
+    for file, text in published().items():
+        path = ROOT / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

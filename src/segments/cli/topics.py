@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from segments import asyncapi as asyncapi_document
+from segments import schemas as json_schemas
 from segments import topics, topics_doc
 from segments.settings import Settings
 
@@ -36,3 +41,20 @@ def table() -> None:
 def diagram() -> None:
     """Print who writes and who reads each topic."""
     typer.echo(topics_doc.diagram(), nl=False)
+
+
+@app.command()
+def asyncapi() -> None:
+    """Print the AsyncAPI 3.0 document of this deployment's topics."""
+    typer.echo(json_schemas.text(asyncapi_document.document(Settings())), nl=False)
+
+
+@app.command()
+def schemas(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="folder; a folder a topic is made in it")
+    ],
+) -> None:
+    """Write the JSON Schemas (2020-12) of every topic's messages, values and headers."""
+    written = json_schemas.write(output)
+    typer.echo(f"{len(written)} schemas written to {output}")

@@ -1,0 +1,275 @@
+"""One or more examples of every kind of message, held against its schema by the tests."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Example(NamedTuple):
+    """A message: its value, and those of its headers that matter."""
+
+    payload: Any
+    headers: dict[str, str] | None = None
+
+
+_USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+_TOPIC_ID = "5f0f0be0a5b44b6c8a3f6f2ad2c0c9d1"
+_SOURCE = f"{_TOPIC_ID}:3:1041"
+_ID = "order-4711"
+_INSTANT = "2026-11-24T22:17:45.625Z"
+_AT = 1795558665625
+_RULE = {
+    "ppm": 125000,
+    "count": None,
+    "include": ["beta"],
+    "exclude": [],
+    "accounts": ["active"],
+    "ttl_ms": 2592000000,
+    "newcomers": True,
+}
+_ROUND = {"segment": "tenth", "generation": 1, "round": 1}
+_PLACE = [2305843009213693951, "cd613e30d8f14adf91b7584a2265b1f5"]
+_DEFINITION = {
+    "segment": "beta",
+    "generation": 1,
+    "version": 1,
+    "state": "active",
+    "description": "the beta segment",
+    "created_at": _AT,
+    "auto": None,
+    "position": "0:183",
+}
+_ASSIGNED = _DEFINITION | {
+    "segment": "tenth",
+    "version": 3,
+    "auto": {
+        "percent": 12.5,
+        "count": None,
+        "include": ["beta"],
+        "exclude": [],
+        "accounts": ["active"],
+        "ttl_ms": 2592000000,
+        "newcomers": True,
+        "threshold": "1fffffffffffffff",
+        "target": 125,
+        "assigned": 125,
+        "skipped": 0,
+    },
+}
+_CHANGE = {
+    "type": "change_memberships",
+    "id": _ID,
+    "actor": "shop",
+    "user_id": _USER,
+    "add": ["beta", {"segment": "trial", "ttl": "P7D"}],
+    "remove": ["newsletter"],
+}
+_RESULT = {
+    "command_id": _ID,
+    "status": "applied",
+    "error": None,
+    "changes": [{"segment": "beta", "operation": "add"}],
+    "position": "0:448",
+    "at": _INSTANT,
+}
+_REJECTED = _RESULT | {
+    "status": "rejected",
+    "error": {"code": "segment_unknown", "detail": "no such segment", "segments": ["beta"]},
+    "changes": [],
+}
+_ROW = {
+    "user_id": _USER,
+    "segment": "beta",
+    "generation": 1,
+    "operation": "add",
+    "at": _INSTANT,
+    "cause": "command",
+    "command_id": _ID,
+    "actor": "shop",
+    "expires_at": None,
+}
+_EVENT = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "shop.order.paid"}
+_BINARY_EVENT = {"content-type": "application/json"} | {f"ce_{k}": v for k, v in _EVENT.items()}
+
+
+def _produced(event_type: str, source: str, event_id: str, subject: str) -> dict[str, str]:
+    return {
+        "content-type": "application/json",
+        "ce_specversion": "1.0",
+        "ce_id": event_id,
+        "ce_source": source,
+        "ce_type": event_type,
+        "ce_time": _INSTANT,
+        "ce_subject": subject,
+    }
+
+
+def _log(kind: str, value: dict[str, Any], *, source: bool = False) -> Example:
+    return Example(value, {"type": kind} | ({"src": _SOURCE} if source else {}))
+
+
+_LOG_SOURCE = f"/segments.shards/{_TOPIC_ID}"
+_STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
+
+EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
+    ("segments.commands", "create_segment"): (
+        Example({"type": "create_segment", "id": "s-1", "segment": "newsletter"}),
+        Example(
+            {
+                "type": "create_segment",
+                "id": "s-2",
+                "segment": "tenth",
+                "auto": {"percent": 12.5, "include": ["beta"], "newcomers": True, "ttl": "P30D"},
+            }
+        ),
+    ),
+    ("segments.commands", "update_segment"): (
+        Example(
+            {"type": "update_segment", "id": "s-3", "segment": "tenth", "auto": {"percent": 25}}
+        ),
+    ),
+    ("segments.commands", "delete_segment"): (
+        Example({"type": "delete_segment", "id": "s-4", "segment": "newsletter", "actor": "ann"}),
+    ),
+    ("segments.commands", "preview_segment"): (
+        Example({"type": "preview_segment", "id": "p-1", "auto": {"percent": 5}}),
+    ),
+    ("segments.commands", "change_memberships"): (
+        Example(_CHANGE),
+        Example(_CHANGE, _BINARY_EVENT),
+    ),
+    ("segments.commands", "cloud_event"): (Example(_EVENT | {"data": _CHANGE}, _STRUCTURED),),
+    ("users.events", "user_event"): (
+        Example({"user_id": _USER, "reason": "address changed"}),
+        Example({"user_id": _USER}, _BINARY_EVENT | {"ce_type": "user.changed"}),
+    ),
+    ("users.events", "cloud_event"): (Example(_EVENT | {"data": {"user_id": _USER}}, _STRUCTURED),),
+    ("users.refreshes", "refresh"): (
+        Example({"user_id": _USER, "reason": "event"}),
+        Example({"user_id": _USER, "reason": "manual", "state": "blocked"}),
+    ),
+    ("segments.shards", "change"): (
+        _log(
+            "change",
+            {
+                "id": _ID,
+                "actor": "shop",
+                "user_id": _USER,
+                "add": [["beta", None, None], ["trial", 604800000, None]],
+                "remove": ["newsletter"],
+            },
+            source=True,
+        ),
+    ),
+    ("segments.shards", "create"): (
+        _log("create", {"id": "s-1", "segment": "newsletter", "description": None}, source=True),
+    ),
+    ("segments.shards", "update"): (
+        _log("update", {"id": "s-3", "segment": "tenth", "auto": _RULE}, source=True),
+    ),
+    ("segments.shards", "delete"): (
+        _log("delete", {"id": "s-4", "actor": "ann", "segment": "newsletter"}, source=True),
+    ),
+    ("segments.shards", "preview"): (_log("preview", {"id": "p-1", "auto": _RULE}, source=True),),
+    ("segments.shards", "user"): (
+        _log(
+            "user",
+            {"user_id": _USER, "account": "active", "version": 3, "refresh": [_TOPIC_ID, 3, 17]},
+        ),
+    ),
+    ("segments.shards", "define"): (
+        _log("define", _DEFINITION | {"command_id": "s-5", "actor": None}),
+        _log(
+            "define",
+            _ASSIGNED
+            | {
+                "command_id": "s-2",
+                "actor": None,
+                "known": {"rule": _RULE, "threshold": _PLACE},
+            },
+        ),
+    ),
+    ("segments.shards", "tick"): (_log("tick", {}),),
+    ("segments.shards", "survey"): (
+        _log("survey", _ROUND | {"rule": _RULE}),
+        _log("survey", {"preview": "p-1", "rule": _RULE}),
+    ),
+    ("segments.shards", "surveyed"): (
+        _log("surveyed", {"preview": "p-1", "partition": 3, "eligible": 125}),
+    ),
+    ("segments.shards", "refine"): (_log("refine", _ROUND | {"bucket": 511}),),
+    ("segments.shards", "refined"): (
+        _log("refined", _ROUND | {"partition": 3, "places": [_PLACE]}),
+    ),
+    ("segments.shards", "select"): (
+        _log(
+            "select",
+            _ROUND | {"chosen": _PLACE, "threshold": _PLACE, "command_id": "s-2", "actor": None},
+        ),
+    ),
+    ("segments.shards", "selected"): (
+        _log("selected", _ROUND | {"partition": 3, "assigned": 16, "skipped": 0}),
+    ),
+    ("segments.users", "user"): (
+        Example(
+            {
+                "user_id": _USER,
+                "account": "active",
+                "segments": {
+                    "trial": {
+                        "since": _AT,
+                        "expires_at": 1796163494885,
+                        "origin": "command",
+                        "generation": 1,
+                    }
+                },
+                "position": "0:449",
+                "at": 1795558837049,
+            }
+        ),
+    ),
+    ("segments.users", "progress"): (
+        Example(
+            {
+                "log_offset": 449,
+                "log_time": 1795558837050,
+                "at": 1795558837049,
+                "history_rows": 92,
+                "defined": 183,
+            }
+        ),
+    ),
+    ("segments.definitions", "definition"): (Example(_DEFINITION), Example(_ASSIGNED)),
+    ("segments.results", "result"): (
+        Example(_RESULT),
+        Example(_REJECTED, _produced("segments.command.rejected", _LOG_SOURCE, "0:448:0", _ID)),
+    ),
+    ("segments.results", "preview_result"): (
+        Example(
+            _RESULT
+            | {
+                "command_id": "p-1",
+                "status": "unchanged",
+                "changes": [],
+                "preview": {"eligible": 1000, "target": 50},
+            }
+        ),
+    ),
+    ("segments.history", "row"): (
+        Example(_ROW),
+        Example(_ROW, _produced("segments.membership.add", _LOG_SOURCE, "0:448:1", _USER)),
+    ),
+    ("segments.dlq", "dead_letter"): (
+        Example(
+            '{"type": "create_segmet"}',
+            {
+                "__connect.errors.topic": "segments.commands",
+                "__connect.errors.partition": "3",
+                "__connect.errors.offset": "1041",
+                "__connect.errors.stage": "validate",
+                "__connect.errors.exception.class.name": "invalid",
+                "__connect.errors.exception.message": "type: no such command",
+            },
+        ),
+    ),
+}

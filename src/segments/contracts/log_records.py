@@ -1,0 +1,192 @@
+"""Values of segments.shards as models: for schemas and tests. The machine reads dictionaries.
+
+`segments.contracts.log` lists the types; instants and durations are in milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from segments.contracts.auto import COUNT_MAX, WHOLE_PPM, AutoAccount
+from segments.contracts.documents import Definition, UserIdText
+from segments.contracts.names import Actor, CommandId, SegmentName
+
+Count = Annotated[int, Field(ge=0)]
+Partition = Annotated[int, Field(ge=0)]
+TopicId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Kafka's UUID of a topic")]
+PlaceInOrder = tuple[
+    Annotated[int, Field(ge=-1, lt=2**64, description="rank")],
+    Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="user id without hyphens")],
+]
+BUCKETS = 4096
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TraceContext(_Value):
+    """The trace context (W3C) that a command came with."""
+
+    traceparent: str
+    tracestate: str | None = None
+
+
+class LogRule(_Value):
+    """The rule of an automatic segment: exactly one of `ppm` (parts per million) and `count`."""
+
+    ppm: Annotated[int, Field(gt=0, le=WHOLE_PPM)] | None
+    count: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None
+    include: list[SegmentName]
+    exclude: list[SegmentName]
+    accounts: list[AutoAccount]
+    ttl_ms: Annotated[int, Field(ge=1)] | None
+    newcomers: bool
+
+
+class _CommandRecord(_Value):
+    id: CommandId
+    actor: Actor | None = None
+    trace: TraceContext | None = None
+
+
+class ChangeRecord(_CommandRecord):
+    """A command for one user. `add`: segment, time to live, end; at most one of the last two."""
+
+    user_id: UserIdText
+    add: list[tuple[SegmentName, int | None, int | None]]
+    remove: list[SegmentName]
+
+
+class CreateRecord(_CommandRecord):
+    """A command to make a segment."""
+
+    segment: SegmentName
+    description: str | None
+    auto: LogRule | None = None
+
+
+class UpdateRecord(_CommandRecord):
+    """A command to change a segment; what is absent stays."""
+
+    segment: SegmentName
+    description: str | None = None
+    auto: LogRule | None = None
+
+
+class DeleteRecord(_CommandRecord):
+    """A command to end a segment."""
+
+    segment: SegmentName
+
+
+class PreviewRecord(_CommandRecord):
+    """A question: how many users would a rule be about?"""
+
+    auto: LogRule
+
+
+class KnownRuleRecord(_Value):
+    """The rule of a segment, and up to which place newcomers join, if any do."""
+
+    rule: LogRule
+    threshold: PlaceInOrder | None
+
+
+class DefineRecord(Definition):
+    """What the home of a segment tells every shard, with the command behind it."""
+
+    command_id: CommandId
+    actor: Actor | None
+    known: KnownRuleRecord | None = None
+    trace: TraceContext | None = None
+
+
+class UserRecord(_Value):
+    """The state of a user's account. `refresh`: the refresh it answers, by topic and place."""
+
+    user_id: UserIdText
+    account: Literal["active", "blocked", "deleted"]
+    version: int | None
+    refresh: tuple[TopicId, Partition, Annotated[int, Field(ge=0, description="offset")]]
+
+
+class TickRecord(_Value):
+    """Time goes on."""
+
+
+class _RoundRecord(_Value):
+    segment: SegmentName
+    generation: Annotated[int, Field(ge=1)]
+    round: Annotated[int, Field(ge=1)]
+
+
+class SegmentSurvey(_RoundRecord):
+    """Who could be given a segment?"""
+
+    rule: LogRule
+
+
+class PreviewSurvey(_Value):
+    """How many does a previewed rule let through? `preview` is the command's id."""
+
+    preview: CommandId
+    rule: LogRule
+
+
+class SurveyRecord(RootModel[SegmentSurvey | PreviewSurvey]):
+    """How many users of this shard does a rule let through?"""
+
+
+class SegmentSurveyed(_RoundRecord):
+    """Counts of a shard; `histogram` by the first 12 bits of the rank."""
+
+    partition: Partition
+    eligible: Count
+    members: Count
+    histogram: Annotated[list[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
+
+
+class PreviewSurveyed(_Value):
+    """The count of a shard for a preview."""
+
+    preview: CommandId
+    partition: Partition
+    eligible: Count
+
+
+class SurveyedRecord(RootModel[SegmentSurveyed | PreviewSurveyed]):
+    """How many a shard has counted."""
+
+
+class RefineRecord(_RoundRecord):
+    """Who stands in this part of the order?"""
+
+    bucket: Annotated[int, Field(ge=0, lt=BUCKETS)]
+
+
+class RefinedRecord(_RoundRecord):
+    """The places of a shard's candidates in that part."""
+
+    partition: Partition
+    places: list[PlaceInOrder]
+
+
+class SelectRecord(_RoundRecord):
+    """From here on all candidates up to `chosen` have the segment."""
+
+    chosen: PlaceInOrder | None
+    threshold: PlaceInOrder | None
+    command_id: CommandId
+    actor: Actor | None
+    trace: TraceContext | None = None
+
+
+class SelectedRecord(_RoundRecord):
+    """How many a shard has written, and how many could not be given the segment."""
+
+    partition: Partition
+    assigned: Count
+    skipped: Count

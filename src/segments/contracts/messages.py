@@ -1,0 +1,129 @@
+"""Every kind of message on every topic: its value, its headers, its key, who writes it.
+
+The schemas and the AsyncAPI document are made from this table; a test holds what is on a broker
+against it. A record is of exactly one kind of its topic.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+
+from segments.contracts import commands, documents, envelopes, events, headers, log, log_records
+from segments.contracts.names import CommandId, SegmentName
+
+_USER_KEY = TypeAdapter(documents.UserIdText).json_schema()
+_SEGMENT_KEY = TypeAdapter(SegmentName).json_schema()
+_COMMAND_KEY = TypeAdapter(CommandId).json_schema()
+_PROGRESS_KEY = {"type": "string", "pattern": f"^{documents.PROGRESS_KEY_PREFIX}[0-9]+$"}
+_NO_KEY = {"type": "null"}
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+
+
+class Kind(NamedTuple):
+    """One kind of message. `topic` as in topics.yaml.
+
+    `value`: None for bytes that are nobody's business. `key`: a JSON Schema of its text; None =
+    anything or none. `writers`: None = all that topics.yaml names.
+    """
+
+    topic: str
+    name: str
+    value: type[BaseModel] | None
+    headers: type[headers.Headers] | None = None
+    key: dict[str, Any] | None = None
+    writers: tuple[str, ...] | None = None
+    summary: str = ""
+    content_type: str = JSON
+
+    def says(self) -> str:
+        """What the message is, in a line."""
+        text = self.summary or (self.value.__doc__ if self.value is not None else "") or ""
+        return " ".join(text.split("\n\n")[0].split())
+
+
+_COMMANDS: tuple[type[BaseModel], ...] = (
+    commands.CreateSegment,
+    commands.UpdateSegment,
+    commands.DeleteSegment,
+    commands.PreviewSegment,
+    commands.ChangeMemberships,
+)
+_LOG: tuple[tuple[str, type[BaseModel], dict[str, Any], str], ...] = (
+    (log.CHANGE, log_records.ChangeRecord, _USER_KEY, "router"),
+    (log.CREATE, log_records.CreateRecord, _SEGMENT_KEY, "router"),
+    (log.UPDATE, log_records.UpdateRecord, _SEGMENT_KEY, "router"),
+    (log.DELETE, log_records.DeleteRecord, _SEGMENT_KEY, "router"),
+    (log.PREVIEW, log_records.PreviewRecord, _COMMAND_KEY, "router"),
+    (log.USER, log_records.UserRecord, _USER_KEY, "users"),
+    (log.DEFINE, log_records.DefineRecord, _SEGMENT_KEY, "shards"),
+    (log.TICK, log_records.TickRecord, _NO_KEY, "shards"),
+    # The key of a survey and of its answer is the command's id when a preview asks.
+    (log.SURVEY, log_records.SurveyRecord, _COMMAND_KEY, "shards"),
+    (log.SURVEYED, log_records.SurveyedRecord, _COMMAND_KEY, "shards"),
+    (log.REFINE, log_records.RefineRecord, _SEGMENT_KEY, "shards"),
+    (log.REFINED, log_records.RefinedRecord, _SEGMENT_KEY, "shards"),
+    (log.SELECT, log_records.SelectRecord, _SEGMENT_KEY, "shards"),
+    (log.SELECTED, log_records.SelectedRecord, _SEGMENT_KEY, "shards"),
+)
+
+
+def _named(model: type[BaseModel]) -> str:
+    name: str = model.model_json_schema()["properties"]["type"]["const"]
+    return name
+
+
+KINDS: tuple[Kind, ...] = (
+    *(Kind("segments.commands", _named(model), model, headers.EventHeaders) for model in _COMMANDS),
+    Kind("segments.commands", "cloud_event", envelopes.CommandEvent, headers.EventHeaders),
+    Kind("users.events", "user_event", events.UserEvent, headers.EventHeaders),
+    Kind("users.events", "cloud_event", envelopes.UserEventEvent, headers.EventHeaders),
+    Kind("users.refreshes", "refresh", events.Refresh, None, _USER_KEY),
+    *(
+        Kind(
+            "segments.shards",
+            kind,
+            model,
+            headers.log_headers(kind, from_router=writer == "router"),
+            key,
+            (writer,),
+        )
+        for kind, model, key, writer in _LOG
+    ),
+    Kind("segments.users", "user", documents.UserDocument, None, _USER_KEY),
+    Kind("segments.users", "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
+    Kind("segments.definitions", "definition", documents.Definition, None, _SEGMENT_KEY),
+    Kind("segments.results", "result", documents.Result, headers.ResultHeaders, _COMMAND_KEY),
+    Kind(
+        "segments.results",
+        "preview_result",
+        documents.PreviewResult,
+        headers.ResultHeaders,
+        _COMMAND_KEY,
+        ("shards",),
+    ),
+    Kind("segments.history", "row", documents.HistoryRow, headers.HistoryHeaders, _USER_KEY),
+    Kind(
+        "segments.dlq",
+        "dead_letter",
+        None,
+        headers.DeadLetterHeaders,
+        summary="A record that was not understood: its bytes, key and headers, and why.",
+        content_type=BYTES,
+    ),
+    Kind(
+        "changelog__{group:shards}--shards--default",
+        "row",
+        None,
+        summary="A document of a shard's state, in a form of the shards' own.",
+        content_type=BYTES,
+    ),
+)
+
+
+def kinds_of(topic: str) -> tuple[Kind, ...]:
+    """The kinds of message on a topic of topics.yaml."""
+    return tuple(kind for kind in KINDS if kind.topic == topic)

@@ -1,0 +1,78 @@
+"""JSON Schemas (2020-12) of every kind of message, made from the models of `segments.contracts`.
+
+One file a kind and part: `segments.commands/create_segment.json` describes the value,
+`segments.commands/create_segment.headers.json` the headers. The contents of a topic that are bytes
+have no file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic_core import core_schema
+
+from segments.contracts.messages import KINDS, Kind
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Generator(GenerateJsonSchema):
+    """Pydantic's generator without titles that only repeat the field's name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - its signature
+        return False
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> dict[str, Any]:
+        """A plain `oneOf`: `discriminator` is a word of OpenAPI."""
+        made = super().tagged_union_schema(schema)
+        made.pop("discriminator", None)
+        return made
+
+
+MODE: JsonSchemaMode = "validation"
+
+
+def of_model(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model, complete in itself."""
+    made = model.model_json_schema(mode=MODE, schema_generator=Generator)
+    return {"$schema": DIALECT, **made}
+
+
+def files() -> dict[str, dict[str, Any]]:
+    """Every schema by the name of its file, with `/` between folder and file."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        for name, model in ((file_of(kind), kind.value), (headers_file_of(kind), kind.headers)):
+            if model is not None:
+                found[name] = of_model(model)
+    return found
+
+
+def file_of(kind: Kind) -> str:
+    """The file with the schema of a kind's value."""
+    return f"{kind.topic}/{kind.name}.json"
+
+
+def headers_file_of(kind: Kind) -> str:
+    """The file with the schema of a kind's headers."""
+    return f"{kind.topic}/{kind.name}.headers.json"
+
+
+def text(document: Any) -> str:
+    """A document as it stands in a file."""
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every schema beneath a folder; the files written. Others are left as they are."""
+    written = []
+    for name, schema in files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(schema), encoding="utf-8")
+        written.append(path)
+    return written

@@ -1,0 +1,65 @@
+"""The published schemas as a reader of the topics uses them: from docs/schemas, with jsonschema."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from segments import schemas
+from segments.contracts.messages import Kind, kinds_of
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "schemas"
+
+
+@cache
+def validator(file: str) -> Draft202012Validator:
+    """The validator of a published schema, by its path in docs/schemas."""
+    return Draft202012Validator(json.loads((FOLDER / file).read_text(encoding="utf-8")))
+
+
+@cache
+def _key_validator(topic: str, name: str) -> Draft202012Validator:
+    [kind] = [kind for kind in kinds_of(topic) if kind.name == name]
+    return Draft202012Validator({} if kind.key is None else kind.key)
+
+
+def fits(kind: Kind, value: bytes | None, headers: dict[str, bytes], key: bytes | None) -> bool:
+    """Whether a record is of this kind, by key, headers and value."""
+    text = None if key is None else key.decode("utf-8", "backslashreplace")
+    if not _key_validator(kind.topic, kind.name).is_valid(text):
+        return False
+    if kind.headers is not None:
+        named = {name: raw.decode("utf-8", "backslashreplace") for name, raw in headers.items()}
+        if not validator(schemas.headers_file_of(kind)).is_valid(named):
+            return False
+    return kind.value is None or _holds(schemas.file_of(kind), value)
+
+
+def _holds(file: str, value: bytes | None) -> bool:
+    try:
+        decoded = json.loads(value or b"")
+    except ValueError:
+        return False
+    return validator(file).is_valid(decoded)
+
+
+def kinds_that_fit(
+    topic: str, value: bytes | None, headers: dict[str, bytes], key: bytes | None
+) -> list[str]:
+    """The kinds of message of the topic that a record is of: exactly one, if all is well."""
+    return [kind.name for kind in kinds_of(topic) if fits(kind, value, headers, key)]
+
+
+def complaints(topic: str, value: Any) -> list[str]:
+    """What each kind of the topic finds wrong with a value, for the reader of a failure."""
+    return [
+        f"{kind.name}: {error.json_path}: {error.message[:200]}"
+        for kind in kinds_of(topic)
+        if kind.value is not None
+        for error in validator(schemas.file_of(kind)).iter_errors(value)
+    ]
