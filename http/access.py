@@ -57,7 +57,9 @@ TABLE: Mapping[tuple[str, str], Row] = MappingProxyType(
         ("GET", "/v1/commands/{command_id}"): ANALYST,
         ("POST", "/v1/reports"): ANALYST,
         ("GET", "/v1/reports/{month}.csv"): Row(Role.ANALYST, link=True),
-        ("GET", "/v1/reports/jobs/{id}"): ANALYST,
+        ("GET", "/v1/reports/jobs"): ANALYST,
+        ("GET", "/v1/reports/jobs/{job_id}"): ANALYST,
+        ("DELETE", "/v1/reports/jobs/{job_id}"): ADMIN,
         ("GET", "/livez"): OPEN,
         ("GET", "/readyz"): OPEN,
         METRICS: OPEN,  # unless auth.metrics says otherwise

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 from aiohttp import web
 from pydantic import AfterValidator, Field
 
-from segments.contracts.answers import ReportLink
+from segments.contracts.answers import ReportJob, ReportLink
 from segments.contracts.names import SegmentName, UserId
 from segments.contracts.times import to_rfc3339
-from segments.http import requests
+from segments.http import report_jobs, requests
 from segments.http.admission import ADMISSION
-from segments.http.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER, ROW_COUNT
+from segments.http.headers import COMPLETE_UNTIL, IDEMPOTENCY_KEY, MIN_POSITION, PREFER, ROW_COUNT
 from segments.http.operations import (
     CSV,
     ELSEWHERE,
@@ -40,6 +40,7 @@ from segments.http.report_rows import (
 from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.http.streaming import require_chunks, stream
+from segments.settings.reports import LINK
 from segments.state.history import Report
 
 routes = Routes("reports")
@@ -47,6 +48,15 @@ routes = Routes("reports")
 
 class NewReport(ReportRequest):
     """Body of POST /v1/reports."""
+
+    destination: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="`link`, or the name of a destination; none = `reports.destination`",
+        ),
+    ] = None
 
 
 def _a_zone(name: str) -> str:
@@ -81,13 +91,28 @@ class ReportQuery(Query):
         NewReport,
         {"a month": {"month": "2026-11", "timezone": "Europe/Berlin", "header": True}},
     ),
-    answers={201: Answer("The link, in `Location` as well.", ReportLink, headers=("Location",))},
-    problems=((404, "month_in_future"),),
+    headers=(PREFER, MIN_POSITION, IDEMPOTENCY_KEY),
+    answers={
+        201: Answer("The link, in `Location` as well.", ReportLink, headers=("Location",)),
+        202: Answer("The job; to be asked for at `Location`.", ReportJob, headers=("Location",)),
+    },
+    problems=((404, "month_in_future"), *report_jobs.PROBLEMS),
 )
-async def link(request: web.Request, body: Received[NewReport]) -> web.Response:
-    """The link to a report; nothing is generated before it is opened."""
-    wanted = body.model
+async def order(request: web.Request, body: Received[NewReport]) -> web.Response:
+    """The link to a report, or a job that puts it at a destination.
+
+    Behind a link nothing is generated before it is opened. The headers are for jobs alone: the same
+    key gives the same job, and with a position the report has what was written up to it.
+    """
+    destination = body.model.destination or request.app[SERVICES].settings.reports.destination
+    wanted = ReportRequest(**body.model.model_dump(exclude={"destination"}))
     refuse_future(wanted.wanted().from_ms)
+    if destination != LINK:
+        return await report_jobs.accept(request, wanted, destination)
+    return _link(request, wanted)
+
+
+def _link(request: web.Request, wanted: ReportRequest) -> web.Response:
     query = {
         name: value
         for name, value in wanted.model_dump(exclude={"month", "header"}).items()

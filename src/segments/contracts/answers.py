@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from segments.contracts.auto import AutoAccount
 from segments.contracts.documents import HistoryRow, Origin, Result
 from segments.contracts.events import Account
-from segments.contracts.names import SegmentName, UserId
+from segments.contracts.names import SegmentName
 
 Instant = Annotated[
     str,
@@ -21,6 +21,13 @@ Instant = Annotated[
         pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
         description="RFC 3339, UTC, with milliseconds",
         json_schema_extra={"format": "date-time"},
+    ),
+]
+CanonicalId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        json_schema_extra={"format": "uuid"},
     ),
 ]
 PositionText = Annotated[
@@ -59,6 +66,29 @@ _SEGMENT = {
     "position": "6:204",
     "size": 149,
 }
+_JOB = {
+    "job_id": "5f0c1a52-7c5e-4f0e-9d0c-0a3d0e9f7c11",
+    "state": "done",
+    "destination": "archive",
+    "month": "2026-11",
+    "timezone": None,
+    "segment": None,
+    "user_id": None,
+    "operations": None,
+    "header": True,
+    "created_at": _AT,
+    "started_at": _AT,
+    "finished_at": "2026-11-24T22:17:01.204Z",
+    "attempts": 1,
+    "complete_until": _AT,
+    "name": "2026-11_header_d2ab6a0f_until-20261124T221700.966Z.csv",
+    "rows_total": 459,
+    "rows_written": 459,
+    "bytes_written": 35811,
+    "url": "https://files.example/reports/2026-11_header_d2ab6a0f_until-20261124T221700.966Z.csv",
+    "url_expires_at": None,
+    "error": None,
+}
 
 
 def _example(value: dict[str, Any]) -> ConfigDict:
@@ -83,7 +113,7 @@ class UserSegments(_Answer):
 
     model_config = _example({"user_id": _USER, "account": "active", "segments": [_MEMBERSHIP]})
 
-    user_id: UserId
+    user_id: CanonicalId
     account: Account
     segments: list[HeldSegment]
 
@@ -93,7 +123,7 @@ class UserSegmentsAt(_Answer):
 
     model_config = _example({"user_id": _USER, "at": _AT, "segments": [_MEMBERSHIP]})
 
-    user_id: UserId
+    user_id: CanonicalId
     at: Instant
     segments: list[HeldSegment]
 
@@ -122,7 +152,7 @@ class Membership(HeldSegment):
         {"user_id": _USER, **_MEMBERSHIP, "until": None, "why": {"began": _ROW, "end_set": None}}
     )
 
-    user_id: UserId
+    user_id: CanonicalId
     until: Instant | None
     why: Why | None
 
@@ -139,7 +169,7 @@ class HistoryPage(_Answer):
 class QueriedUser(_Answer):
     """What there is to say of one of many users; `error` for one that is not there."""
 
-    user_id: UserId
+    user_id: CanonicalId
     account: Account | None
     segments: list[HeldSegment]
     error: Literal["user_unknown", "user_deleted"] | None
@@ -212,7 +242,7 @@ class SegmentPage(_Answer):
 class Member(_Answer):
     """A user who has the segment."""
 
-    user_id: UserId
+    user_id: CanonicalId
     since: Instant
     expires_at: Instant | None
     origin: Origin
@@ -264,6 +294,52 @@ class ReportLink(_Answer):
     url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
+class JobError(_Answer):
+    """Why a job failed, or why it has to be tried again."""
+
+    code: str
+    detail: str
+
+
+class ReportJob(_Answer):
+    """A report on its way to a destination. `error` of a running job is that of its last try."""
+
+    model_config = _example(_JOB)
+
+    job_id: str
+    state: Literal["queued", "running", "done", "failed"]
+    destination: str
+    month: str
+    timezone: str | None
+    segment: SegmentName | None
+    user_id: CanonicalId | None
+    operations: Literal["changes", "all"] | None
+    header: bool
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    attempts: Count
+    complete_until: Annotated[
+        Instant | None, Field(description="up to here it has every row; null until that is known")
+    ]
+    name: Annotated[str | None, Field(description="of the file")]
+    rows_total: Count | None
+    rows_written: Count
+    bytes_written: Count
+    url: Annotated[str | None, Field(description="where the report is, once it is done")]
+    url_expires_at: Instant | None
+    error: JobError | None
+
+
+class ReportJobPage(_Answer):
+    """Jobs, newest first."""
+
+    model_config = _example({"items": [_JOB], "next": None})
+
+    items: list[ReportJob]
+    next: Next
+
+
 class Alive(_Answer):
     """The process serves requests."""
 
@@ -302,7 +378,7 @@ class UserState(_Answer):
 
     model_config = _example({"user_id": _USER, "state": "active"})
 
-    user_id: UserId
+    user_id: CanonicalId
     state: Account
 
 
