@@ -24,7 +24,9 @@ from segments.http import (
     members,
     memberships,
     past,
+    report_jobs,
     report_rows,
+    report_runner,
     reports,
     segments,
     users,
@@ -46,7 +48,7 @@ from segments.state.view import View
 from segments.streams import quix
 
 NAME = "http"
-ROUTES = (users, past, memberships, segments, members, commands, reports, health, docs)
+ROUTES = (users, past, memberships, segments, members, commands, reports, report_jobs, health, docs)
 # The thread that fills the view must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -110,6 +112,7 @@ def build(made: Services) -> web.Application:
     app[SERVICES] = made
     app[ADMISSION] = admitting = admission(made.settings)
     app[LIMITS] = RateLimits(made.settings)
+    app.cleanup_ctx.append(report_runner.running)
     app.on_startup.append(lambda _: admitting.start())
     app.on_cleanup.append(lambda _: admitting.close())
     app[docs.OPERATIONS] = operations(made.settings)

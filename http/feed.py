@@ -20,7 +20,7 @@ from confluent_kafka import (
 from segments import logs, metrics
 from segments.settings import Settings
 from segments.state.database import is_damage
-from segments.state.view import View, staleness_ms
+from segments.state.view import View
 from segments.state.view_batch import ViewBatch
 from segments.streams.quix import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
 
@@ -191,13 +191,7 @@ class Feed:
             log.info("view is complete", users_topic=self._settings.topic(USERS))
 
     def _keep_up(self) -> None:
-        """Forget old results, a few at a time; tell the metrics how stale the view is."""
-        self._forget_results()
-        for partition, marker in list(self._view.progress.items()):
-            staleness_s = staleness_ms(marker) / 1000
-            metrics.VIEW_STALENESS_SECONDS.labels(str(partition)).set(staleness_s)
-
-    def _forget_results(self) -> None:
+        """Forget old results, a few at a time."""
         # Faster than they come, or they would pile up for ever.
         limit = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
         self._results_taken = 0

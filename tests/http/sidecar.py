@@ -61,6 +61,7 @@ class FakeWriter:
         self.lost_after: int | None = None
         """Records after which Kafka takes no more."""
         self.decide: Any = lambda _command: None
+        self.queued = 0
 
     def require_room(self, records: int) -> None:
         if records > self.room:
@@ -186,13 +187,17 @@ class Sidecar:
 
 @asynccontextmanager
 async def running(
-    folder: Path, history: HistoryReader | None = None, **http: Any
+    folder: Path,
+    history: HistoryReader | None = None,
+    auth: dict[str, Any] | None = None,
+    **http: Any,
 ) -> AsyncIterator[Sidecar]:
     """A sidecar whose view is complete and whose shards have all reached position 1."""
     settings = Settings(
         data_dir=folder,
         partitions=PARTITIONS,
         http={"port": 0, **http},  # type: ignore[arg-type]
+        auth=auth or {},  # type: ignore[arg-type]
         dev={"enabled": True},  # type: ignore[arg-type]
     )
     view = View(view_folder(settings), {})
