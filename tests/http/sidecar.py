@@ -190,6 +190,7 @@ async def running(
     folder: Path,
     history: HistoryReader | None = None,
     auth: dict[str, Any] | None = None,
+    reports: dict[str, Any] | None = None,
     **http: Any,
 ) -> AsyncIterator[Sidecar]:
     """A sidecar whose view is complete and whose shards have all reached position 1."""
@@ -198,6 +199,7 @@ async def running(
         partitions=PARTITIONS,
         http={"port": 0, **http},  # type: ignore[arg-type]
         auth=auth or {},  # type: ignore[arg-type]
+        reports=reports or {},  # type: ignore[arg-type]
         dev={"enabled": True},  # type: ignore[arg-type]
     )
     view = View(view_folder(settings), {})

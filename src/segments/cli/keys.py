@@ -6,19 +6,15 @@ import time
 from enum import StrEnum
 from typing import Annotated, Any
 
-import orjson
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
+from segments.cli import output
 from segments.cli.operate import UsageError
 from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
 from segments.http import keys
 from segments.settings import Settings
-
-_HEADINGS = ("name", "role", "id", "created", "expires")
 
 app = typer.Typer(help="API keys for the HTTP interface.", no_args_is_help=True)
 
@@ -51,31 +47,33 @@ def create(
     except ValidationError as error:
         raise UsageError(f"--name: {error.errors(include_input=False)[0]['msg']}") from None
     typer.echo(clear)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"id {made.id}, kept hashed in {path}; the key is not shown again", markup=False)
+    output.note(f"id {made.id}, kept hashed in {path}; the key is not shown again")
     if settings.auth.mode != "keys":
-        console.print("no sidecar asks for keys before auth.mode is keys", markup=False)
+        output.note("no sidecar asks for keys before auth.mode is keys")
 
 
 @app.command("list")
-def list_all(
-    as_json: Annotated[bool, typer.Option("--json", help="a key a line, as JSON")] = False,  # noqa: FBT002
-) -> None:
+def list_all(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Show whose keys there are; never the keys."""
     found = keys.load(keys.path_of(Settings()))
     now_ms = time.time_ns() // 1_000_000
     rows = [
         _shown(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
     ]
-    if as_json:
-        for row in rows:
-            typer.echo(orjson.dumps(row).decode())
+    if json:
+        output.lines(rows)
         return
-    table = Table(*(Column(name, overflow="fold") for name in _HEADINGS), box=None)
-    for row in rows:
-        end = f"{row['expires_at'] or 'never'}{' (expired)' if row['expired'] else ''}"
-        table.add_row(escape(row["name"]), row["role"], row["id"], row["created_at"], end)
-    Console(soft_wrap=True).print(table)
+    output.table(
+        ("name", "role", "id", "created", "expires"),
+        [
+            (escape(row["name"]), row["role"], row["id"], row["created_at"], _end(row))
+            for row in rows
+        ],
+    )
+
+
+def _end(row: dict[str, Any]) -> str:
+    return f"{row['expires_at'] or 'never'}{' (expired)' if row['expired'] else ''}"
 
 
 @app.command()

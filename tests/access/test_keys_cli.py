@@ -1,0 +1,78 @@
+"""`segments keys`: what it prints, keeps and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from segments.cli import app
+from segments.cli.operate import UsageError
+from segments.http import keys
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTS_DATA_DIR", str(tmp_path))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments])
+
+
+def create(*arguments: str) -> str:
+    done = run("create", *arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout.strip()
+
+
+def test_a_key_is_printed_once_and_alone() -> None:
+    key = create("--role", "admin", "--name", "ops")
+    assert keys.PATTERN.fullmatch(key)
+    listed = run("list").stdout + run("list", "--json").stdout
+    assert key not in listed
+    assert key.rpartition("_")[2] not in listed
+
+
+def test_keys_are_listed_by_name_also_as_json() -> None:
+    create("--role", "analyst", "--name", "shop", "--expires", "2100-01-01T00:00:00Z")
+    create("--role", "admin", "--name", "[bold]ops", "--expires", "P90D")
+    rows = [json.loads(line) for line in run("list", "--json").stdout.splitlines()]
+    assert [row["name"] for row in rows] == ["[bold]ops", "shop"]
+    assert rows[1]["expires_at"] == "2100-01-01T00:00:00.000Z"
+    assert {row["expired"] for row in rows} == {False}
+    table = run("list").stdout
+    assert "[bold]ops" in table
+    assert rows[0]["id"] in table
+
+
+def test_a_revoked_key_is_listed_no_more() -> None:
+    key = create("--role", "admin", "--name", "ops")
+    assert run("revoke", "ops").stdout == f"revoked {key.split('_')[1]} of ops\n"
+    assert run("list", "--json").stdout == ""
+    assert isinstance(run("revoke", "ops").exception, keys.KeysError)
+
+
+@pytest.mark.parametrize("expires", ["2020-01-01T00:00:00Z", "tomorrow", "P", "PT0S", ""])
+def test_an_end_that_is_none(tmp_path: Path, expires: str) -> None:
+    done = run("create", "--role", "admin", "--name", "ops", "--expires", expires)
+    assert isinstance(done.exception, UsageError)
+    assert not (tmp_path / "keys.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--role", "root", "--name", "x"), ("--role", "admin")])
+def test_a_role_that_is_none_and_a_missing_name(arguments: tuple[str, ...]) -> None:
+    assert run("create", *arguments).exit_code == 2
+
+
+def test_a_name_that_is_none() -> None:
+    assert isinstance(run("create", "--role", "admin", "--name", "").exception, UsageError)
+
+
+def test_the_file_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "shared" / "our-keys.json"
+    monkeypatch.setenv("SEGMENTS_AUTH__KEYS_FILE", str(elsewhere))
+    create("--role", "admin", "--name", "ops")
+    assert [key.name for key in keys.load(elsewhere)] == ["ops"]
