@@ -43,6 +43,7 @@ def build(settings: Settings) -> Application:
         {settings.topic(name): (name, topic_ids[name]) for name in SOURCES},
         log_record_bytes=settings.limits.log_record_bytes,
         message_max_bytes=settings.kafka.message_max_bytes,
+        cloudevents=settings.kafka.cloudevents,
     )
     consumptions = {name: Consumption(NAME, name) for name in SOURCES}
     for name, consumption in consumptions.items():

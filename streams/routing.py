@@ -19,6 +19,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from segments import tracing
+from segments.contracts import cloudevents_out
 from segments.contracts.cloudevents import CloudEventError, Payload, unwrap
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
 from segments.contracts.documents import Result, ResultError
@@ -83,8 +84,10 @@ class Router:
         *,
         log_record_bytes: int,
         message_max_bytes: int,
+        cloudevents: bool = False,
     ) -> None:
         self._sources = sources
+        self._cloudevents = cloudevents
         self._log_record_bytes = log_record_bytes
         self._message_max_bytes = message_max_bytes
 
@@ -148,8 +151,15 @@ class Router:
         outputs = [Output(dlq.TOPIC, key, value, headers)]
         if refused.command_id is not None:
             trace = _trace(record, payload)
-            outputs.append(_invalid_result(refused.command_id, refused.message, record, trace))
+            result = _invalid_result(refused.command_id, refused.message, record, trace)
+            outputs.append(self._as_event(result, record) if self._cloudevents else result)
         return outputs
+
+    def _as_event(self, result: Output, record: Record) -> Output:
+        source = cloudevents_out.source_of(record.topic, self._sources[record.topic][1])
+        event_id = f"{record.partition}:{record.offset}"
+        event = cloudevents_out.event_headers(result.topic, result.value or b"", source, event_id)
+        return result._replace(headers=result.headers + event)
 
 
 def _payload(record: Record) -> Payload:

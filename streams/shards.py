@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from quixstreams import Application
 
 from segments import exposition, logs, metrics, tracing
+from segments.contracts import cloudevents_out
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
 from segments.state.outputs import Output
@@ -72,9 +73,17 @@ def decode(record: quix.Record) -> LogRecord:
 class Shards:
     """Binds the machines of the assigned partitions to their application."""
 
-    def __init__(self, settings: Settings, app: quix.DirectApplication, ticks: Producer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        app: quix.DirectApplication,
+        ticks: Producer,
+        events_source: str | None = None,
+    ) -> None:
+        """`events_source`: the source of results and history rows as CloudEvents, if they are."""
         self._settings = settings
         self._app = app
+        self._events_source = events_source
         self._opened: dict[int, Any] = {}
         self._produce = quix.transactional_output(app)
         self._ticks = ticks
@@ -129,10 +138,11 @@ class Shards:
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
             self._pace.end(record.partition, _now_ms())
-        self._produce_all(outputs)
+        self._produce_all(outputs, record)
 
-    def _produce_all(self, outputs: list[Output]) -> None:
-        for topic, key, value, partition, kind, trace in outputs:
+    def _produce_all(self, outputs: list[Output], record: quix.Record) -> None:
+        source = self._events_source
+        for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
             if topic == RESULTS:
                 self._outcomes.count(value)
             options: dict[str, Any] = {}
@@ -142,6 +152,10 @@ class Shards:
                 options["headers"] = [(HEADER_TYPE, kind.encode())]
             elif trace is not None:
                 options["headers"] = tracing.to_headers(trace)
+            if source is not None:
+                event_id = f"{record.partition}:{record.offset}:{number}"
+                event = cloudevents_out.event_headers(topic, value, source, event_id)
+                options["headers"] = options.get("headers", []) + event
             self._produce(self._names[topic], value, key, **options)
 
     def _machine(self, record: quix.Record) -> Shard:
@@ -232,13 +246,19 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _events_source(settings: Settings) -> str | None:
+    if not settings.kafka.cloudevents:
+        return None
+    return cloudevents_out.source_of(settings.topic(LOG), quix.topic_ids(settings, [LOG])[LOG])
+
+
 def build(settings: Settings) -> Application:
     """The application, ready to run."""
     app = quix.application(settings, NAME, exactly_once=True)
     ticks = quix.idempotent_producer(
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
-    Shards(settings, app, ticks)
+    Shards(settings, app, ticks, _events_source(settings))
     Progress(app, settings, NAME, {LOG: None})
     return app
 

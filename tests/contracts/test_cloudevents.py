@@ -58,6 +58,35 @@ def test_extensions_and_optional_attributes_are_ignored() -> None:
     assert unwrap(orjson.dumps(BODY), [*binary(), ("ce_time", b"\xff")]).data == BODY
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "application/json",
+        "application/json; charset=UTF-8",
+        "text/json",
+        "application/vnd.shop.order+json;v=2",
+        "x-shop/json",
+    ],
+)
+def test_data_is_json_by_its_media_type_or_by_default(content_type: str | None) -> None:
+    assert unwrap(orjson.dumps(event(datacontenttype=content_type)), []).data == BODY
+    if content_type is not None:
+        headers = [*binary(), ("content-type", content_type.encode())]
+        assert unwrap(orjson.dumps(BODY), headers).data == BODY
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf8"', "us-ascii"])
+def test_the_charset_is_utf_8(charset: str) -> None:
+    structured = [("content-type", f"{STRUCTURED}; charset={charset}".encode())]
+    assert unwrap(orjson.dumps(event()), structured).data == BODY
+
+
+def test_structured_mode_wins_over_headers_of_binary_mode() -> None:
+    headers = [*binary(id=b"other"), ("content-type", STRUCTURED.encode())]
+    assert unwrap(orjson.dumps(event()), headers) == Payload(BODY, Event("/crm", "e1"))
+
+
 @pytest.mark.parametrize("data", [None, 0, "", [], {}, False])
 def test_data_may_be_any_json(data: Any) -> None:
     assert unwrap(orjson.dumps(event(data=data)), []) == Payload(data, Event("/crm", "e1"))
@@ -88,6 +117,17 @@ def test_attributes_have_a_bounded_length() -> None:
         (event(data=..., data_base64="e3 0="), [], "base64"),
         (event(data=..., data_base64="é"), [], "base64"),
         (event(datacontenttype="text/plain"), [], "not JSON"),
+        (event(datacontenttype="json"), [], "not JSON"),
+        (event(datacontenttype="application/jsonp"), [], "not JSON"),
+        (event(datacontenttype=5), [], "datacontenttype is a string"),
+        ([event()], [("content-type", b"application/cloudevents-batch+json")], "batched"),
+        ([], [("content-type", b"application/CloudEvents-Batch+json; charset=utf-8")], "batched"),
+        ([event()], [("content-type", STRUCTURED.encode())], "object"),
+        (BODY, [("content-type", b"application/cloudevents")], "not supported"),
+        (event(), [("content-type", STRUCTURED.encode() + b"; charset=utf-16")], "utf-16"),
+        (BODY, [*binary(), ("content-type", b"application/json;charset=latin1")], "latin1"),
+        (BODY, [*binary()[1:], ("ce_specversion", b"1.1")], "specversion"),
+        (BODY, binary()[:3], "type"),
         ([], [("content-type", STRUCTURED.encode())], "object"),
         (BODY, [("content-type", b"application/cloudevents+avro")], "not supported"),
         (BODY, binary(specversion=b"0.3"), "specversion"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -25,6 +26,7 @@ HEADER_PREFIX = "ce_"
 ATTRIBUTE_MAX_LENGTH = 4_096
 _ID, _SOURCE, _TYPE, _VERSION = "id", "source", "type", "specversion"
 _TRACE = ("traceparent", "tracestate")
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 # The namespace of ids derived from events; fixed for ever, since ids must survive a restart.
 _EVENT_IDS = UUID("5a0ff0ce-7c0c-5a3e-8f0e-3a1f9c2b7d64")
 
@@ -61,10 +63,14 @@ class Payload(NamedTuple):
 def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload:
     """The payload of a record. CloudEventError or orjson.JSONDecodeError when it has none."""
     named = {name.lower(): text or b"" for name, text in headers}
-    content_type = _media_type(named.get(CONTENT_TYPE, b""))
-    if content_type.startswith("application/cloudevents"):
-        if content_type != STRUCTURED_JSON:
-            raise CloudEventError(f"content-type {content_type[:100]} is not supported")
+    content_type = named.get(CONTENT_TYPE, b"").decode("latin-1")
+    media_type = _media_type(content_type)
+    if media_type.startswith("application/cloudevents"):
+        if media_type.startswith("application/cloudevents-batch"):
+            raise CloudEventError("batched CloudEvents: send each event as a record of its own")
+        if media_type != STRUCTURED_JSON:
+            raise CloudEventError(f"content-type {media_type[:100]} is not supported")
+        _require_utf8(content_type)
         return _structured(orjson.loads(value))
     if HEADER_PREFIX + _VERSION in named:
         attributes = {
@@ -80,6 +86,7 @@ def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload
         }
         event = _event(attributes)
         _require_json(content_type)
+        _require_utf8(content_type)
         return Payload(orjson.loads(value), event)
     body = orjson.loads(value)
     if isinstance(body, dict) and _VERSION in body:
@@ -94,10 +101,12 @@ def _structured(body: Any) -> Payload:
     if not isinstance(body, dict):
         raise CloudEventError("a CloudEvent is a JSON object")
     event = _event(body)
-    content_type = body.get("datacontenttype", "")
-    if not isinstance(content_type, str):
-        raise CloudEventError("datacontenttype is a string")
-    _require_json(_media_type(content_type.encode()))
+    content_type = body.get("datacontenttype")
+    # An attribute that is null is one that is not there (JSON format, section 2.2).
+    if content_type is not None:
+        if not isinstance(content_type, str):
+            raise CloudEventError("datacontenttype is a string")
+        _require_json(content_type)
     if "data" in body and "data_base64" in body:
         raise CloudEventError("data and data_base64 exclude each other")
     if "data_base64" in body:
@@ -127,14 +136,23 @@ def _from_base64(text: Any) -> bytes:
         raise CloudEventError("data_base64 is not base64") from None
 
 
-def _media_type(raw: bytes) -> str:
-    return raw.decode("latin-1").partition(";")[0].strip().lower()
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _require_json(content_type: str) -> None:
-    if content_type in ("", "application/json", "text/json") or content_type.endswith("+json"):
-        return
-    raise CloudEventError(f"content type {content_type[:100]} is not JSON")
+    """The subtype is `json`, or ends in `+json`; nothing is as good (JSON format, section 3.1)."""
+    media_type = _media_type(content_type)
+    subtype = media_type.partition("/")[2]
+    if media_type and subtype != "json" and not subtype.endswith("+json"):
+        raise CloudEventError(f"content type {media_type[:100]} is not JSON")
+
+
+def _require_utf8(content_type: str) -> None:
+    """JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever else a sender claims."""
+    charset = _CHARSET.search(content_type)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise CloudEventError(f"charset {charset[1][:100]} is not UTF-8")
 
 
 def _text(name: str, raw: bytes) -> str:

@@ -35,6 +35,10 @@ class KafkaSettings(Section):
     replication_factor: int = Field(
         1, ge=1, le=10, description="of topics that `segments topics apply` creates"
     )
+    cloudevents: bool = Field(
+        default=False,
+        description="results and history rows are CloudEvents too, by headers; values stay",
+    )
     message_max_bytes: int = Field(
         16_777_216,
         ge=1_048_576,
