@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,3 +117,44 @@ def test_the_kafka_is_the_embedded_ones_version() -> None:
 
 def test_the_image_never_imports_from_the_working_directory() -> None:
     assert "PYTHONSAFEPATH=1" in (ROOT / "Dockerfile").read_text()
+
+
+MONITORING = {name: s for name, s in SERVICES.items() if s.get("profiles") == ["monitoring"]}
+
+
+def test_monitoring_is_there_for_who_asks_for_it() -> None:
+    assert set(MONITORING) == {"prometheus", "grafana"}
+    for name, service in MONITORING.items():
+        image, _, version = service["image"].partition(":")
+        assert "/" in image, name
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+", version), f"{name}: {version} may change by itself"
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
+def test_what_monitoring_is_told_lies_in_the_repository_and_stays_as_it_is() -> None:
+    for service in MONITORING.values():
+        told = [volume for volume in service["volumes"] if volume.startswith("./")]
+        assert told
+        for volume in told:
+            path, _, mode = volume.split(":")
+            assert (ROOT / path).is_dir(), path
+            assert mode == "ro"
+
+
+def test_nobody_sees_dashboards_without_a_password() -> None:
+    said = MONITORING["grafana"]["environment"]
+    assert said["GF_AUTH_ANONYMOUS_ENABLED"] == said["GF_USERS_ALLOW_SIGN_UP"] == "false"
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_every_application_is_scraped_where_it_serves(name: str) -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"] for job in config["scrape_configs"]}
+    settings = Settings()
+    port = settings.http.port if name == "http" else settings.metrics_port(name)
+    assert targets[f"segments-{name}"] == [{"targets": [f"{name}:{port}"]}]
