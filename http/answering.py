@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -29,7 +29,7 @@ _FORESEEN = (problems.Problem, web.HTTPException, HistoryUnavailableError)
 log = logs.get(__name__)
 
 
-def add_routes(app: web.Application, routes: web.RouteTableDef) -> None:
+def add_routes(app: web.Application, routes: Iterable[web.AbstractRouteDef]) -> None:
     """Add the routes of a module, each of them answered for."""
     admission, limits = app[ADMISSION], app[LIMITS]
     app.add_routes(

@@ -85,7 +85,7 @@ ANSWER: Mapping[str, Header] = {
         "2026-11-24T22:17:45.625Z",
     ),
     ROW_COUNT: Header("How many rows a report has.", {"type": "integer", "minimum": 0}, 459),
-    hdrs.ETAG: Header("For `If-None-Match`.", _text(), '"800741e4e11ec73665f81176"'),
+    "ETag": Header("For `If-None-Match`.", _text(), '"800741e4e11ec73665f81176"'),
     hdrs.LINK: Header(
         'The next page of a list, `rel="next"`.',
         _text(),

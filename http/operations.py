@@ -68,7 +68,7 @@ class Answer:
     maybe: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """One method of one path. Summary and description are the handler's docstring.
 

@@ -57,6 +57,9 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/livez"): Row("/livez", takes_parameters=True),
     ("GET", "/readyz"): Row("/readyz"),
     ("GET", "/metrics"): Row("/metrics", content_type="text/plain", takes_parameters=True),
+    ("GET", "/openapi.json"): Row("/openapi.json"),
+    ("GET", "/docs"): Row("/docs", content_type="text/html"),
+    ("GET", "/docs/{file}"): Row("/docs/start.js", content_type="text/javascript"),
     ("GET", "/dev/users/{user_id}"): Row(f"/dev/users/{USER}"),
     ("PUT", "/dev/users/{user_id}"): Row(f"/dev/users/{USER}", body={"state": "active"}),
     ("DELETE", "/dev/users/{user_id}"): Row(

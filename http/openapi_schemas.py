@@ -1,0 +1,125 @@
+"""JSON schemas for the OpenAPI document: of models, path parameters and query parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from segments.contracts.names import SegmentName
+from segments.http.operations import Kind
+from segments.http.queries import Query
+
+COMPONENTS = "#/components/schemas/"
+ACCESS: tuple[Kind, ...] = (
+    (401, "credentials_missing"),
+    (401, "credentials_invalid"),
+    (403, "role_needed"),
+    (429, "rate_limited"),
+    (503, "keys_unavailable"),
+)
+"""Problems of every operation that is not open."""
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_PATH: Mapping[str, tuple[dict[str, Any], str, str]] = {
+    "user_id": (
+        # Other forms of it are understood as well.
+        {"type": "string", "format": "uuid"},
+        "The user: a UUID.",
+        "cd613e30-d8f1-4adf-91b7-584a2265b1f5",
+    ),
+    "segment": (TypeAdapter(SegmentName).json_schema(), "The name of a segment.", "newsletter"),
+    "month": (
+        {
+            "type": "string",
+            "pattern": r"^(19[7-9]\d|[2-8]\d{3}|9[0-8]\d{2}|99[0-8]\d|999[0-8])"
+            r"-(0[1-9]|1[0-2])$",
+        },
+        "`YYYY-MM`, from 1970-01 to 9998-12.",
+        "2026-11",
+    ),
+    "command_id": (
+        {"type": "string", "minLength": 1},
+        "The id of a command.",
+        "order-4711",
+    ),
+    "id": ({"type": "string", "minLength": 1}, "The id of a job.", "b3f1"),
+    "file": ({"type": "string", "minLength": 1}, "The name of a file.", "swagger-ui.css"),
+}
+"""Path parameters: schema, meaning, an example."""
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without a title for each field: its name says as much."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+class Schemas:
+    """The schemas of all bodies, each once, under `components`."""
+
+    def __init__(self, bodies: Iterable[Any]) -> None:
+        self._keys = {str(body): body for body in bodies}
+        made, definitions = TypeAdapter.json_schemas(
+            [(key, "validation", TypeAdapter(body)) for key, body in self._keys.items()],
+            ref_template=COMPONENTS + "{model}",
+            schema_generator=_Untitled,
+        )
+        self._made = {key: schema for (key, _), schema in made.items()}
+        self.components: dict[str, Any] = dict(sorted(definitions.get("$defs", {}).items()))
+
+    def of(self, body: Any) -> dict[str, Any]:
+        """The schema of a body, most often a reference."""
+        return self._made[str(body)]
+
+
+def text(words: str) -> dict[str, Any]:
+    """Text, described in words."""
+    return {"type": "string", "description": words}
+
+
+def parameters_of_path(path: str) -> list[dict[str, Any]]:
+    """The parameters of a path. KeyError for one of which nothing is said."""
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH[name][1],
+            "schema": _PATH[name][0],
+            "example": _PATH[name][2],
+        }
+        for name in _PARAMETER.findall(path)
+    ]
+
+
+def parameters_of_query(query: type[Query] | None) -> list[dict[str, Any]]:
+    """The parameters of a query, from its model."""
+    if query is None or not query.model_fields:
+        return []
+    made = query.model_json_schema(schema_generator=_Untitled)
+    parameters = []
+    for name, field in made["properties"].items():
+        schema = _without_null(field)
+        parameter = {"name": name, "in": "query", "schema": schema}
+        if words := schema.pop("description", None):
+            parameter["description"] = words
+        parameters.append(parameter)
+    return parameters
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is not given is absent, never null."""
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    schema = {name: value for name, value in field.items() if name != "anyOf"}
+    if len(kinds) == 1:
+        schema = kinds[0] | schema
+    elif kinds:
+        schema["anyOf"] = kinds
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    return schema
