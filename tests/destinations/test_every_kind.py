@@ -1,0 +1,82 @@
+"""What holds for every kind of destination, on real servers (R2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.destinations.conftest import ROWS
+from tests.destinations.jobs import direct, order, put, serving
+from tests.destinations.places import DropboxPlace, FolderPlace, Place, S3Place, SftpPlace
+
+async def test_the_file_is_the_direct_report_byte_by_byte(data: Path, place: Place) -> None:
+    async with serving(data, place) as sidecar:
+        job = await put(sidecar)
+        assert (job["state"], job["error"], job["attempts"]) == ("done", None, 1), job
+        wanted = await direct(sidecar)
+    assert (job["rows_total"], job["rows_written"]) == (ROWS, ROWS)
+    assert job["bytes_written"] == len(wanted)
+    assert job["complete_until"] == "2025-04-01T00:00:00.000Z"
+    assert job["name"] == "2025-03_until-20250401T000000.000Z.csv"
+    assert place.files() == {job["name"]: wanted}
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"header": True},
+        {"segment": "é:1", "timezone": "Europe/Berlin", "operations": "all"},
+        {"segment": "unknown"},
+    ],
+)
+async def test_small_and_empty_reports_with_filters(
+    data: Path, place: Place, filters: dict[str, Any]
+) -> None:
+    async with serving(data, place) as sidecar:
+        job = await put(sidecar, month="2025-02", **filters)
+        query = {name: "true" if value is True else value for name, value in filters.items()}
+        wanted = await direct(sidecar, "2025-02", **query)
+    assert job["state"] == "done", job
+    assert place.files() == {job["name"]: wanted}
+    assert job["rows_total"] == wanted.count(b"\n") - (1 if filters.get("header") else 0)
+
+
+async def test_the_same_report_again_replaces_its_file(data: Path, place: Place) -> None:
+    async with serving(data, place, file_names="stable") as sidecar:
+        first = await put(sidecar, month="2025-02")
+        second = await put(sidecar, month="2025-02")
+        wanted = await direct(sidecar, "2025-02")
+    assert (first["state"], second["state"]) == ("done", "done"), second
+    assert first["name"] == second["name"] == "2025-02.csv"
+    assert place.files() == {"2025-02.csv": wanted}
+    assert place.leftovers() == []
+
+
+def fail(place: Place, what: str, times: int = 1) -> None:
+    """Let the place fail in the middle of the file, after some megabytes."""
+    if isinstance(place, DropboxPlace):
+        place.double.failures += [("append_v2", what), ("finish", what)][:1] * times
+    elif isinstance(place, S3Place):
+        place.proxy.make(what, after_bytes=3_000_000, times=times)
+    elif isinstance(place, SftpPlace):
+        place.trouble.make(what, after_bytes=3_000_000, times=times)
+    else:
+        assert isinstance(place, FolderPlace)
+
+
+@pytest.mark.parametrize("what", ["cut", "stall"])
+async def test_a_try_that_breaks_off_leaves_nothing_and_another_succeeds(
+    data: Path, place: Place, what: str
+) -> None:
+    if isinstance(place, FolderPlace):
+        return  # has no connection; see test_folder.py
+    fail(place, what)
+    async with serving(data, place, step_timeout_s=2) as sidecar:
+        job = await put(sidecar)
+        wanted = await direct(sidecar)
+    assert job["state"] == "done", job
+    assert place.files() == {job["name"]: wanted}
+    assert place.leftovers() == []
