@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +307,10 @@ async def test_a_report_is_written_when_all_of_it_has_come(
     assert told[-1] == (3, 3)
 
 
+def _names_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
 @pytest.mark.parametrize("breaks", [True, False])
 async def test_a_short_report_leaves_no_file(
     double: Double, caller: Any, tmp_path: Path, breaks: bool
@@ -316,7 +319,7 @@ async def test_a_short_report_leaves_no_file(
     double.members_promise = 1 if breaks else None
     with pytest.raises(api.IncompleteError, match="3 of 4 rows"):
         await caller(double)("save_report", tmp_path / "report.csv", "2026-11")
-    assert os.listdir(tmp_path) == []
+    assert _names_in(tmp_path) == []
 
 
 async def test_the_token_goes_to_the_service_and_nowhere_else(

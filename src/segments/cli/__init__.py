@@ -1,58 +1,59 @@
 """The command line. `segments --help` lists the commands.
 
-A further group of commands is a module here with a `typer.Typer`, added in `_GROUPS`.
+A further group of commands is a module here with a `typer.Typer`, added in `_GROUPS`. Modules load
+the stream processor only in the command that needs it: `segments user show` and the shell's
+completion answer at once.
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
-from confluent_kafka import KafkaException
-from pydantic import ValidationError
 from rich.console import Console
 
-from segments.cli import keys, operate, report, run, send, state, topics, users
-from segments.http.keys import KeysError
-from segments.kafka import KafkaError
-from segments.kafka_jars import JarsError
-from segments.ports import PortInUseError
-from segments.settings.access import ExposedError
-from segments.streams.operations import OperationError
-from segments.streams.startup import StartRefusedError
-from segments.topics import TopicsError
+from segments.cli import (
+    explained,
+    keys,
+    operate,
+    outcome,
+    report,
+    run,
+    segment,
+    send,
+    state,
+    topics,
+    user,
+    users,
+)
 
 app = typer.Typer(
     name="segments",
     help="Who is in which segment, and why: a service on Kafka.",
+    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 ended by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-_GROUPS = {"keys": keys.app, "topics": topics.app, "state": state.app, "users": users.app}
-
-app.command()(run.up)
-app.command()(run.demo)
-app.command("run")(run.run)
-app.command()(run.kafka)
-app.command("send")(send.send)
-app.command("report")(report.report)
-app.command("settings")(operate.settings)
-for _name, _group in _GROUPS.items():
-    app.add_typer(_group, name=_name)
-
-# What an operator can mend: told in a line or two, without a traceback.
-_EXPLAINED = (
-    KafkaError,
-    JarsError,
-    PortInUseError,
-    TopicsError,
-    FileNotFoundError,
-    operate.UsageError,
-    OperationError,
-    StartRefusedError,
-    ExposedError,
-    KeysError,
-)
+_ASK, _RUN, _KEEP = "Ask and change", "Run", "Look after"
+_GROUPS = {
+    _ASK: {"user": user.app, "segment": segment.app, "users": users.app},
+    _RUN: {},
+    _KEEP: {"keys": keys.app, "topics": topics.app, "state": state.app},
+}
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    _ASK: {"send": send.send, "result": outcome.result, "report": report.report},
+    _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
+    _KEEP: {"settings": operate.settings},
+}
+for _panel, _groups in _GROUPS.items():
+    for _name, _group in _groups.items():
+        app.add_typer(_group, name=_name, rich_help_panel=_panel)
+    for _name, _command in _COMMANDS[_panel].items():
+        app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
@@ -60,21 +61,11 @@ def main() -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app()
-    except _EXPLAINED as error:
-        console.print(f"[bold red]error:[/] {_escaped(error)}")
-    except KafkaException as error:
-        console.print(f"[bold red]error:[/] Kafka: {_escaped(error.args[0])}")
-    except ValidationError as error:
-        console.print(f"[bold red]error:[/] {_escaped(_fields(error))}")
-    else:
-        return
-    sys.exit(1)
-
-
-def _escaped(error: object) -> str:
-    return str(error).replace("[", r"\[")
-
-
-def _fields(error: ValidationError) -> str:
-    lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-    return f"{error.title}:\n" + "\n".join(lines)
+    except Exception as error:
+        told = explained.lines(error)
+        if told is None:
+            raise
+        for number, line in enumerate(told):
+            console.print("[bold red]error:[/] " if number == 0 else "", end="")
+            console.print(line, markup=False)
+        sys.exit(1)

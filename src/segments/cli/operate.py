@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-import httpx
 import typer
 
 from segments import settings_doc
+from segments.cli import output
 from segments.environment import HIDDEN, without_secrets
 from segments.settings import Settings
 
@@ -22,12 +22,17 @@ class UsageError(RuntimeError):
 
 def settings(
     tables: Annotated[bool, typer.Option("--tables", help="describe all, as Markdown")] = False,  # noqa: FBT002
+    json: output.JsonOption = False,  # noqa: FBT002 - an option
 ) -> None:
     """Print every setting in force, as environment variables, with secrets hidden."""
     if tables:
         typer.echo(settings_doc.tables(), nl=False)
         return
-    for name, value in redacted(Settings()).items():
+    shown = redacted(Settings())
+    if json:
+        output.document(shown)
+        return
+    for name, value in shown.items():
         typer.echo(f"{name}={value}")
 
 
@@ -46,12 +51,3 @@ def base_url(tree: Settings) -> str:
     """Where the HTTP sidecar of this deployment is reached from this machine."""
     host = "127.0.0.1" if tree.http.host in {"0.0.0.0", ""} else tree.http.host  # noqa: S104
     return (tree.http.public_url or f"http://{host}:{tree.http.port}").rstrip("/")
-
-
-def problem(response: httpx.Response) -> str:
-    """What the service says went wrong."""
-    try:
-        told: Any = response.json()
-        return f"{told['title']}: {told.get('detail', '')} ({response.status_code})"
-    except (ValueError, KeyError, TypeError):
-        return f"{response.request.url} answered {response.status_code}"

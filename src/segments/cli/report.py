@@ -3,86 +3,90 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated, Any, Literal
 
-import httpx
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segments.cli.operate import UsageError, base_url, problem
-from segments.settings import Settings
+from segments.cli import output
+from segments.cli.completion import segment_names
+from segments.cli.operate import UsageError
+from segments.cli.service import Options, Service, asks_service
 
-_TIMEOUT_S = httpx.Timeout(30.0, read=120.0)
+COLUMNS = ("user", "segment", "operation", "datetime")
 
 
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """What can be asked of a report."""
+
+    segment: Annotated[
+        str | None, typer.Option(help="only this segment", autocompletion=segment_names)
+    ] = None
+    user: Annotated[str | None, typer.Option(help="only this user id")] = None
+    timezone: Annotated[str | None, typer.Option(help="such as Europe/Berlin; none = UTC")] = None
+    operations: Annotated[
+        Literal["changes", "all"], typer.Option(help="all: changes of ends as well")
+    ] = "changes"
+
+    def asked(self) -> dict[str, Any]:
+        """As the client wants it."""
+        return {
+            "segment": self.segment,
+            "user_id": self.user,
+            "timezone": self.timezone,
+            "operations": self.operations if self.operations == "all" else None,
+        }
+
+
+@asks_service
 def report(
+    service: Service,
     month: Annotated[str, typer.Argument(help="year and month, such as 2026-11")],
-    output: Annotated[
+    wanted: ReportOptions,
+    target: Annotated[
         Path | None, typer.Option("-o", "--output", help="file; none = stdout")
     ] = None,
-    segment: Annotated[str | None, typer.Option(help="only this segment")] = None,
-    user: Annotated[str | None, typer.Option(help="only this user id")] = None,
-    timezone: Annotated[str | None, typer.Option(help="such as Europe/Berlin; none = UTC")] = None,
-    url: Annotated[str | None, typer.Option(help="of the service; none = from settings")] = None,
+    link: Annotated[bool, typer.Option("--link", help="print the link alone")] = False,  # noqa: FBT002
 ) -> None:
-    """Write the report of a month; fails, and leaves no file, unless every row has come."""
-    wanted = {"month": month, "segment": segment, "user_id": user, "timezone": timezone}
-    request = {name: value for name, value in wanted.items() if value is not None}
-    base = (url or base_url(Settings())).rstrip("/")
-    try:
-        with httpx.Client(timeout=_TIMEOUT_S) as client:
-            link = _link(client, base, request)
-            rows = _fetch(client, link, output)
-    except httpx.HTTPError as error:
-        raise UsageError(f"{base}: {error or type(error).__name__}") from error
-    if output is not None:
-        typer.echo(f"{rows} rows written to {output}")
+    """Write the report of a month; fails, and leaves no file, unless every row has come.
+
+    With --json the rows are objects, one a line; with -o or --link it is the outcome that is JSON.
+    """
+    asked = wanted.asked()
+    if link:
+        url = service.client.report_link(month, **asked)
+        output.document({"url": url}) if service.json else output.text(url)
+    elif target is not None:
+        rows = _save(service, target, month, asked)
+        told = {"rows": rows, "file": str(target)}
+        output.document(told) if service.json else output.text(f"{rows} rows written to {target}")
+    elif service.json:
+        _print_objects(service, month, asked)
+    else:
+        service.client.save_report(sys.stdout.buffer, month, **asked)
+        sys.stdout.flush()
 
 
-def _link(client: httpx.Client, base: str, request: dict[str, str]) -> str:
-    response = client.post(f"{base}/v1/reports", json=request)
-    if response.status_code != httpx.codes.CREATED:
-        raise UsageError(problem(response))
-    return str(response.json()["url"])
+def _save(service: Service, target: Path, month: str, asked: dict[str, Any]) -> int:
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageError(f"no file can be written there: {target}")
+    quiet = service.json
+    with nullcontext() if quiet else output.progress("report") as bar:
+        task = None if bar is None else bar.add_task("rows", total=None)
+
+        def tell(rows: int, promised: int) -> None:
+            if bar is not None and task is not None:
+                bar.update(task, completed=rows, total=promised)
+
+        return service.client.save_report(target, month, progress=tell, **asked)
 
 
-def _fetch(client: httpx.Client, link: str, output: Path | None) -> int:
-    with client.stream("GET", link) as response:
-        if response.status_code != httpx.codes.OK:
-            response.read()
-            raise UsageError(problem(response))
-        if output is None:
-            return _copy(response, sys.stdout.buffer)
-        unfinished = output.with_name(f"{output.name}.part")
-        try:
-            with unfinished.open("wb") as file:
-                rows = _copy(response, file)
-            unfinished.replace(output)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return rows
-
-
-def _copy(response: httpx.Response, target: IO[bytes]) -> int:
-    """Copy the rows; UsageError unless they are as many as the answer promised."""
-    promised = int(response.headers["Segments-Row-Count"])
-    rows = 0
-    with Progress(
-        TextColumn("report"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
-        task = progress.add_task("rows", total=promised)
-        for chunk in response.iter_bytes():
-            target.write(chunk)
-            rows += chunk.count(b"\n")
-            progress.update(task, completed=rows)
-    target.flush()
-    if rows != promised:
-        raise UsageError(f"the report is not complete: {rows} of {promised} rows came")
-    return rows
+def _print_objects(service: Service, month: str, asked: dict[str, Any]) -> None:
+    rest = b""
+    with service.client.report(month, **asked) as pieces:
+        for piece in pieces:
+            *rows, rest = (rest + piece).split(b"\n")
+            output.lines(dict(zip(COLUMNS, row.decode().split(";"), strict=True)) for row in rows)

@@ -4,40 +4,56 @@ from __future__ import annotations
 
 import typer
 
+from segments.cli import output
 from segments.settings import Settings
-from segments.streams import operations
 
 app = typer.Typer(help="The shards' state on this machine.", no_args_is_help=True)
 
 
 @app.command()
-def digest() -> None:
+def digest(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Compare the stored state of each shard with a replay of its log (status 1 if they differ)."""
+    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+
     differing = 0
     for found in operations.digests(Settings()):
-        if found.replayed is None:
+        equal = None if found.replayed is None else found.replayed == found.stored
+        if equal is None:
             verdict = "not compared: the log no longer begins at its first record"
-        elif found.replayed == found.stored:
+        elif equal:
             verdict = "equal to the replay of the log"
         else:
             verdict = f"DIFFERS from the replay of the log: {found.replayed}"
             differing += 1
-        typer.echo(f"{found.partition}:{found.offset} {found.stored} {verdict}")
+        if json:
+            output.lines([found._asdict() | {"equal": equal}])
+        else:
+            typer.echo(f"{found.partition}:{found.offset} {found.stored} {verdict}")
     if differing:
         raise typer.Exit(1)
 
 
 @app.command()
-def reset() -> None:
+def reset(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Remove the stored state of this instance; it is restored from the changelog at the start."""
+    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+
     removed = operations.reset(Settings())
-    typer.echo("removed" if removed else "nothing was stored")
+    if json:
+        output.document({"removed": removed})
+    else:
+        typer.echo("removed" if removed else "nothing was stored")
 
 
 @app.command()
-def rebuild() -> None:
+def rebuild(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Set missing committed offsets to where the changelog ends."""
+    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+
     offsets = operations.rebuild(Settings())
+    if json:
+        output.document({"offsets": {str(partition): at for partition, at in offsets.items()}})
+        return
     for partition, offset in sorted(offsets.items()):
         typer.echo(f"partition {partition} goes on at offset {offset}")
     if not offsets:

@@ -4,6 +4,7 @@
     ├── UnreachableError         no answer: refused, reset, timed out; retried in vain
     ├── AnswerError              an answer this client does not understand
     ├── IncompleteError          a list or report broke off before its end
+    ├── SessionError             a session that wrote to more partitions than a read can wait for
     ├── PendingError             accepted, not decided within the time: ask for `command_id` later
     └── ProblemError             refused (RFC 9457): `status`, `code`, `detail`, `fields`
         ├── InvalidError         the request is wrong; `fields` name what
@@ -57,6 +58,10 @@ class AnswerError(SegmentsError):
 
 class IncompleteError(SegmentsError):
     """A list or report ended before all of it had come. What came is right, but not all."""
+
+
+class SessionError(SegmentsError):
+    """The session has written to more partitions than one read can wait for."""
 
 
 class PendingError(SegmentsError):

@@ -5,14 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from segments.client.errors import SegmentsError
+from segments.client.errors import SessionError
 
 POSITIONS_MAX = 64
 """As many as a request may name."""
-
-
-class SessionError(SegmentsError):
-    """The session has written to more partitions than one read can wait for."""
 
 
 class Positions:

@@ -1,0 +1,33 @@
+"""Arguments that are checked while they are read: a wrong one is wrong usage (status 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from segments.contracts import names, times
+
+
+def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return text
+
+    return parse
+
+
+def user(text: str) -> str:
+    """A user id, in its canonical form."""
+    try:
+        return names.canonical_user_id(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+segment = _checked(names.check_segment_name)
+instant = _checked(times.from_rfc3339)
+ttl = _checked(times.duration_to_ms)

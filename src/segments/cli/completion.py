@@ -1,0 +1,54 @@
+"""Names of segments for the shell's completion, where the service answers at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from segments.client import Retries, SegmentsClient, SegmentsError
+
+ANSWER_S = 0.6
+"""Nobody waits longer for a suggestion."""
+SHOWN = 200
+
+
+def segment_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Segments whose names begin as what was typed; none when the service does not say at once."""
+    try:
+        with _client(context) as client:
+            names = (found.segment for found in client.segments(timeout_s=ANSWER_S))
+            return _beginning(names, incomplete)
+    except (SegmentsError, OSError, ValueError):
+        # A suggestion that fails is none: whatever is said here stands in the line being typed.
+        return []
+
+
+def _beginning(names: object, incomplete: str) -> list[str]:
+    found: list[str] = []
+    for name in names:  # type: ignore[attr-defined]
+        if name.startswith(incomplete):
+            found.append(name)
+        if len(found) >= SHOWN:
+            break
+    return found
+
+
+def _client(context: typer.Context) -> SegmentsClient:
+    from segments.cli.operate import base_url  # noqa: PLC0415 - only when completing
+    from segments.settings import Settings  # noqa: PLC0415 - only when completing
+
+    given = context.params
+    url = given.get("url") or os.environ.get("SEGMENTS_URL") or base_url(Settings())
+    token = given.get("token") or os.environ.get("SEGMENTS_TOKEN")
+    file = given.get("token_file") or os.environ.get("SEGMENTS_TOKEN_FILE")
+    if token is None and file is not None:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    return SegmentsClient(
+        str(url),
+        token=token,
+        connect_timeout_s=ANSWER_S,
+        io_timeout_s=ANSWER_S,
+        retries=Retries(attempts=1),
+    )

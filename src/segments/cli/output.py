@@ -1,0 +1,112 @@
+"""What commands print: tables for people, JSON for programs.
+
+With `--json` there is one JSON document on stdout, or one a line (NDJSON) where there are many, and
+nothing else. Everything that is not the answer goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else")]
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+# Where nobody looks, nothing is cut to the width of a screen.
+_WIDE = 10_000
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def lines(values: Iterable[Any]) -> None:
+    """Print a JSON document a line."""
+    for value in values:
+        sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def text(line: str) -> None:
+    """Print a line for people."""
+    console().print(line, markup=False, highlight=False)
+
+
+def note(line: str) -> None:
+    """Tell people something beside the answer."""
+    Console(stderr=True, soft_wrap=True).print(line, style="dim", markup=False, highlight=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print a table."""
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        numbers = column in {"size", "lag", "version", "assigned"}
+        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    console().print(made)
+
+
+def console() -> Console:
+    """Stdout."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False, highlight=False)
+
+
+def progress(what: str, *, size: bool = False) -> Progress:
+    """A bar on stderr, of bytes or of pieces."""
+    count: ProgressColumn = DownloadColumn() if size else MofNCompleteColumn()
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        count,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def when(instant: datetime | None, *, none: str = "") -> str:
+    """An instant for people: the local time, with its zone."""
+    if instant is None:
+        return none
+    return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def until(end: datetime | None) -> str:
+    """An end for people, with how long it is to that."""
+    if end is None:
+        return "for good"
+    left_s = (end - datetime.now(UTC)).total_seconds()
+    return f"{when(end)} (in {duration(left_s)})" if left_s > 0 else when(end)
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: its two largest units."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    left = int(seconds)
+    told: list[str] = []
+    for unit_s, name in _UNITS:
+        count, left = divmod(left, unit_s)
+        if count or told:
+            told.append(f"{count} {name}")
+    return " ".join(told[:2])
