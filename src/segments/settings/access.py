@@ -86,6 +86,14 @@ class AuthSettings(Section):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _no_public_key(cls, value: SecretStr | None) -> SecretStr | None:
+        # Whoever can read it could sign with it.
+        if value is not None and "-----BEGIN" in value.get_secret_value():
+            raise ValueError("a public key is no secret: put it, as a JWK Set, into jwks_file")
+        return value
+
     @field_validator("jwks_url")
     @classmethod
     def _an_address(cls, value: str | None) -> str | None:
