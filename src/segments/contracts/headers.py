@@ -43,11 +43,19 @@ class TraceHeaders(Headers):
     tracestate: str | None = None
 
 
+def _event_or_none(schema: dict[str, Any]) -> None:
+    _absent_or_text(schema)
+    schema["if"] = {"required": ["ce_specversion"]}
+    schema["then"] = {"required": ["ce_id", "ce_source", "ce_type"]}
+
+
 class EventHeaders(TraceHeaders):
     """How a record says that it is a CloudEvent 1.0; without these headers it is none.
 
     Structured mode is told by the content type, binary mode by `ce_specversion`.
     """
+
+    model_config = ConfigDict(json_schema_extra=_event_or_none)
 
     content_type: Annotated[str | None, Field(alias="content-type")] = None
     ce_specversion: Literal["1.0"] | None = None
@@ -67,6 +75,8 @@ EventId = Annotated[
 
 class ProducedEventHeaders(TraceHeaders):
     """With `kafka.cloudevents` the record is a CloudEvent 1.0 in binary mode, without it none."""
+
+    model_config = ConfigDict(json_schema_extra=_event_or_none)
 
     content_type: Annotated[Literal["application/json"] | None, Field(alias="content-type")] = None
     ce_specversion: Literal["1.0"] | None = None
