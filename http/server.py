@@ -1,51 +1,24 @@
-"""The listening socket. What is not HTTP, or breaks on its way out, is a problem as well."""
+"""The listening socket, and room for what comes in over it."""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from aiohttp import web
 
 from segments import logs
-from segments.http.problems import Problem
+from segments.http.connection import Connection, Crowd
 from segments.settings import HttpSettings
 
-MAX_LINE_BYTES = 8_190
-KEEP_ALIVE_S = 300.0
-"""A connection on which no request comes for so long is closed."""
 SHUTDOWN_S = 10.0
+SPARE_FILES = 1_024
+"""Beside connections: databases, clients of Kafka, logs."""
 _BACKLOG = 512
-_DETAIL_MAX_LENGTH = 200
 
 log = logs.get(__name__)
-
-
-class Connection(web.RequestHandler):
-    """aiohttp's connection, with our form of errors and one line in the log for each."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The answer where no handler was reached, or none could give its own."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is on its way already")
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            # What is wrong, and where: up to the first line break.
-            detail = (message or "the request is not HTTP").partition("\n")[0]
-            problem = Problem(status, "bad_request", detail[:_DETAIL_MAX_LENGTH])
-        else:
-            log.error("request failed", error=repr(exc))
-            problem = Problem(500, "internal", "an unexpected error")
-        response = problem.response()
-        response.force_close()
-        return response
 
 
 @asynccontextmanager
@@ -55,6 +28,8 @@ async def serving(app: web.Application, http: HttpSettings) -> AsyncIterator[int
     At the end, requests in progress have SHUTDOWN_S to come to theirs. A handler whose client has
     gone is cancelled.
     """
+    _make_room(http.max_connections)
+    crowd = Crowd(http)
     runner = web.AppRunner(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
     )
@@ -64,15 +39,7 @@ async def serving(app: web.Application, http: HttpSettings) -> AsyncIterator[int
         assert server is not None, "it was just set up"
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
-            lambda: Connection(
-                server,
-                loop=loop,
-                access_log=None,  # type: ignore[arg-type]
-                max_line_size=MAX_LINE_BYTES,
-                # A truncated body would end without a word: who takes gzip unpacks it.
-                auto_decompress=False,
-                keepalive_timeout=KEEP_ALIVE_S,
-            ),
+            lambda: Connection(server, crowd, loop),
             http.host,
             http.port,
             backlog=_BACKLOG,
@@ -83,3 +50,15 @@ async def serving(app: web.Application, http: HttpSettings) -> AsyncIterator[int
             listener.close()
     finally:
         await runner.cleanup()
+
+
+def _make_room(connections: int) -> None:
+    """Let the process open as many files as its connections and all else may need."""
+    wanted = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most < wanted:
+        log.warning("fewer files can be open than http.max_connections may need", files=most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -15,7 +15,7 @@ from tests.http.sidecar import Sidecar, assert_problem, running, store
 
 PATH = "/v1/segments"
 SECRET = "a secret of the tests, of more than 32 bytes"
-HOUR = {"rate_limit_per_s": 1 / 3_600, "rate_burst": 3}
+HOUR: dict[str, Any] = {"rate_limit_per_s": 1 / 3_600, "rate_burst": 3}
 """Nobody comes to a second turn within a test."""
 
 
@@ -70,7 +70,7 @@ async def test_whoever_watches_is_never_turned_away(limited: Sidecar) -> None:
 async def test_the_turn_comes_again(tmp_path: Path) -> None:
     store(tmp_path, [])
     async with running(tmp_path, rate_limit_per_s=5, rate_burst=1) as sidecar:
-        answered = []
+        answered: list[int] = []
         while len(set(answered)) < 2 or answered[-1] == 429:
             answered += await statuses(sidecar, 1)
         assert (answered[0], set(answered)) == (200, {200, 429})
@@ -103,11 +103,12 @@ async def test_credentials_are_not_guessed_at_speed(tmp_path: Path) -> None:
             assert_problem(await sidecar.get(PATH, headers=encoded), 401, "credentials_invalid")
         response = await sidecar.get(PATH, headers=forged)
         assert_limited(response, at_least_s=5)
-        assert_limited(await sidecar.get(PATH, headers=good)), "a right guess is told by nothing"
+        # A right guess is told by nothing.
+        assert_limited(await sidecar.get(PATH, headers=good))
         assert (await sidecar.get("/livez", headers=forged)).status_code == 200
 
 
 @pytest.mark.parametrize("given", [{"rate_burst": 3}, {"rate_limit_per_s": 0}, {"rate_burst": 0}])
 def test_limits_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"http"):
-        Settings(http=given)  # type: ignore[arg-type]
+        Settings(http=given)
