@@ -49,7 +49,7 @@ from segments.streams import quix
 
 NAME = "http"
 ROUTES = (users, past, memberships, segments, members, commands, reports, report_jobs, health, docs)
-# The thread that fills the view must not keep the event loop waiting for the interpreter.
+# Threads that read much must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
 log = logs.get(__name__)
