@@ -103,8 +103,6 @@ class Work:
                 return self._progress.stored
             last = f"; at last: {self._job.error_detail}" if self._job.error_detail else ""
             outcome = Trouble("timeout", f"not done within {self._settings.timeout_s:g} s{last}")
-        if isinstance(outcome, Trouble) and self._job.leftover is not None:
-            await discard(destination, self._job.leftover)
         return outcome
 
     async def _decide(self) -> None:
@@ -119,9 +117,7 @@ class Work:
 
     async def _tries(self, destination: Destination) -> Stored | Trouble:
         while True:
-            if self._job.leftover is not None:
-                await discard(destination, self._job.leftover)
-                await self._change(leftover=None)
+            await self._clear(destination)
             self._progress.rows = self._progress.bytes = 0
             try:
                 return await attempt(
@@ -139,6 +135,12 @@ class Work:
                 await self._note(trouble)
                 await asyncio.sleep(self._wait_s(trouble))
                 await self._change(attempts=self._job.attempts + 1)
+
+    async def _clear(self, destination: Destination) -> None:
+        """Take away what a try has left that could not do it itself."""
+        if self._job.leftover is not None:
+            await discard(destination, self._job.leftover)
+            await self._change(leftover=None)
 
     def _wait_s(self, trouble: Trouble) -> float:
         """Before the next try: longer each time, and never the same as another job's."""
@@ -172,6 +174,9 @@ class Work:
             values |= {"leftover": None, "error_code": None, "error_detail": None}
         else:
             values |= {"state": "failed", "error_code": outcome.code, "error_detail": str(outcome)}
+            described = self._settings.destinations.get(self._job.destination)
+            if described is not None:
+                await self._clear(make(described, self._settings.step_timeout_s))
         while True:
             try:
                 await self._change(**values)

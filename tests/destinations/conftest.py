@@ -25,8 +25,8 @@ from tests.destinations.proxy import Proxy, proxy_to
 from tests.http.sidecar import PARTITIONS, entry, store
 
 MARCH_MS = 1_740_787_200_000
-ROWS = 150_000
-"""Some 12 MB: more than a piece."""
+ROWS = 120_000
+"""Some 9.5 MB: more than a piece."""
 
 
 @pytest.fixture(scope="session")

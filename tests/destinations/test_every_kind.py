@@ -11,6 +11,7 @@ from tests.destinations.conftest import ROWS
 from tests.destinations.jobs import direct, order, put, serving
 from tests.destinations.places import DropboxPlace, FolderPlace, Place, S3Place, SftpPlace
 
+
 async def test_the_file_is_the_direct_report_byte_by_byte(data: Path, place: Place) -> None:
     async with serving(data, place) as sidecar:
         job = await put(sidecar)

@@ -13,6 +13,7 @@ import typer
 from segments.cli import output
 from segments.cli.completion import segment_names
 from segments.cli.operate import UsageError
+from segments.cli.report_job import put
 from segments.cli.service import Options, Service, asks_service
 
 COLUMNS = ("user", "segment", "operation", "datetime")
@@ -50,13 +51,22 @@ def report(
         Path | None, typer.Option("-o", "--output", help="file; none = stdout")
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="print the link alone")] = False,  # noqa: FBT002
+    destination: Annotated[
+        str | None,
+        typer.Option(help="put it at this destination of the service, and wait until it is there"),
+    ] = None,
 ) -> None:
     """Write the report of a month; fails, and leaves no file, unless every row has come.
 
-    With --json the rows are objects, one a line; with -o or --link it is the outcome that is JSON.
+    With --json the rows are objects, one a line; with -o, --link or --destination it is the outcome
+    that is JSON.
     """
     asked = wanted.asked()
-    if link:
+    if destination is not None and (link or target is not None):
+        raise typer.BadParameter("--destination goes with neither --output nor --link")
+    if destination is not None:
+        put(service, destination, month, asked)
+    elif link:
         url = service.client.report_link(month, **asked)
         output.document({"url": url}) if service.json else output.text(url)
     elif target is not None:

@@ -156,6 +156,9 @@ class SegmentsClient(_Configured):
     results = _list(commands.results)
 
     report_link = _call(reports.report_link)
+    put_report = _call(reports.put_report)
+    report_job = _call(reports.report_job)
+    cancel_report_job = _call(reports.cancel_report_job)
     report = _list(reports.report)
 
     user_state = _call(developer.user_state)
@@ -223,6 +226,9 @@ class AsyncSegmentsClient(_Configured):
     results = _alist(commands.results)
 
     report_link = _acall(reports.report_link)
+    put_report = _acall(reports.put_report)
+    report_job = _acall(reports.report_job)
+    cancel_report_job = _acall(reports.cancel_report_job)
     report = _alist(reports.report)
 
     user_state = _acall(developer.user_state)

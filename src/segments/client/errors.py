@@ -159,8 +159,9 @@ def problem(status: int, body: bytes, retry_after_s: float | None = None) -> Pro
     """The exception of an answer that is an error, whoever wrote it."""
     try:
         told = orjson.loads(body)
-        code, detail = str(told["code"]), str(told.get("detail", ""))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        code = str(told.get("code", f"http_{status}"))
+        detail = str(told.get("detail") or told["title"])
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         # A proxy in between, as a rule: its words are for people.
         text = " ".join(body.decode(errors="replace").split())[:_SHOWN_LENGTH]
         told, code, detail = {}, f"http_{status}", text or "no explanation"

@@ -145,6 +145,38 @@ class Result(Answer):
     preview: Preview | None = None
 
 
+class JobError(Model):
+    """Why a job failed, or has to be tried again."""
+
+    code: str
+    detail: str
+
+
+class ReportJob(Model):
+    """A report on its way to a destination. `url`: where it is, once `state` is `done`."""
+
+    job_id: str
+    state: Literal["queued", "running", "done", "failed"]
+    destination: str
+    month: str
+    created_at: Instant
+    finished_at: Instant | None
+    attempts: int
+    complete_until: Instant | None
+    name: str | None
+    rows_total: int | None
+    rows_written: int
+    bytes_written: int
+    url: str | None
+    url_expires_at: Instant | None
+    error: JobError | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ("done", "failed")
+
+
 class AssignedRule(Model):
     """The rule of a segment, and how far it is. `ttl` is an ISO 8601 duration."""
 

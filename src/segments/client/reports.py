@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from segments.client import calling, errors, rules
-from segments.client.calling import Core
-from segments.client.exchange import Emit, Failure, Freshness, Read, Reply, Steps, Walk
+from segments.client import calling, errors, rules, writing
+from segments.client.calling import Core, path
+from segments.client.exchange import Emit, Failure, Freshness, Pause, Read, Reply, Steps, Walk
+from segments.client.models import ReportJob
 
 ROW_COUNT = "segments-row-count"
+_POLL_S = 0.5
+_ASKING_S = 15.0
 
 
 def report_link(  # noqa: PLR0913 - what can be asked of a report
@@ -50,11 +53,63 @@ def asked(
 
 
 def _link(core: Core, wanted: Mapping[str, Any], timeout_s: float | None) -> Steps[str]:
-    reply = yield from core.call(timeout_s).send("POST", "/v1/reports", json=wanted)
+    # In words: the service may have another destination for those who do not say.
+    asked_for = {**wanted, "destination": "link"}
+    reply = yield from core.call(timeout_s).send("POST", "/v1/reports", json=asked_for)
     url = calling.document(reply).get("url")
     if not isinstance(url, str):
         raise errors.AnswerError("the answer has no link; is this the service?")
     return url
+
+
+def put_report(  # noqa: PLR0913 - what can be asked of a report
+    core: Core,
+    month: str,
+    destination: str,
+    *,
+    timezone: str | None = None,
+    segment: str | None = None,
+    user_id: str | UUID | None = None,
+    operations: Literal["changes", "all"] | None = None,
+    header: bool = False,
+    idempotency_key: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[ReportJob]:
+    """Begin a job that puts the report of a month at a destination of the service, by its name.
+
+    What becomes of it: `report_job`.
+    """
+    wanted = asked(month, timezone, segment, user_id, operations, header)
+    reply = yield from core.call(timeout_s).send(
+        "POST",
+        "/v1/reports",
+        json={**wanted, "destination": destination},
+        headers={writing.KEY: idempotency_key or str(uuid4())},
+        min_position=core.minimum(None),
+        waits=True,
+    )
+    return calling.parsed(ReportJob, reply)
+
+
+def report_job(core: Core, job_id: str, *, timeout_s: float = 0.0) -> Steps[ReportJob]:
+    """How far a job is, or where it ended, which is waited for as long as `timeout_s`."""
+    call = core.call(max(timeout_s, _ASKING_S))
+    until_s = call.left_s - timeout_s
+    while True:
+        reply = yield from call.send("GET", path("v1", "reports", "jobs", job_id))
+        job = calling.parsed(ReportJob, reply)
+        pause_s = min(_POLL_S, call.left_s - until_s)
+        if job.ended or pause_s <= 0:
+            return job
+        yield Pause(pause_s)
+
+
+def cancel_report_job(
+    core: Core, job_id: str, *, timeout_s: float | None = None
+) -> Steps[ReportJob]:
+    """End a job that has not ended; as it is then."""
+    target = path("v1", "reports", "jobs", job_id)
+    return calling.parsed(ReportJob, (yield from core.call(timeout_s).send("DELETE", target)))
 
 
 def report(  # noqa: PLR0913 - what can be asked of a report
