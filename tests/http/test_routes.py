@@ -54,6 +54,13 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/v1/commands/{command_id}"): Row("/v1/commands/known"),
     ("POST", "/v1/reports"): Row("/v1/reports", 201, body={"month": "2025-02"}),
     ("GET", "/v1/reports/{month}.csv"): Row("/v1/reports/2025-02.csv", content_type="text/csv"),
+    ("GET", "/v1/reports/jobs"): Row("/v1/reports/jobs"),
+    ("GET", "/v1/reports/jobs/{job_id}"): Row(
+        "/v1/reports/jobs/none", 404, content_type="application/problem+json"
+    ),
+    ("DELETE", "/v1/reports/jobs/{job_id}"): Row(
+        "/v1/reports/jobs/none", 404, content_type="application/problem+json"
+    ),
     ("GET", "/livez"): Row("/livez", takes_parameters=True),
     ("GET", "/readyz"): Row("/readyz"),
     ("GET", "/metrics"): Row("/metrics", content_type="text/plain", takes_parameters=True),
