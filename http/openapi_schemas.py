@@ -46,7 +46,11 @@ _PATH: Mapping[str, tuple[dict[str, Any], str, str]] = {
         "The id of a command.",
         "order-4711",
     ),
-    "id": ({"type": "string", "minLength": 1}, "The id of a job.", "b3f1"),
+    "job_id": (
+        {"type": "string", "minLength": 1},
+        "The id of a job.",
+        "0d9f0a6e-6a0b-4c1e-8a6e-3f1f2b7f5a10",
+    ),
     "file": ({"type": "string", "minLength": 1}, "The name of a file.", "swagger-ui.css"),
 }
 """Path parameters: schema, meaning, an example."""

@@ -54,7 +54,7 @@ class RawBody:
         return (*self.media, *(name for name in self.aliases if name not in self.media))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """An answer: what it means, its JSON body (a model or union), other media types, headers.
 
@@ -109,6 +109,14 @@ FRESHNESS: tuple[Kind, ...] = ((503, "not_ready"), (503, "stale"), (503, "busy")
 HISTORY: tuple[Kind, ...] = ((503, "history_behind"), (503, "history_unavailable"))
 WRITES: tuple[Kind, ...] = ((503, "kafka_unavailable"), (503, "busy"))
 STREAMS: tuple[Kind, ...] = ((503, "busy"), (505, "http_version"))
+REJECTED_SEGMENT: tuple[Kind, ...] = (
+    (409, "segment_exists"),
+    (409, "assigning"),
+    (422, "invalid"),
+    (422, "percent_shrinks"),
+    (422, "too_many_segments"),
+)
+"""Of any write to a segment: a key that is used again gives the outcome of the first command."""
 REJECTED_CHANGE: tuple[Kind, ...] = (
     (422, "segment_unknown"),
     (422, "user_unknown"),

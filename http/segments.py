@@ -16,7 +16,14 @@ from segments.contracts.partitioning import partition_of
 from segments.http import answers, requests
 from segments.http.commanding import PENDING, command_id, perform, position_header
 from segments.http.headers import FRESH, IDEMPOTENCY_KEY, MIN_POSITION, POSITION, PREFER, STALENESS
-from segments.http.operations import FRESHNESS, WRITES, Answer, Body, Received
+from segments.http.operations import (
+    FRESHNESS,
+    REJECTED_SEGMENT,
+    WRITES,
+    Answer,
+    Body,
+    Received,
+)
 from segments.http.problems import Problem
 from segments.http.queries import OPAQUE, Page, place_of
 from segments.http.routes import Routes
@@ -63,13 +70,7 @@ class SegmentsQuery(Page):
         201: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
         202: _NOT_SHOWN_YET,
     },
-    problems=(
-        (409, "segment_exists"),
-        (409, "assigning"),
-        (422, "segment_unknown"),
-        (422, "too_many_segments"),
-        *WRITES,
-    ),
+    problems=((422, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
 )
 async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Response:
     """Make a segment: 201, or 409 when the name is in use.
@@ -99,12 +100,7 @@ async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Re
         200: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
         202: _NOT_SHOWN_YET,
     },
-    problems=(
-        (404, "segment_unknown"),
-        (409, "assigning"),
-        (422, "percent_shrinks"),
-        *WRITES,
-    ),
+    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
 )
 async def update(request: web.Request, body: Received[SegmentBody]) -> web.Response:
     """Change the description of a segment, or its rule.
@@ -166,7 +162,7 @@ async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Resp
         200: Answer("The result.", bodies.Deleted, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=((404, "segment_unknown"), *WRITES),
+    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
 )
 async def delete(request: web.Request) -> web.Response:
     """End a segment and every membership in it.

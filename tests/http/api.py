@@ -13,6 +13,7 @@ import httpx
 
 from segments.settings import Settings
 from tests import support
+from tests.openapi import conformity
 
 REQUEST_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 180.0
@@ -26,7 +27,11 @@ class Api:
         self.settings = settings
         self.url = f"http://{settings.http.host}:{settings.http.port}"
         self.client = httpx.Client(
-            base_url=self.url, trust_env=False, verify=False, timeout=REQUEST_TIMEOUT_S
+            base_url=self.url,
+            trust_env=False,
+            verify=False,
+            timeout=REQUEST_TIMEOUT_S,
+            event_hooks={"response": [conformity.check_response]},
         )
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from segments.state.history import HistoryEntry, HistoryReader, database_path
 from segments.state.history_reader import SqliteHistoryReader
 from segments.state.history_writer import SqliteHistoryWriter
 from segments.state.view import View
+from tests.openapi import conformity
 from tests.view.filling import Filling, definition, document, marker, progress_key, result
 
 PARTITIONS = 2
@@ -216,7 +217,11 @@ async def running(
         async with serving(build(services), settings.http) as port:
             url = f"http://127.0.0.1:{port}"
             async with httpx.AsyncClient(
-                base_url=url, trust_env=False, verify=False, timeout=30
+                base_url=url,
+                trust_env=False,
+                verify=False,
+                timeout=30,
+                event_hooks={"response": [conformity.check_response_async]},
             ) as client:
                 sidecar = Sidecar(services, port, client)
                 sidecar.reach(1)

@@ -1,0 +1,120 @@
+"""Answers held against what the operation that gave them says of itself.
+
+The clients of tests/http call this for every answer they get.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache, lru_cache
+from typing import Any
+
+import httpx
+from pydantic import TypeAdapter
+
+from segments.contracts.answers import ProblemDetails
+from segments.http import access, app, openapi
+from segments.http.operations import Answer, Operation
+from segments.settings import AuthSettings, Settings
+
+PROBLEM = "application/problem+json"
+OUTSIDE = frozenset({"not_found", "method_not_allowed", "bad_request", "http_error"})
+"""Codes of requests that reach no operation, or not its handler."""
+
+
+@lru_cache(maxsize=1)
+def operations() -> list[tuple[str, re.Pattern[str], Operation]]:
+    """Method, path as a pattern, and operation; what is more special comes first."""
+    declared = app.operations(Settings(dev={"enabled": True}))
+    ordered = sorted(declared, key=lambda operation: operation.path.count("{"))
+    return [
+        (operation.method, re.compile(_pattern(operation.path)), operation) for operation in ordered
+    ]
+
+
+def _pattern(path: str) -> str:
+    parts = re.split(r"\{\w+\}", path)
+    return "[^/]+".join(map(re.escape, parts))
+
+
+def operation_of(method: str, path: str) -> Operation | None:
+    """The operation that a request reaches; None when there is none."""
+    wanted = "GET" if method == "HEAD" else method
+    for declared, pattern, operation in operations():
+        if declared == wanted and pattern.fullmatch(path):
+            return operation
+    return None
+
+
+@cache
+def _adapter(answer: Answer) -> TypeAdapter[Any]:
+    return TypeAdapter(answer.body)
+
+
+@cache
+def _kinds(operation: Operation) -> frozenset[tuple[int, str]]:
+    # Of the sidecars of the tests some ask more for their metrics than the default does.
+    auth = AuthSettings(metrics="admin")
+    row = access.row(operation.method, operation.path, auth)
+    return frozenset(openapi.kinds(operation, row))
+
+
+def check(method: str, url: httpx.URL, status: int, headers: httpx.Headers, body: bytes) -> None:
+    """AssertionError for an answer that its operation does not declare."""
+    operation = operation_of(method, url.raw_path.decode().partition("?")[0])
+    if operation is None:
+        return
+    where = f"{method} {url} -> {status}: {body[:500]!r}"
+    media = headers.get("content-type", "").partition(";")[0]
+    if media == PROBLEM:
+        _check_problem(operation, method, body, where)
+        return
+    answer = operation.answers.get(status)
+    assert answer is not None, f"undeclared status: {where}"
+    missing = [name for name in answer.headers if name not in headers]
+    assert not missing, f"missing {missing}: {where}"
+    if answer.body is not None and media == "application/json":
+        if method != "HEAD":
+            _adapter(answer).validate_json(body)
+    elif status != 304:
+        assert media in answer.media, f"undeclared media type {media!r}: {where}"
+
+
+def _check_problem(operation: Operation, method: str, body: bytes, where: str) -> None:
+    if method == "HEAD":
+        return
+    problem = ProblemDetails.model_validate_json(body)
+    kind = (problem.status, problem.code)
+    if problem.code not in OUTSIDE:
+        assert kind in _kinds(operation), f"undeclared kind {kind}: {where}"
+
+
+def whole(response: httpx.Response) -> bool:
+    """Whether the body is sent at once: what is streamed is left to the test that reads it."""
+    return "content-length" in response.headers
+
+
+def check_response(response: httpx.Response) -> None:
+    """Event hook of a client."""
+    if whole(response):
+        body = response.read()
+        check_read(response, body)
+
+
+async def check_response_async(response: httpx.Response) -> None:
+    """Event hook of an asynchronous client."""
+    if whole(response):
+        body = await response.aread()
+        check_read(response, body)
+
+
+def check_read(response: httpx.Response, body: bytes) -> None:
+    """Check a response whose body has been read."""
+    request = response.request
+    check(request.method, request.url, response.status_code, response.headers, body)
+
+
+def as_text(value: Any) -> str:
+    """A document as it is committed."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
