@@ -1,6 +1,6 @@
 """Random histories with automatic segments: any number of shards, any order, crashes anywhere.
 
-`SEGMENTS_HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Random histories against the oracle: several shards, any order between them, crashes anywhere.
 
-`SEGMENTS_HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segments.contracts.times import to_rfc3339
 from tests.machine.judged import JudgedWorld
 from tests.machine.world import user_id
 
-LONGER = int(os.environ.get("SEGMENTS_HYPOTHESIS_EXAMPLES", "0"))
+LONGER = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 SETTINGS = settings(
     max_examples=LONGER or 400,
     stateful_step_count=50,

@@ -18,6 +18,7 @@ from segments.client import (
     UnavailableError,
     UnreachableError,
 )
+from segments.settings import UnknownSettingError
 
 # By name: looking an error up must not load what the command did not need.
 _BY_NAME = (
@@ -51,7 +52,7 @@ def lines(error: Exception) -> list[str] | None:
         return [str(error), *[advice for kind, advice in _ADVICE if isinstance(error, kind)][:1]]
     if isinstance(error, ValidationError):
         return [f"{error.title}:", *_fields(error)]
-    if isinstance(error, (UsageError, FileNotFoundError)):
+    if isinstance(error, (UsageError, FileNotFoundError, UnknownSettingError)):
         return [str(error)]
     confluent_kafka = sys.modules.get("confluent_kafka")
     if confluent_kafka is not None and isinstance(error, confluent_kafka.KafkaException):

@@ -36,6 +36,7 @@ from segments.settings.sources import (
     SecretFilesSource,
     names_a_file,
 )
+from segments.settings.unknown import UnknownSettingError, require_known
 
 __all__ = [
     "CONFIG_FILE_VARIABLE",
@@ -48,6 +49,7 @@ __all__ = [
     "MetricsSettings",
     "ReportSettings",
     "Settings",
+    "UnknownSettingError",
     "UserServiceSettings",
 ]
 
@@ -58,7 +60,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        extra="ignore",
+        extra="forbid",
         frozen=True,
         hide_input_in_errors=True,  # what is wrong may be a secret
     )
@@ -113,6 +115,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(env_settings, EnvSettingsSource)
+        require_known(settings_cls)
         # A variable that names a file is no setting: its section would refuse it as unknown.
         env_settings.env_vars = {
             variable: value

@@ -11,6 +11,9 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX = "SEGMENTS_"
 CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
+OF_CLIENTS = frozenset({"SEGMENTS_URL", "SEGMENTS_TOKEN", "SEGMENTS_TOKEN_FILE"})
+"""What commands read that ask a running service, on whatever machine."""
+NO_SETTINGS = OF_CLIENTS | {CONFIG_FILE_VARIABLE}
 _FILE_ENDING = "_FILE"
 
 
@@ -45,7 +48,7 @@ class SecretFilesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for variable, path in os.environ.items():
-            if not names_a_file(variable, self.settings_cls) or variable == CONFIG_FILE_VARIABLE:
+            if not names_a_file(variable, self.settings_cls) or variable in NO_SETTINGS:
                 continue
             keys = variable[len(ENV_PREFIX) : -len(_FILE_ENDING)].lower().split("__")
             node = tree
