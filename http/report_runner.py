@@ -168,6 +168,10 @@ class Runner:
                 numbers[state, kinds[destination]] += number
         for (state, kind), number in numbers.items():
             metrics.REPORT_JOBS.labels(state, kind).set(number)
+        for kind in kinds.values():
+            # Counted from zero on: the first that fails is an increase as well.
+            for end in ("done", "failed", CANCELLED.code):
+                metrics.REPORT_JOBS_ENDED.labels(kind, end)
 
 
 RUNNER = web.AppKey("report_runner", Runner)

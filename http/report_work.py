@@ -193,6 +193,8 @@ class Work:
         kind = "unknown" if described is None else described.kind
         metrics.REPORT_JOB_SECONDS.labels(kind, job.error_code or "done").observe(took_s)
         metrics.REPORT_BYTES.labels(kind).inc(job.bytes_written)
+        end = CANCELLED.code if job.error_code == CANCELLED.code else job.state
+        metrics.REPORT_JOBS_ENDED.labels(kind, end).inc()
         told = {"job": job.job_id, "destination": job.destination, "attempts": job.attempts}
         if job.state == "done":
             log.info("a report is where it was to go", file=job.name, rows=job.rows_total, **told)

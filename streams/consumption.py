@@ -22,13 +22,33 @@ class Consumption:
 
     def __init__(self, application: str, topic: str) -> None:
         self._records = metrics.RECORDS.labels(application, topic)
-        self.ages_s: dict[int, float] = {}
-        """By partition, as it was when the record was consumed."""
+        # By partition, as it was when the record was consumed.
+        self._ages_s: dict[int, float] = {}
+        self._held_since_ms: dict[int, int] = {}
 
     def consumed(self, partition: int, timestamp_ms: int, records: int = 1) -> None:
         """`records` of a partition were processed, the newest of them stamped `timestamp_ms`."""
         self._records.inc(records)
-        self.ages_s[partition] = time.time() - timestamp_ms / 1000
+        self._ages_s[partition] = time.time() - timestamp_ms / 1000
+        self._held_since_ms.pop(partition, None)
+
+    def held_back(self, partition: int, timestamp_ms: int) -> None:
+        """Records of a partition, the oldest stamped `timestamp_ms`, cannot be consumed now."""
+        self._held_since_ms[partition] = timestamp_ms
+
+    def age_s(self, partition: int, *, all_consumed: bool) -> float:
+        """How old what is consumed, or held back, is."""
+        if (held_since_ms := self._held_since_ms.get(partition)) is not None:
+            return time.time() - held_since_ms / 1000
+        if all_consumed:
+            # From now on the age of what was consumed says nothing any more.
+            return self._ages_s.pop(partition, 0.0)
+        return self._ages_s.get(partition, 0.0)
+
+    def forget(self, partition: int) -> None:
+        """Another process has the partition."""
+        self._ages_s.pop(partition, None)
+        self._held_since_ms.pop(partition, None)
 
 
 class _Place(NamedTuple):
@@ -89,10 +109,7 @@ class Progress:
             self._labels(metrics.LAG_RECORDS, name, partition).set(left)
             consumption = self._consumptions[name]
             if consumption is not None:
-                age_s = consumption.ages_s.get(partition, 0.0)
-                if left <= _MARKS:
-                    # All is consumed: from now on the age of what was says nothing any more.
-                    consumption.ages_s.pop(partition, None)
+                age_s = consumption.age_s(partition, all_consumed=left <= _MARKS)
                 told_s = max(0.0, age_s, now_s - place.since_s)
                 self._labels(metrics.LAG_SECONDS, name, partition).set(told_s)
         # Whoever has a partition now tells of it; two that do would be summed up.
@@ -100,7 +117,7 @@ class Progress:
             metrics.LAG_RECORDS.remove(self._application, name, partition)
             metrics.LAG_SECONDS.remove(self._application, name, partition)
             if (consumption := self._consumptions[name]) is not None:
-                consumption.ages_s.pop(partition, None)
+                consumption.forget(partition)
 
     def _labels(self, gauge: Gauge, name: str, partition: int) -> Gauge:
         return gauge.labels(self._application, name, partition)

@@ -89,6 +89,8 @@ class RefreshSink(BatchingSink):
         if served.hold_back_s is not None:
             # What was fetched goes out at once: it is right, whatever the rest waits for.
             self._deliver(served.messages)
+            for batch in batches:
+                self.consumption.held_back(batch.partition, min(item.timestamp for item in batch))
             raise SinkBackpressureError(served.hold_back_s)
         self._deliver(served.messages + dead_letters)
         for batch in batches:

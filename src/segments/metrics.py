@@ -125,11 +125,6 @@ COMMANDS = _of(
 
 # --- users ---
 
-HTTP_CUT_OFF = Counter(
-    "segments_http_cut_off_total",
-    "Connections ended: no whole head in time, an answer not read, idle or new where all are taken",
-    ["reason"],
-)
 USER_SERVICE_SECONDS = _of(
     ("users",),
     Histogram(
@@ -228,6 +223,30 @@ HTTP_SECONDS = _of(
         buckets=_FAST_S,
     ),
 )
+HTTP_WAITERS = _of(
+    ("http",), Gauge("segments_http_waiters", "Requests that wait for a result or a position")
+)
+HTTP_WAITERS_LIMIT = _of(
+    ("http",), Gauge("segments_http_waiters_limit", "Waiting requests at most (http.max_waiters)")
+)
+HTTP_STREAMS = _of(
+    ("http",), Gauge("segments_http_streams", "Long answers and imports on their way")
+)
+HTTP_STREAMS_LIMIT = _of(
+    ("http",), Gauge("segments_http_streams_limit", "Of those at most (http.max_streams)")
+)
+HTTP_CUT_OFF = _of(
+    ("http",),
+    Counter(
+        "segments_http_cut_off_total",
+        "Connections ended: no whole head in time, an answer not read, idle or new where all are "
+        "taken",
+        ["reason"],
+    ),
+)
+
+# --- reports that are put somewhere ---
+
 REPORT_JOBS = _of(
     ("http",),
     Gauge(
@@ -249,15 +268,11 @@ REPORT_BYTES = _of(
     ("http",),
     Counter("segments_report_bytes_total", "Bytes of the last try of each ended job", ["kind"]),
 )
-HTTP_WAITERS = _of(
-    ("http",), Gauge("segments_http_waiters", "Requests that wait for a result or a position")
-)
-HTTP_WAITERS_LIMIT = _of(
-    ("http",), Gauge("segments_http_waiters_limit", "Waiting requests at most (http.max_waiters)")
-)
-HTTP_STREAMS = _of(
-    ("http",), Gauge("segments_http_streams", "Long answers and imports on their way")
-)
-HTTP_STREAMS_LIMIT = _of(
-    ("http",), Gauge("segments_http_streams_limit", "Of those at most (http.max_streams)")
+REPORT_JOBS_ENDED = _of(
+    ("http",),
+    Counter(
+        "segments_report_jobs_ended_total",
+        "Jobs that were begun and have ended: done, failed or cancelled",
+        ["kind", "end"],
+    ),
 )
