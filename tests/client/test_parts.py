@@ -55,9 +55,7 @@ def test_both_clients_have_the_same_calls() -> None:
         }
 
     assert calls(SegmentsClient) == calls(AsyncSegmentsClient)
-    assert [
-        name for name in calls(SegmentsClient) if not getattr(SegmentsClient, name).__doc__
-    ] == []
+    assert all(getattr(SegmentsClient, name).__doc__ for name in calls(SegmentsClient))
 
 
 def test_the_tree_of_errors_is_as_it_is_drawn() -> None:

@@ -209,7 +209,7 @@ def test_a_short_report_fails_and_leaves_no_file(
 def test_a_refused_report_says_why(reports: tuple[str, dict[str, int]], tmp_path: Path) -> None:
     finished = _run(_settings(), "report", "2999-01", "--url", reports[0])
     assert finished.returncode == 1
-    assert "Not found: in the future" in finished.stderr
+    assert "in the future (404" in finished.stderr
 
 
 def _local(tmp_path: Path) -> Settings:

@@ -81,6 +81,7 @@ def progress(what: str, *, size: bool = False) -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=not sys.stderr.isatty(),
     )
 
 
