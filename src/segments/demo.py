@@ -16,6 +16,7 @@ from segments.environment import child_environment
 from segments.kafka import HOST, tail
 from segments.ports import free_port, require_free
 from segments.settings import Settings
+from segments.settings.access import require_guard
 from segments.supervisor import Spec, Supervisor
 
 USERS = 1_000
@@ -40,6 +41,7 @@ def run(settings: Settings, *, once: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="segments-demo-") as folder:
         ours = _settings(settings, Path(folder), once=once)
         user_service = ours.user_service.base_url or ""
+        require_guard(ours.auth, ours.http.host)
         local.require_ports(ours, shards=1)
         require_free(
             HOST,
@@ -85,6 +87,8 @@ def _settings(settings: Settings, folder: Path, *, once: bool) -> Settings:
             "data_dir": folder,
             "kafka": settings.kafka.model_copy(update=kafka),
             "http": settings.http.model_copy(update=http),
+            # Whoever tries the demo has no key.
+            "auth": settings.auth.model_copy(update={"mode": "none"}),
             "metrics": settings.metrics.model_copy(update=metrics),
             "user_service": settings.user_service.model_copy(update=user_service),
             "dev": settings.dev.model_copy(update={"enabled": True}),
