@@ -91,8 +91,8 @@ class S3Place:
 class SftpPlace:
     """asyncssh's server over a folder."""
 
-    def __init__(self, folder: Path, host_key: asyncssh.SSHKey, port: int) -> None:
-        self.files_of = FolderPlace(folder)
+    def __init__(self, files: FolderPlace, host_key: asyncssh.SSHKey, port: int) -> None:
+        self.files_of = files
         self.host_key = host_key
         self.port = port
         self.trouble = Trouble()
@@ -144,7 +144,7 @@ class Trouble:
 @asynccontextmanager
 async def sftp_place(folder: Path, port: int = 0) -> AsyncIterator[SftpPlace]:
     """An SFTP server with one user and a key of its own."""
-    folder.mkdir(exist_ok=True)
+    files = FolderPlace(folder)
     place: SftpPlace
 
     class Login(asyncssh.SSHServer):
@@ -175,7 +175,7 @@ async def sftp_place(folder: Path, port: int = 0) -> AsyncIterator[SftpPlace]:
         sftp_factory=Files,
         allow_scp=False,
     )
-    place = SftpPlace(folder, host_key, server.sockets[0].getsockname()[1])
+    place = SftpPlace(files, host_key, server.sockets[0].getsockname()[1])
     try:
         yield place
     finally:

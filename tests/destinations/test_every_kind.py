@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.destinations.conftest import ROWS
-from tests.destinations.jobs import direct, order, put, serving
-from tests.destinations.places import DropboxPlace, FolderPlace, Place, S3Place, SftpPlace
+from tests.destinations.jobs import direct, put, serving
+from tests.destinations.places import Place
 
 
 async def test_the_file_is_the_direct_report_byte_by_byte(data: Path, place: Place) -> None:
@@ -53,31 +53,4 @@ async def test_the_same_report_again_replaces_its_file(data: Path, place: Place)
     assert (first["state"], second["state"]) == ("done", "done"), second
     assert first["name"] == second["name"] == "2025-02.csv"
     assert place.files() == {"2025-02.csv": wanted}
-    assert place.leftovers() == []
-
-
-def fail(place: Place, what: str, times: int = 1) -> None:
-    """Let the place fail in the middle of the file, after some megabytes."""
-    if isinstance(place, DropboxPlace):
-        place.double.failures += [("append_v2", what), ("finish", what)][:1] * times
-    elif isinstance(place, S3Place):
-        place.proxy.make(what, after_bytes=3_000_000, times=times)
-    elif isinstance(place, SftpPlace):
-        place.trouble.make(what, after_bytes=3_000_000, times=times)
-    else:
-        assert isinstance(place, FolderPlace)
-
-
-@pytest.mark.parametrize("what", ["cut", "stall"])
-async def test_a_try_that_breaks_off_leaves_nothing_and_another_succeeds(
-    data: Path, place: Place, what: str
-) -> None:
-    if isinstance(place, FolderPlace):
-        return  # has no connection; see test_folder.py
-    fail(place, what)
-    async with serving(data, place, step_timeout_s=2) as sidecar:
-        job = await put(sidecar)
-        wanted = await direct(sidecar)
-    assert job["state"] == "done", job
-    assert place.files() == {job["name"]: wanted}
     assert place.leftovers() == []

@@ -62,10 +62,13 @@ Remember = Callable[[str], Awaitable[None]]
 
 
 class Upload(Protocol):
-    """One try. Left without `finish`, it is taken away."""
+    """One try: written, closed, finished. Left without `finish`, it is taken away."""
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes. DestinationError."""
+
+    async def close(self) -> None:
+        """Send what was held back; nothing more is written. DestinationError."""
 
     async def finish(self, sent_bytes: int) -> Stored:
         """Show the file under its name, once it is proved to have this length. DestinationError."""

@@ -68,12 +68,15 @@ class DropboxUpload:
             await self._append(bytes(self._buffer[:PIECE_BYTES]))
             del self._buffer[:PIECE_BYTES]
 
+    async def close(self) -> None:
+        """Send the last piece."""
+        if self._buffer or self._session_id is None:
+            await self._append(bytes(self._buffer))
+
     async def finish(self, sent_bytes: int) -> Stored:
         """Make the session a file, and compare what Dropbox knows of it."""
         from dropbox import files  # noqa: PLC0415 - an extra
 
-        if self._buffer or self._session_id is None:
-            await self._append(bytes(self._buffer))
         commit = files.CommitInfo(self._path, mode=files.WriteMode.overwrite, mute=True)
         cursor = files.UploadSessionCursor(self._session_id, self._offset)
         made = await self._calls.run(

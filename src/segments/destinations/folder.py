@@ -24,6 +24,7 @@ from segments.destinations.base import (
 from segments.settings.destinations import FolderDestination
 
 T = TypeVar("T")
+_write = os.write
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
 
@@ -77,8 +78,12 @@ class FolderUpload:
         """Append to the unfinished file."""
         await self._thread.run(self._write, chunk)
 
+    async def close(self) -> None:
+        """Bring all of it to the disk."""
+        await self._thread.run(os.fsync, self._descriptor)
+
     async def finish(self, sent_bytes: int) -> Stored:
-        """Bring all of it to the disk, then give it its name."""
+        """Give it its name, and bring that to the disk."""
         await self._thread.run(self._finish, sent_bytes)
         if self._settings.public_url is None:
             return Stored(self._path.absolute().as_uri())
@@ -93,10 +98,9 @@ class FolderUpload:
     def _write(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            rest = rest[_write(self._descriptor, rest) :]
 
     def _finish(self, sent_bytes: int) -> None:
-        os.fsync(self._descriptor)
         require_length(os.fstat(self._descriptor).st_size, sent_bytes)
         self._part.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)

@@ -126,6 +126,12 @@ class S3Upload:
             await self._send_part(bytes(self._buffer[: self._part_bytes]))
             del self._buffer[: self._part_bytes]
 
+    async def close(self) -> None:
+        """Send the last part, where there are several."""
+        if self._upload_id is not None and self._buffer:
+            with _explained():
+                await self._send_part(bytes(self._buffer))
+
     async def finish(self, sent_bytes: int) -> Stored:
         """Make the object, and look at what has become of it."""
         with _explained():
@@ -148,8 +154,6 @@ class S3Upload:
         """The ETag that the object must have, now that it is there."""
         if self._upload_id is None:
             return await self._put_whole(bytes(self._buffer))
-        if self._buffer:
-            await self._send_part(bytes(self._buffer))
         return await self._complete()
 
     async def _put_whole(self, body: bytes) -> str:

@@ -60,6 +60,7 @@ async def send(
                 await step(upload.write(chunk))
                 progress.rows += chunk.count(b"\n")
                 progress.bytes += len(chunk)
+            await step(upload.close())
             check(progress)
             finishing = asyncio.create_task(step(upload.finish(progress.bytes)))
             try:

@@ -5,6 +5,7 @@ Only what the settings say is used: no agent, no ~/.ssh, no key that was not nam
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -27,6 +28,8 @@ from segments.settings.destinations import SftpDestination, secret
 if TYPE_CHECKING:
     import asyncssh
 
+    _Connected = tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]
+
 _KEEPALIVE_S = 15
 _SSH_PORT = 22
 
@@ -42,9 +45,9 @@ class Sftp:
     async def sending(self, file: File, remember: Remember) -> AsyncIterator[SftpUpload]:
         """Begin a try."""
         part = part_name(file.name)
-        async with self._connected() as client:
+        async with self._connected() as (connection, client):
             await remember(part)
-            upload = SftpUpload(client, self._settings, part, file.name)
+            upload = SftpUpload(connection, client, self._settings, part, file.name)
             try:
                 await upload.open()
                 yield upload
@@ -53,12 +56,12 @@ class Sftp:
 
     async def discard(self, leftover: str) -> None:
         """Remove a file that an earlier try has not finished."""
-        async with self._connected() as client:
+        async with self._connected() as (_, client):
             with _explained(self._settings):
                 await _remove(client, posixpath.join(self._settings.path, leftover))
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncssh.SFTPClient]:
+    async def _connected(self) -> AsyncIterator[_Connected]:
         try:
             import asyncssh  # noqa: PLC0415 - an extra
         except ImportError:
@@ -78,7 +81,7 @@ class Sftp:
                 # Not waited for: it may be gone.
                 stack.callback(connection.abort)
                 client = await connection.start_sftp_client()
-            yield client
+            yield connection, client
 
     def _identities(self, asyncssh: Any) -> dict[str, Any]:
         """Who logs in, and which key the server must have."""
@@ -102,8 +105,14 @@ class SftpUpload:
     """See Upload."""
 
     def __init__(
-        self, client: asyncssh.SFTPClient, settings: SftpDestination, part: str, name: str
+        self,
+        connection: asyncssh.SSHClientConnection,
+        client: asyncssh.SFTPClient,
+        settings: SftpDestination,
+        part: str,
+        name: str,
     ) -> None:
+        self._connection = connection
         self._client = client
         self._settings = settings
         self._part = posixpath.join(settings.path, part)
@@ -119,13 +128,25 @@ class SftpUpload:
     async def write(self, chunk: bytes) -> None:
         """Append to the unfinished file."""
         assert self._file is not None, "it was opened"
-        with _explained(self._settings):
-            await self._file.write(chunk)
+        writing = asyncio.ensure_future(self._file.write(chunk))
+        try:
+            with _explained(self._settings):
+                await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # Whoever gives up has a connection that stands still: nothing goes through it any more.
+            self._connection.abort()
+            await asyncio.wait([writing])
+            writing.exception()  # seen: what counts is that it was cancelled
+            raise
 
-    async def finish(self, sent_bytes: int) -> Stored:
-        """Bring it to the server's disk where it can, look at it, and give it its name."""
+    async def close(self) -> None:
+        """Bring it to the server's disk, where it can do that."""
         with _explained(self._settings):
             await self._close()
+
+    async def finish(self, sent_bytes: int) -> Stored:
+        """Look at it, and give it its name."""
+        with _explained(self._settings):
             require_length((await self._client.stat(self._part)).size, sent_bytes)
             await self._rename()
             require_length((await self._client.stat(self._path)).size, sent_bytes)
