@@ -20,4 +20,6 @@ export const kafka = new Kafka({
   clientId: 'example',
   brokers: (process.env.KAFKA_BROKERS ?? '127.0.0.1:19092').split(','),
   logLevel: logLevel.ERROR,
+  // Standard output is for what the examples have to say.
+  logCreator: () => ({ log }) => console.error(log.message, log.error ?? ''),
 })
