@@ -38,8 +38,10 @@ def test_a_segment_of_30_000_members_is_deleted_with_a_row_for_each() -> None:
     assert world.rows(operation="remove") == []
     assert [shard.machine.jobs for shard in world.shards] == [1, 1]
     world.later(60_000)
+    assert {shard.machine.oldest_job_at for shard in world.shards} == {START_MS + 250}
     ticks = _ticks_until_done(world)
     assert [shard.machine.jobs for shard in world.shards] == [0, 0]
+    assert {shard.machine.oldest_job_at for shard in world.shards} == {None}
     rows = world.rows(operation="remove")
     assert Counter(r.user_id for r in rows) == {user_id(n): 1 for n in range(30_000)}
     assert {r[3:8] for r in rows} == {

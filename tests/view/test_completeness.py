@@ -211,3 +211,20 @@ async def test_no_wait_outlasts_its_limit(both: _Both) -> None:
     started_s = time.monotonic()
     assert await both.completeness.reached([0], 100, 0.2) is None
     assert time.monotonic() - started_s < 30
+
+
+def test_how_far_the_store_is_behind_is_told_in_time_of_the_view(both: _Both) -> None:
+    def behind_ms(rows: int) -> int | None:
+        return both.completeness.behind_ms({0: Progress(0, 0, rows)}, 0)
+
+    assert behind_ms(0) is None
+    both.mark(0, history_rows=3, at_ms=1_000)
+    assert behind_ms(3) == 0
+    both.mark(0, history_rows=5, at_ms=4_000)
+    assert behind_ms(3) == 3_000
+    # A store that was behind before anything was heard is so at least since then, also when
+    # nothing is written meanwhile.
+    assert behind_ms(2) == 3_000
+    both.mark(0, history_rows=5, at_ms=9_000)
+    assert behind_ms(2) == 8_000
+    assert behind_ms(5) == 0
