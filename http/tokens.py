@@ -151,7 +151,7 @@ class TokenVerifier:
     def _remember(self, mark: bytes, subject: Subject, expires_s: Any) -> None:
         until_s = time.time() + REMEMBERED_S
         if expires_s is not None:
-            until_s = min(until_s, float(expires_s) + self._auth.leeway_s)
+            until_s = min(until_s, expires_s + self._auth.leeway_s)
         if len(self._remembered) >= REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[mark] = (subject, until_s)
