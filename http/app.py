@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from segments.http import (
     imports,
     members,
     memberships,
+    openapi,
     past,
     report_jobs,
     report_rows,
@@ -104,6 +106,11 @@ def routes(settings: Settings) -> list[Routes]:
 def operations(settings: Settings) -> tuple[Operation, ...]:
     """What this deployment serves, as its routes say it of themselves."""
     return tuple(itertools.chain.from_iterable(each.operations for each in routes(settings)))
+
+
+def interface(settings: Settings) -> dict[str, Any]:
+    """The OpenAPI document of this deployment."""
+    return openapi.document(operations(settings), openapi.Variant.of(settings))
 
 
 def build(made: Services) -> web.Application:

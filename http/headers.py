@@ -23,7 +23,7 @@ FRESH = (POSITION, STALENESS)
 POSITIONS_MAX = 64
 """Positions that a request may name, and that an answer gives."""
 
-_POSITIONS = r"^\d{1,5}:\d{1,18}( *, *\d{1,5}:\d{1,18})*$"
+_POSITIONS = r"^[0-9]{1,5}:[0-9]{1,18}( *, *[0-9]{1,5}:[0-9]{1,18})*$"
 
 
 class Header(NamedTuple):
@@ -63,7 +63,7 @@ REQUEST: Mapping[str, Header] = {
         '"800741e4e11ec73665f81176"',
     ),
     hdrs.CONTENT_ENCODING: Header(
-        "`gzip` when the body is packed.", _text(enum=["gzip", "identity"]), "gzip"
+        "`gzip` when the body is packed.", _text(enum=["gzip", "identity"]), "identity"
     ),
 }
 ANSWER: Mapping[str, Header] = {

@@ -13,6 +13,7 @@ from segments.contracts.names import SegmentName, UserId
 from segments.contracts.times import to_rfc3339
 from segments.http import report_jobs, requests
 from segments.http.admission import ADMISSION
+from segments.http.commanding import command_id
 from segments.http.headers import COMPLETE_UNTIL, IDEMPOTENCY_KEY, MIN_POSITION, PREFER, ROW_COUNT
 from segments.http.operations import (
     CSV,
@@ -109,6 +110,9 @@ async def order(request: web.Request, body: Received[NewReport]) -> web.Response
     refuse_future(wanted.wanted().from_ms)
     if destination != LINK:
         return await report_jobs.accept(request, wanted, destination)
+    # A link needs none of these headers, but they are wrong for whatever is asked.
+    requests.min_positions(request)
+    command_id(request)
     return _link(request, wanted)
 
 

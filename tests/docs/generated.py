@@ -18,6 +18,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from segments import asyncapi, metrics, schemas, settings_doc, topics_doc
+from segments.http.app import interface
 from segments.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,10 @@ def published() -> dict[str, str]:
     """Files that are generated as a whole, by their path from the root."""
     # Without the environment of whoever makes them.
     defaults = Settings.model_construct()
-    made = {"docs/asyncapi.json": schemas.text(asyncapi.document(defaults))}
+    made = {
+        "docs/asyncapi.json": schemas.text(asyncapi.document(defaults)),
+        "docs/openapi.json": schemas.text(interface(defaults)),
+    }
     return made | {
         f"docs/schemas/{name}": schemas.text(schema) for name, schema in schemas.files().items()
     }

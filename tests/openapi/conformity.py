@@ -5,7 +5,6 @@ The clients of tests/http call this for every answer they get.
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache, lru_cache
 from typing import Any
@@ -113,8 +112,3 @@ def check_read(response: httpx.Response, body: bytes) -> None:
     """Check a response whose body has been read."""
     request = response.request
     check(request.method, request.url, response.status_code, response.headers, body)
-
-
-def as_text(value: Any) -> str:
-    """A document as it is committed."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

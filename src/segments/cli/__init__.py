@@ -18,6 +18,7 @@ from rich.console import Console
 from segments.cli import (
     explained,
     keys,
+    openapi,
     operate,
     outcome,
     report,
@@ -47,7 +48,7 @@ _GROUPS = {
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     _ASK: {"send": send.send, "result": outcome.result, "report": report.report},
     _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
-    _KEEP: {"settings": operate.settings},
+    _KEEP: {"settings": operate.settings, "openapi": openapi.openapi},
 }
 for _panel, _groups in _GROUPS.items():
     for _name, _group in _groups.items():

@@ -1,0 +1,27 @@
+"""`segments openapi`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segments import schemas
+from segments.settings import Settings
+
+
+def openapi(
+    dev: Annotated[
+        bool | None,
+        typer.Option("--dev/--no-dev", help="with /dev or without; else as dev.enabled says"),
+    ] = None,
+) -> None:
+    """Print the OpenAPI 3.1 document of the HTTP interface of this deployment."""
+    # The sidecar is slow to import, and no other command needs it.
+    from segments.http.app import interface  # noqa: PLC0415
+
+    settings = Settings()
+    if dev is not None:
+        enabled = settings.dev.model_copy(update={"enabled": dev})
+        settings = settings.model_copy(update={"dev": enabled})
+    typer.echo(schemas.text(interface(settings)), nl=False)
