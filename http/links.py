@@ -14,6 +14,7 @@ from itsdangerous import Signer
 from multidict import MultiMapping
 
 from segments import private_files
+from segments.http.keys import KeysError
 from segments.http.problems import Problem
 from segments.settings import Settings
 
@@ -71,10 +72,10 @@ def links(settings: Settings) -> Links:
 
 
 def _kept(path: Path) -> str:
-    """The secret of this file, which is made when it is not there yet."""
+    """The secret of this file, which is made when it is not there yet. KeysError for none."""
     if not path.exists():
         private_files.write_once(path, secrets.token_hex(_SECRET_BYTES).encode())
     secret = path.read_text(encoding="ascii").strip()
     if len(secret) < 2 * _SECRET_BYTES:
-        raise ValueError(f"{path} holds no secret of {2 * _SECRET_BYTES} characters: remove it")
+        raise KeysError(f"{path} holds no secret of {2 * _SECRET_BYTES} characters: remove it")
     return secret

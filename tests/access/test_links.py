@@ -15,6 +15,7 @@ from multidict import MultiDict
 
 from segments.http import links
 from segments.http.access import TABLE, Role
+from segments.http.keys import KeysError
 from segments.http.links import Links
 from segments.http.problems import Problem
 from segments.settings import Settings
@@ -212,7 +213,7 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
 
 def test_a_secret_file_that_has_none(tmp_path: Path) -> None:
     (tmp_path / "link.key").write_text("short")
-    with pytest.raises(ValueError, match=r"link\.key"):
+    with pytest.raises(KeysError, match=r"link\.key"):
         links.links(Settings(data_dir=tmp_path))
 
 

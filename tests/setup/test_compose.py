@@ -16,6 +16,7 @@ from segments.cli import app
 from segments.kafka_jars import KAFKA_VERSION
 from segments.local import APPLICATIONS
 from segments.settings import ENV_PREFIX, Settings
+from segments.settings.access import require_guard
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -70,6 +71,7 @@ def test_the_settings_of_each_application_are_valid(
     settings = Settings()
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     assert settings.metrics.host == settings.http.host == "0.0.0.0"
+    require_guard(settings.auth, settings.http.host)
 
 
 def test_state_lies_on_named_volumes() -> None:
