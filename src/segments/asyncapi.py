@@ -126,6 +126,13 @@ def _message_id(kind: Kind) -> str:
     return f"{kind.topic.partition('{')[0].strip('_')}.{kind.name}"
 
 
+# Where the id of a command stands. In a CloudEvent it may be one that is made from the event's.
+_CORRELATION = {
+    "segments.commands": "/id",
+    "segments.results": "/command_id",
+}
+
+
 def _message(kind: Kind) -> dict[str, Any]:
     message: dict[str, Any] = {
         "name": kind.name,
@@ -139,6 +146,12 @@ def _message(kind: Kind) -> dict[str, Any]:
         message["payload"] = {"$ref": _ref(kind.value.__name__)}
     elif kind.content_type == BYTES:
         message["payload"] = {"type": "string", "format": "binary"}
+    field = _CORRELATION.get(kind.topic)
+    if field is not None and kind.name != "cloud_event":
+        message["correlationId"] = {
+            "description": "The command's id: a result is for the command with the same one.",
+            "location": f"$message.payload#{field}",
+        }
     binding = {"bindingVersion": _BINDING}
     message["bindings"] = {"kafka": binding if kind.key is None else {"key": kind.key, **binding}}
     examples = [

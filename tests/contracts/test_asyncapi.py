@@ -36,6 +36,7 @@ FIELDS = {
         "title",
         "summary",
         "contentType",
+        "correlationId",
         "headers",
         "payload",
         "bindings",
@@ -188,6 +189,22 @@ def test_an_operation_names_messages_of_its_own_channel() -> None:
         for message in operation["messages"]:
             assert message["$ref"].startswith(prefix)
             assert resolve(message["$ref"])["$ref"].startswith("#/components/messages/")
+
+
+def test_a_result_is_found_by_the_id_of_its_command() -> None:
+    messages = document()["components"]["messages"]
+    places = {
+        name: message["correlationId"]["location"]
+        for name, message in messages.items()
+        if "correlationId" in message
+    }
+    assert places.pop("segments.results.result") == "$message.payload#/command_id"
+    assert places.pop("segments.results.preview_result") == "$message.payload#/command_id"
+    assert len(places) == 5
+    for name, place in places.items():
+        assert place == "$message.payload#/id"
+        [value, *_] = messages[name]["examples"]
+        assert value["payload"]["id"]
 
 
 def test_only_who_writes_a_message_sends_it() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import support
+from tests.docs import reading
 from tests.http.api import Deployment
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -145,6 +146,43 @@ def test_without_a_user_an_example_says_how_it_is_used(
     )
     assert asked.returncode == 1
     assert "usage: " in asked.stderr
+
+
+def test_the_program_in_the_readme_sends_its_command(
+    node: Program, environment: dict[str, str], running: Deployment
+) -> None:
+    user, beta, newsletter = running.api.user(), running.api.segment(), running.api.segment()
+    [program] = [
+        block.text for block in reading.blocks(reading.read("README.md")) if block.info == "js"
+    ]
+    for theirs, ours in (
+        ("127.0.0.1:19092", environment["KAFKA_BROKERS"]),
+        ("'segments.commands'", f"'{environment['TOPIC_PREFIX']}segments.commands'"),
+        ("cd613e30-d8f1-4adf-91b7-584a2265b1f5", user),
+        ("'beta'", f"'{beta}'"),
+        ("'trial'", f"'{running.api.segment()}'"),
+        ("'newsletter'", f"'{newsletter}'"),
+    ):
+        assert theirs in program
+        program = program.replace(theirs, ours)
+    [_, script] = node("send")
+    Path(script).write_text(program, encoding="utf-8")
+    sent = subprocess.run(
+        node("send"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert sent.returncode == 0, sent.stderr
+    path = f"/v1/commands/{sent.stdout.strip()}"
+    support.wait_until(
+        lambda: running.api.get(path).json().get("status") == "applied",
+        TIMEOUT_S,
+        what="its result",
+    )
+    assert beta in running.api.segments_of(user)
 
 
 def test_the_lock_names_packages_by_their_content_and_no_place_to_get_them_from() -> None:
