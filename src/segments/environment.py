@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from segments.settings import ENV_PREFIX, Settings
-
-HIDDEN = "**********"
+from segments.settings.hiding import HIDDEN
 
 
 def variables(settings: Settings) -> dict[str, str]:

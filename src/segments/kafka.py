@@ -16,7 +16,8 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from segments import child, kafka_jars, logs
+from segments import child, kafka_jars, logs, private_files
+from segments.kafka_access import Credentials, KafkaError, credentials_of
 from segments.ports import free_port, is_free, require_free
 from segments.settings import Settings
 
@@ -35,11 +36,11 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=CLIENTS://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=CLIENTS://{host}:{port}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:{protocol}
 log.dirs={log_dir}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -61,10 +62,6 @@ num.io.threads=4
 """
 
 
-class KafkaError(RuntimeError):
-    """The embedded broker cannot start or has died; the message says why."""
-
-
 def _new_cluster_id() -> str:
     """A random UUID as Kafka writes it, never with a leading hyphen: that would be an option."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
@@ -75,14 +72,23 @@ def _new_cluster_id() -> str:
 class EmbeddedKafka:
     """One broker with its controller. Start and stop it from one thread; it dies with that thread.
 
-    `port` 0 takes a free one at the first start and keeps it over restarts.
+    `port` 0 takes a free one at the first start and keeps it over restarts. With `credentials` it
+    serves only those who show them (SASL PLAIN).
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, *, jars_root: Path | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        jars_root: Path | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._dir = data_dir / "kafka"
         self._wanted_port = port
         self._port = port
         self._jars_root = jars_root
+        self._credentials = credentials
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -155,11 +161,18 @@ class EmbeddedKafka:
 
     def _write_properties(self, log_dir: Path) -> Path:
         # The controller's port is known to nobody else: any free one, another at every start.
+        protocol = "PLAINTEXT" if self._credentials is None else "SASL_PLAINTEXT"
         text = _PROPERTIES.format(
-            host=HOST, port=self._port, controller_port=free_port(), log_dir=log_dir
+            host=HOST,
+            port=self._port,
+            controller_port=free_port(),
+            log_dir=log_dir,
+            protocol=protocol,
         )
+        if self._credentials is not None:
+            text += self._credentials.of_broker("clients", "controller")
         path = self._dir / f"{log_dir.name}.properties"
-        path.write_text(text, encoding="utf-8")
+        private_files.write(path, text.encode())
         return path
 
     def _format(self, jars: Path) -> None:
@@ -210,7 +223,8 @@ class EmbeddedKafka:
         raise KafkaError(f"Kafka was not ready after {timeout_s:.0f} s:\n{self.log_tail()}")
 
     def _answers(self) -> bool:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        client = {} if self._credentials is None else self._credentials.of_client()
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0} | client)
         try:
             return bool(admin.list_topics(timeout=2).brokers)
         except KafkaException:
@@ -245,7 +259,8 @@ def run(settings: Settings) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with EmbeddedKafka(settings.data_dir, embedded_port(settings)) as kafka:
+    port, credentials = embedded_port(settings), credentials_of(settings)
+    with EmbeddedKafka(settings.data_dir, port, credentials=credentials) as kafka:
         log.info("kafka ready", bootstrap_servers=kafka.bootstrap_servers, pid=kafka.pid)
         while not stopping.wait(1.0):
             if (status := kafka.exit_status()) is not None:

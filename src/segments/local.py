@@ -19,7 +19,8 @@ from rich.text import Text
 
 from segments import logs, topics
 from segments.environment import child_environment
-from segments.kafka import HOST, SETTING, START_TIMEOUT_S, KafkaError, embedded_port
+from segments.kafka import HOST, SETTING, START_TIMEOUT_S, embedded_port
+from segments.kafka_access import KafkaError
 from segments.ports import free_port, is_free, require_free
 from segments.settings import Settings
 from segments.settings.access import require_guard

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 from pydantic import BaseModel, ConfigDict, Field
 
+from segments.kafka_access import admin_client
 from segments.settings import Settings
 
 REQUEST_TIMEOUT_S = 30.0
@@ -63,8 +64,11 @@ def load() -> tuple[Topic, ...]:
 
 
 def apply(settings: Settings) -> list[str]:
-    """Create what is missing; the names created. TopicsError when what is there differs."""
-    admin = _admin(settings)
+    """Create what is missing; the names created. TopicsError when what is there differs.
+
+    KafkaError when the brokers cannot be reached, or do not let us in.
+    """
+    admin = admin_client(settings)
     present = _partitions(admin)
     missing = [topic for topic in load() if topic.on_cluster(settings) not in present]
     _refuse(_differences(admin, settings, present))
@@ -75,8 +79,11 @@ def apply(settings: Settings) -> list[str]:
 
 
 def check(settings: Settings) -> None:
-    """TopicsError when a topic is missing or differs. Changes nothing."""
-    admin = _admin(settings)
+    """TopicsError when a topic is missing or differs, KafkaError as for `apply`.
+
+    Changes nothing.
+    """
+    admin = admin_client(settings)
     present = _partitions(admin)
     _refuse(
         [
@@ -87,11 +94,6 @@ def check(settings: Settings) -> None:
         remedy="Create them with: segments topics apply",
     )
     _refuse(_differences(admin, settings, present))
-
-
-def _admin(settings: Settings) -> AdminClient:
-    # Below warnings the client tells of its own queues, which nobody acts on.
-    return AdminClient({"log_level": 4} | settings.client_config())
 
 
 def _refuse(

@@ -22,7 +22,7 @@ from segments.settings import UnknownSettingError
 
 # By name: looking an error up must not load what the command did not need.
 _BY_NAME = (
-    ("segments.kafka", "KafkaError"),
+    ("segments.kafka_access", "KafkaError"),
     ("segments.kafka_jars", "JarsError"),
     ("segments.ports", "PortInUseError"),
     ("segments.topics", "TopicsError"),

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
 from segments import settings_doc
 from segments.cli import output
-from segments.environment import HIDDEN, without_secrets
-from segments.settings import Settings
-
-_SECRET_OPTION = re.compile(r"password|secret|token|jaas|oauth|pem|\.key", re.IGNORECASE)
-_USERINFO = re.compile(r"//[^/@\s]+@")
+from segments.environment import without_secrets
+from segments.settings import Settings, hiding
 
 
 class UsageError(RuntimeError):
@@ -38,16 +34,15 @@ def settings(
 
 def redacted(tree: Settings) -> dict[str, str]:
     """Settings by environment variable, fit to be shown."""
-    options = {
-        key: HIDDEN if _SECRET_OPTION.search(key) else value
-        for key, value in tree.kafka.options.items()
-    }
+    options = hiding.hidden_options(tree.kafka.options)
     kafka = tree.kafka.model_copy(update={"options": options})
     shown = without_secrets(tree.model_copy(update={"kafka": kafka}))
-    return {name: _USERINFO.sub(f"//{HIDDEN}@", value) for name, value in shown.items()}
+    return {name: hiding.without_userinfo(value) for name, value in shown.items()}
 
 
 def base_url(tree: Settings) -> str:
     """Where the HTTP sidecar of this deployment is reached from this machine."""
-    host = "127.0.0.1" if tree.http.host in {"0.0.0.0", ""} else tree.http.host  # noqa: S104
+    # Who listens everywhere is reached here.
+    host = "127.0.0.1" if tree.http.host in {"0.0.0.0", "::", ""} else tree.http.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
     return (tree.http.public_url or f"http://{host}:{tree.http.port}").rstrip("/")

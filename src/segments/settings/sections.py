@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from segments.settings.hiding import shown
 
 
 class Section(BaseModel):
     """Unknown names are refused: a misspelt setting is not silently the default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # Whatever prints settings, a traceback or a test, prints no secret.
+        return [(name, shown(value)) for name, value in super().__repr_args__()]
 
 
 class KafkaSettings(Section):
