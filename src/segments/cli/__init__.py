@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from segments.cli import (
+    doctor,
     explained,
     keys,
     openapi,
@@ -48,7 +49,7 @@ _GROUPS = {
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     _ASK: {"send": send.send, "result": outcome.result, "report": report.report},
     _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
-    _KEEP: {"settings": operate.settings, "openapi": openapi.openapi},
+    _KEEP: {"doctor": doctor.doctor, "settings": operate.settings, "openapi": openapi.openapi},
 }
 for _panel, _groups in _GROUPS.items():
     for _name, _group in _groups.items():

@@ -6,9 +6,11 @@ nothing else. Everything that is not the answer goes to stderr.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import orjson
@@ -25,11 +27,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else")]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 # Where nobody looks, nothing is cut to the width of a screen.
 _WIDE = 10_000
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def document(value: Any) -> None:
@@ -47,7 +51,12 @@ def lines(values: Iterable[Any]) -> None:
 
 def text(line: str) -> None:
     """Print a line for people."""
-    console().print(line, markup=False, highlight=False)
+    console().print(plain(line), soft_wrap=True)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text as it is: nothing in it is markup, and nothing steers the terminal."""
+    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), style=style)
 
 
 def note(line: str) -> None:
@@ -55,20 +64,22 @@ def note(line: str) -> None:
     Console(stderr=True, soft_wrap=True).print(line, style="dim", markup=False, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a table."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Iterable[str] = ()
+) -> None:
+    """Print a table. `styles`: of the second cell of each row."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numbers = column in {"size", "lag", "version", "assigned"}
         made.add_column(column, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
+    for row, style in zip_longest(rows, styles):
+        made.add_row(*(plain(cell, style or "" if at == 1 else "") for at, cell in enumerate(row)))
     console().print(made)
 
 
 def console() -> Console:
     """Stdout."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
 def progress(what: str, *, size: bool = False) -> Progress:
