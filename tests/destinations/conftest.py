@@ -26,7 +26,7 @@ from tests.http.sidecar import PARTITIONS, entry, store
 
 MARCH_MS = 1_740_787_200_000
 ROWS = 120_000
-"""Some 9.5 MB: more than a piece."""
+"""Some 9 MB: more than a piece."""
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,10 @@ _PIECE_BYTES = 65_536
 
 @dataclass
 class Proxy:
-    """`times`: how often it still fails; `after_bytes`: of a connection's requests, before that."""
+    """`times`: how often it still fails; `after_bytes`: of requests, before that.
+
+    They are counted for each connection, or with `in_all` for all of them together.
+    """
 
     target: tuple[str, int]
     port: int = 0
@@ -20,12 +23,22 @@ class Proxy:
     after_bytes: int = 0
     times: int = 0
     answer: bytes = b""
+    in_all: bool = False
+    taken: int = 0
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def make(self, what: str, after_bytes: int = 0, times: int = 1, answer: bytes = b"") -> None:
+    def make(
+        self,
+        what: str,
+        after_bytes: int = 0,
+        times: int = 1,
+        answer: bytes = b"",
+        *,
+        in_all: bool = False,
+    ) -> None:
         """Fail like this from now on."""
         self.what, self.after_bytes, self.times, self.answer = what, after_bytes, times, answer
+        self.in_all, self.taken = in_all, 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self.target)
@@ -34,7 +47,8 @@ class Proxy:
         with suppress(ConnectionError):
             while piece := await reader.read(_PIECE_BYTES):
                 taken += len(piece)
-                if self.times > 0 and taken > self.after_bytes:
+                self.taken += len(piece)
+                if self.times > 0 and (self.taken if self.in_all else taken) > self.after_bytes:
                     self.times -= 1
                     if self.what == "stall":
                         self.stalled.set()
