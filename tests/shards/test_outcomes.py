@@ -40,7 +40,7 @@ def test_a_result_counts_for_its_status_or_its_code(
     decided = Outcome(status=status, error=error, changes=[], offset=1, at=1)  # type: ignore[typeddict-item]
     before = {name: _counted(name) for name in ("applied", "unchanged", "user_deleted", "invalid")}
     outcomes = Outcomes()
-    outcomes.count(outputs.result(0, command_id, decided).value)
+    outcomes.count(outputs.result(0, {"id": command_id}, decided).value)
     outcomes.report()
     outcomes.report()
     after = {name: _counted(name) - count for name, count in before.items()}
