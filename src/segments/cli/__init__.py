@@ -62,7 +62,7 @@ def main() -> None:
     """Entry point of the console script."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app()
+        app(prog_name="segments")
     except Exception as error:
         told = explained.lines(error)
         if told is None:
