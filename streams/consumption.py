@@ -99,17 +99,18 @@ class Progress:
             if name is None:
                 continue
             offset, high = quix.consumer_position(self._app, on_cluster, partition)
-            if offset < 0 or high < 0:
-                continue
-            left = max(0, high - offset)
+            # Not known before the first record, and after going back to one that was held back.
+            left = max(0, high - offset) if offset >= 0 and high >= 0 else None
             place = before.get((name, partition))
-            if place is None or place.offset != offset or left <= _MARKS:
+            if place is None or place.offset != offset or left is None or left <= _MARKS:
                 place = _Place(offset, now_s)
             self._places[name, partition] = place
-            self._labels(metrics.LAG_RECORDS, name, partition).set(left)
+            if left is not None:
+                self._labels(metrics.LAG_RECORDS, name, partition).set(left)
             consumption = self._consumptions[name]
             if consumption is not None:
-                age_s = consumption.age_s(partition, all_consumed=left <= _MARKS)
+                all_consumed = left is not None and left <= _MARKS
+                age_s = consumption.age_s(partition, all_consumed=all_consumed)
                 told_s = max(0.0, age_s, now_s - place.since_s)
                 self._labels(metrics.LAG_SECONDS, name, partition).set(told_s)
         # Whoever has a partition now tells of it; two that do would be summed up.

@@ -22,7 +22,13 @@ from tests.records import send
 from tests.users.service import UserService
 
 FIRST_TIMEOUT_S = 300
-QUICK = {"timeout_ms": 500, "attempts": 1, "backoff_ms": 20, "backoff_max_ms": 200}
+QUICK = {
+    "timeout_ms": 500,
+    "attempts": 1,
+    "concurrency": 8,
+    "backoff_ms": 20,
+    "backoff_max_ms": 200,
+}
 # What has no series as long as all is well.
 QUIET = {"Alerts firing", "Requests turned away", "Connections cut off"}
 

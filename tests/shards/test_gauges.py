@@ -148,7 +148,19 @@ def test_what_another_process_has_is_told_by_that_one_alone(group: Group) -> Non
 def test_a_position_that_is_not_known_is_not_told(group: Group) -> None:
     group.places = {0: (-1001, 100)}
     group.turn()
-    assert told("segments_lag_records", 0) is None
+    group.turn(after_s=60)
+    assert (told("segments_lag_records", 0), lag_s()) == (None, 0)
+
+
+def test_what_is_held_back_is_not_forgotten_while_the_position_is_not_known(
+    group: Group, clock: Clock
+) -> None:
+    group.places = {0: (50, 100)}
+    group.turn()
+    group.consumption.held_back(0, round(clock.now_s * 1000))
+    group.places = {0: (-1001, 100)}
+    group.turn(after_s=20)
+    assert (told("segments_lag_records", 0), lag_s()) == (50, 20)
 
 
 def test_a_turn_of_the_loop_is_told_and_what_the_producer_holds(group: Group, clock: Clock) -> None:
