@@ -30,6 +30,9 @@ ROOMS = (
     "src/segments/contracts",
     "src/segments/settings",
     "src/segments/cli",
+    "src/segments/client",
+    "src/segments/doctor",
+    "src/segments/destinations",
 )
 _CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
 
