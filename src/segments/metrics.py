@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
 # A second series for each counter and histogram, which nobody asks for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 APPLICATIONS = ("router", "users", "shards", "history", "http")
 STREAMS = APPLICATIONS[:4]
