@@ -51,7 +51,8 @@ async def perform(
 ) -> dict[str, Any] | web.Response:
     """The result of a command once the view shows it, or the 202 to answer.
 
-    Problem when the command was rejected, or Kafka did not take it.
+    Problem when the command was rejected, when its id is that of another one, or when Kafka did not
+    take it.
     """
     services = request.app[SERVICES]
     join_trace(request)
@@ -70,6 +71,10 @@ async def perform(
         return pending(request, command["id"])
     if result["status"] == "rejected":
         raise rejection(result, addressed=addressed)
+    if ("preview" in result) != (command["type"] == "preview_segment"):
+        # Results are told apart by their command's id alone.
+        detail = f"the id {command['id']!r} is that of another command"
+        raise Problem(422, "idempotency_key_reused", detail)
     # What the same client reads next here shall be no older than its own write. Where too many
     # wait already it reads with the position: the command was applied, which is what counts.
     with suppress(Problem):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from functools import cache, lru_cache
 from hashlib import sha256
-from importlib.resources import files
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
@@ -96,10 +97,15 @@ def _content(body: bytes, media: str) -> Content:
 
 @cache
 def _file(name: str) -> Content:
-    """One of FILES. The wheel's Python is never imported: it needs nothing of it."""
+    """One of FILES."""
     if name == "start.js":
         return _content(_START.encode(), SCRIPT)
-    return _content((files("swagger_ui") / "static" / name).read_bytes(), _OF_THE_WHEEL[name])
+    return _content((_static() / name).read_bytes(), _OF_THE_WHEEL[name])
+
+
+def _static() -> Path:
+    """Where the wheel has its files. Its Python is not imported, as importlib.resources would."""
+    return Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 
 
 @lru_cache(maxsize=1)

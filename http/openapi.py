@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+import orjson
+
 from segments import __version__
 from segments.contracts.answers import ProblemDetails
 from segments.http import access, headers, openapi_schemas
@@ -17,7 +19,7 @@ from segments.http.links import SIGNATURE
 from segments.http.openapi_schemas import Schemas, parameters_of_path, parameters_of_query
 from segments.http.operations import JSON, Answer, Body, Kind, Operation, RawBody
 from segments.http.problem_kinds import KINDS
-from segments.http.problems import CONTENT_TYPE
+from segments.http.problems import CONTENT_TYPE, Problem
 from segments.settings import Settings
 from segments.settings.access import AuthSettings
 
@@ -32,6 +34,8 @@ them can run.
 - `HEAD` works where `GET` does, with the same headers. Any other method than those listed is 405
   `method_not_allowed`, `OPTIONS` as well, and `Allow` names those that there are.
 - Paths are taken as they are written: one with a slash at its end is another, 404 `not_found`.
+- Where `auth` asks who a client is, what no path or method takes is told to the known alone: 401 to
+  others.
 - Errors are `application/problem+json` (RFC 9457); `code` is the machine's word for what is wrong.
 """
 _TAGS = {
@@ -136,7 +140,8 @@ def _operation(
     made: dict[str, Any] = {
         "operationId": operation_id(operation),
         "tags": [operation.tag],
-        "summary": operation.summary,
+        # Shown as it is: not as Markdown.
+        "summary": operation.summary.replace("`", ""),
     }
     if operation.description:
         made["description"] = operation.description
@@ -239,13 +244,19 @@ def _problems(found: list[Kind], schemas: Schemas) -> dict[str, Any]:
                                 }
                             },
                         ]
-                    }
+                    },
+                    "examples": {code: {"value": _example(status, code)} for code in codes},
                 }
             },
         }
         if always or maybe:
             answer["headers"] = _headers(always, maybe)
         made["-".join((str(status), *codes))] = answer
+    return made
+
+
+def _example(status: int, code: str) -> dict[str, Any]:
+    made: dict[str, Any] = orjson.loads(Problem(status, code, KINDS[status, code]).body())
     return made
 
 

@@ -108,6 +108,8 @@ FRESHNESS: tuple[Kind, ...] = ((503, "not_ready"), (503, "stale"), (503, "busy")
 """Of reads that wait for a position."""
 HISTORY: tuple[Kind, ...] = ((503, "history_behind"), (503, "history_unavailable"))
 WRITES: tuple[Kind, ...] = ((503, "kafka_unavailable"), (503, "busy"))
+COMMANDS: tuple[Kind, ...] = ((422, "idempotency_key_reused"), *WRITES)
+"""Of writes that wait for the result of their command."""
 STREAMS: tuple[Kind, ...] = ((503, "busy"), (505, "http_version"))
 REJECTED_SEGMENT: tuple[Kind, ...] = (
     (409, "segment_exists"),

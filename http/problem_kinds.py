@@ -53,7 +53,10 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         (422, "destination_unknown"): (
             "there is no such destination of reports; `detail` names those that there are"
         ),
-        (422, "idempotency_key_reused"): "the key began a job for another report",
+        (
+            422,
+            "idempotency_key_reused",
+        ): "the key is that of another command, or of a job for another report",
         (404, "job_unknown"): "this sidecar has no such job, or no longer",
         (421, "partition_elsewhere"): (
             "this sidecar does not keep that partition (`http.partitions`); reports need "

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 CONTENT_TYPE = "application/problem+json"
 _FIELDS_NAMED = 20
+# As RFC 9110 calls them: what Python calls them depends on its version.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class Problem(Exception):  # noqa: N818 - its name in RFC 9457
@@ -38,21 +40,24 @@ class Problem(Exception):  # noqa: N818 - its name in RFC 9457
         self.extra = extra
         self.headers = dict(headers or {})
 
-    def response(self) -> web.Response:
-        """The answer."""
+    def body(self) -> bytes:
+        """The answer's body."""
         body: dict[str, Any] = {
             "type": f"urn:segments:problem:{self.code}",
-            "title": HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
         }
         if self.errors is not None:
             body["errors"] = list(self.errors)
-        body |= self.extra or {}
+        return orjson.dumps(body | dict(self.extra or {}))
+
+    def response(self) -> web.Response:
+        """The answer."""
         return web.Response(
             status=self.status,
-            body=orjson.dumps(body),
+            body=self.body(),
             content_type=CONTENT_TYPE,
             headers=self.headers,
         )

@@ -17,9 +17,9 @@ from segments.http import answers, requests
 from segments.http.commanding import PENDING, command_id, perform, position_header
 from segments.http.headers import FRESH, IDEMPOTENCY_KEY, MIN_POSITION, POSITION, PREFER, STALENESS
 from segments.http.operations import (
+    COMMANDS,
     FRESHNESS,
     REJECTED_SEGMENT,
-    WRITES,
     Answer,
     Body,
     Received,
@@ -70,7 +70,7 @@ class SegmentsQuery(Page):
         201: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
         202: _NOT_SHOWN_YET,
     },
-    problems=((422, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
+    problems=((422, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
 )
 async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Response:
     """Make a segment: 201, or 409 when the name is in use.
@@ -100,7 +100,7 @@ async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Re
         200: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
         202: _NOT_SHOWN_YET,
     },
-    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
+    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
 )
 async def update(request: web.Request, body: Received[SegmentBody]) -> web.Response:
     """Change the description of a segment, or its rule.
@@ -141,7 +141,7 @@ def _shown(request: web.Request, name: str, result: dict[str, Any], status: int)
         200: Answer("As of `Segments-Position`.", Preview, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=((422, "segment_unknown"), *WRITES),
+    problems=((422, "segment_unknown"), *COMMANDS),
 )
 async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Response:
     """How many users a rule lets through now, and how many it would choose.
@@ -162,7 +162,7 @@ async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Resp
         200: Answer("The result.", bodies.Deleted, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *WRITES),
+    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
 )
 async def delete(request: web.Request) -> web.Response:
     """End a segment and every membership in it.

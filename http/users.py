@@ -23,12 +23,12 @@ from segments.http.headers import (
     PREFER,
 )
 from segments.http.operations import (
+    COMMANDS,
     ELSEWHERE,
     FRESHNESS,
     HISTORY,
     REJECTED_CHANGE,
     USER_MISSING,
-    WRITES,
     Answer,
     Body,
     Received,
@@ -157,7 +157,7 @@ async def show_membership(request: web.Request) -> web.Response:
         200: Answer("The result: `applied`, or `unchanged`.", Result, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=(*REJECTED_CHANGE, *ELSEWHERE, *WRITES),
+    problems=(*REJECTED_CHANGE, *ELSEWHERE, *COMMANDS),
 )
 async def change_segments(request: web.Request, body: Received[MembershipChange]) -> web.Response:
     """Add a user to segments and remove it from others, all or nothing.

@@ -50,3 +50,27 @@ async def test_every_rejection_has_its_status(
     status = 409 if conflict else 404 if missing and addressed else 422
     problem = assert_problem(response, status, code, segments=["A"], position="0:1")
     assert problem["command_id"] == sidecar.writer.sent[-1][1]["id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "preview"),
+    [
+        ("POST", "/v1/segments/preview", {"auto": {"percent": 10}}, False),
+        ("POST", "/v1/segments", {"segment": "A"}, True),
+        ("PATCH", "/v1/segments/A", {"description": "x"}, True),
+        ("DELETE", "/v1/segments/A", None, True),
+    ],
+)
+async def test_the_result_of_another_command(
+    sidecar: Sidecar, method: str, path: str, body: Any, preview: bool
+) -> None:
+    """Two who use one key at a time: neither is told what became of the other's command."""
+
+    def decide(command: dict[str, Any]) -> dict[str, Any]:
+        made = {"command_id": command["id"], "status": "unchanged", "position": "0:1"}
+        return made | ({"preview": {"eligible": 1, "target": 1}} if preview else {})
+
+    sidecar.writer.decide = decide
+    headers = {"Idempotency-Key": "the same"}
+    response = await sidecar.client.request(method, path, json=body, headers=headers)
+    assert_problem(response, 422, "idempotency_key_reused")
