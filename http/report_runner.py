@@ -146,6 +146,9 @@ class Runner:
             self._works[job.job_id] = work = Work(self._services, self._jobs, job)
             try:
                 await work.run()
+            except Exception:
+                # Begun again at the next start.
+                log.exception("a report's job was left as it is", job=job.job_id)
             finally:
                 del self._works[job.job_id]
             await self._tell()

@@ -174,11 +174,11 @@ class Work:
             values |= {"leftover": None, "error_code": None, "error_detail": None}
         else:
             values |= {"state": "failed", "error_code": outcome.code, "error_detail": str(outcome)}
-            described = self._settings.destinations.get(self._job.destination)
-            if described is not None:
-                await self._clear(make(described, self._settings.step_timeout_s))
+        described = self._settings.destinations.get(self._job.destination)
         while True:
             try:
+                if values["state"] == "failed" and described is not None:
+                    await self._clear(make(described, self._settings.step_timeout_s))
                 await self._change(**values)
                 break
             except sqlite3.Error as error:

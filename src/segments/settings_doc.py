@@ -29,7 +29,33 @@ def tables() -> str:
     for name, section in sections.items():
         about = inspect.cleandoc(section.__doc__ or "")
         parts.append(f"## {name}\n\n{about}\n\n{_table(f'{name}.', section.model_fields)}")
+        for inner, field in section.model_fields.items():
+            parts += [_of_a_kind(f"{name}.{inner}", model) for model in _models(field.annotation)]
     return "\n".join(parts)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that the values of a setting are: name -> one of them."""
+    if get_origin(annotation) is not dict:
+        return []
+    union, *_ = get_args(get_args(annotation)[1]) or (None,)
+    return [each for each in _kinds(union) if inspect.isclass(each) and issubclass(each, BaseModel)]
+
+
+def _of_a_kind(name: str, model: type[BaseModel]) -> str:
+    """What each entry of such a setting says of itself."""
+    [kind] = get_args(model.model_fields["kind"].annotation)
+    about = inspect.cleandoc(model.__doc__ or "")
+    rows = []
+    for field_name, field in model.model_fields.items():
+        if field_name != "kind":
+            meaning = "; ".join(filter(None, [field.description, _allowed(field)]))
+            default = "must be given" if field.is_required() else _default(field)
+            rows.append((f"`{field_name}`", default, meaning))
+    headings = ("field", "default", "meaning")
+    lines = [headings, tuple("---" for _ in headings), *rows]
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return f"### {name} of the kind {kind}\n\n{about}\n\n{table}"
 
 
 def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:

@@ -27,7 +27,12 @@ _STATUS_FIELD = re.compile(r'"status":(\d{3})')
 @pytest.fixture
 def base_url(broker: str, tmp_path: Path) -> Iterator[str]:
     """A deployment like the demo's, with the user and the segments of the examples."""
-    with support.deployment(broker, tmp_path / "data", dev={"enabled": True}) as settings:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    reports = {"destinations": {"archive": {"kind": "folder", "path": str(archive)}}}
+    with support.deployment(
+        broker, tmp_path / "data", dev={"enabled": True}, reports=reports
+    ) as settings:
         for application in APPLICATIONS:
             support.start(settings, application)
         url = f"http://127.0.0.1:{settings.http.port}"
