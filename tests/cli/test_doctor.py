@@ -257,6 +257,15 @@ def test_refused_credentials_are_told_from_a_broker_that_is_down(
     assert todo in found.todo
 
 
+def test_what_listens_and_does_not_answer_has_another_protocol() -> None:
+    down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    last = KafkaError(KafkaError._TRANSPORT, "Failed to get metadata")
+    found = kafka.unreachable("broker:9092", [down, last], listens=True)
+    assert "Failed to get metadata" in found.seen
+    assert "security.protocol" in found.todo
+    assert not kafka.listens(f"127.0.0.1:{free_port()},nonsense", 1)
+
+
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,7 @@ _TODO: dict[int, tuple[str, str]] = {
         "give it the rights that docs/operations.md lists",
     ),
 }
+_CONNECT_S = 0.5
 _PROTOCOL = re.compile(r"security\.protocol|incorrect|ApiVersion|before handshake", re.IGNORECASE)
 _API = re.compile(r"ApiKey (\w+) \((\d+)\) Versions (\d+)\.\.(\d+)")
 _NEEDED = {"Produce": 3, "Fetch": 4, "InitProducerId": 0, "TxnOffsetCommit": 3}
@@ -68,7 +70,9 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
         found = admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
         admin.poll(0)  # hands the errors over
-        yield unreachable(settings.kafka.bootstrap_servers, [*errors.seen, error.args[0]])
+        servers = settings.kafka.bootstrap_servers
+        there = listens(servers, _CONNECT_S)
+        yield unreachable(servers, [*errors.seen, error.args[0]], listens=there)
     else:
         brokers = ", ".join(f"{each.host}:{each.port}" for each in found.brokers.values())
         yield ok("kafka", f"{len(found.brokers)} brokers answer: {brokers}")
@@ -79,20 +83,41 @@ def client(settings: Settings, **options: Any) -> AdminClient:
     return AdminClient(settings.client_config() | {"log_level": 0} | options)
 
 
-def unreachable(servers: str, errors: list[KafkaError]) -> Finding:
-    """What the errors of a client that got no answer mean, the most telling of them."""
+def unreachable(servers: str, errors: list[KafkaError], *, listens: bool = False) -> Finding:
+    """What the errors of a client that got no answer mean, the most telling of them.
+
+    `listens`: something takes connections there.
+    """
     for error in errors:
         if error.code() in _TODO:
             seen, todo = _TODO[error.code()]
             return fail("kafka", f"{servers}: {seen}: {error.str()}", todo)
-    for error in errors:
-        if _PROTOCOL.search(error.str()):
-            return fail(
-                "kafka",
-                f"{servers}: {error.str()}",
-                "set security.protocol in kafka.options to what the brokers listen with",
-            )
-    return fail("kafka", f"{servers}: {errors[0].str() if errors else 'no answer'}", _ADDRESS)
+    if listens or any(_PROTOCOL.search(error.str()) for error in errors):
+        return fail(
+            "kafka",
+            f"{servers}: something listens there, and does not answer: {_telling(errors)}",
+            "set security.protocol in kafka.options to what the brokers listen with",
+        )
+    return fail("kafka", f"{servers}: {_telling(errors)}", _ADDRESS)
+
+
+def _telling(errors: list[KafkaError]) -> str:
+    """The words of the error that says most: that all brokers are down says little."""
+    general = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - as above
+    told = [error.str() for error in errors if error.code() != general]
+    return told[0] if told else "no answer"
+
+
+def listens(servers: str, timeout_s: float) -> bool:
+    """Whether any of the addresses takes a connection."""
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def look_at_topics(settings: Settings, _timeout_s: float) -> Iterator[Finding]:
