@@ -40,10 +40,12 @@ def configure(level: str, application: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # Quix and the HTTP clients tell each step; an operator acts on their warnings.
-    for noisy in ("quixstreams", "httpx", "httpcore", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # Libraries tell each step, some with what they were given: tokens, rows, signatures.
+    # An operator acts on their warnings.
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(logging.WARNING, wanted))
+    for ours in ("segments", "kafka"):
+        logging.getLogger(ours).setLevel(wanted)
     # It warns of each malformed trace context, which is nobody's business here.
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(application=application)

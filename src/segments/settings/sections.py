@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -13,7 +14,7 @@ from segments.settings.hiding import shown
 class Section(BaseModel):
     """Unknown names are refused: a misspelt setting is not silently the default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         # Whatever prints settings, a traceback or a test, prints no secret.
@@ -144,6 +145,12 @@ class UserServiceSettings(Section):
         description="the user service's word for a state -> ours: a JSON object",
     )
     token: SecretStr | None = Field(None, description="sent as `Authorization: Bearer`")
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> UserServiceSettings:
+        if self.token is not None and "@" in urlsplit(self.base_url or "").netloc:
+            raise ValueError("give a token, or a user in base_url: only one can be sent")
+        return self
 
 
 class LimitSettings(Section):
