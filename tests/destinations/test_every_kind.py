@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.destinations.conftest import ROWS
-from tests.destinations.jobs import direct, put, serving
+from tests.destinations.jobs import direct, ended, order, put, serving
 from tests.destinations.places import Place
 
 
@@ -54,3 +55,27 @@ async def test_the_same_report_again_replaces_its_file(data: Path, place: Place)
     assert first["name"] == second["name"] == "2025-02.csv"
     assert place.files() == {"2025-02.csv": wanted}
     assert place.leftovers() == []
+
+
+async def test_several_jobs_at_a_time_for_the_same_report(data: Path, place: Place) -> None:
+    async with serving(data, place, max_running=3, file_names="stable") as sidecar:
+        ordered = [await order(sidecar, month="2025-02") for _ in range(6)]
+        jobs = [await ended(sidecar, response) for response in ordered]
+        wanted = await direct(sidecar, "2025-02")
+    assert [(job["state"], job["attempts"]) for job in jobs] == [("done", 1)] * 6, jobs
+    assert place.files() == {"2025-02.csv": wanted}
+    assert place.leftovers() == []
+
+
+LIBRARIES = {"s3": "aiobotocore.config", "sftp": "asyncssh", "dropbox": "dropbox"}
+
+
+@pytest.mark.parametrize("place", LIBRARIES, indirect=True)
+async def test_what_to_install_is_said(
+    data: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, LIBRARIES[place.settings["kind"]], None)
+    async with serving(data, place) as sidecar:
+        job = await put(sidecar, month="2025-02")
+    assert (job["attempts"], job["error"]["code"]) == (1, "not_installed"), job
+    assert "install dynamic-segments[destinations]" in job["error"]["detail"]
