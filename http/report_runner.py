@@ -134,8 +134,6 @@ class Runner:
             self._wake.clear()
             try:
                 job = await self._jobs.claim()
-                if job is not None:
-                    await self._count()
             except sqlite3.Error as error:
                 log.warning("jobs of reports cannot be read or written", error=str(error))
                 await asyncio.sleep(_AGAIN_S)
@@ -145,7 +143,7 @@ class Runner:
                 continue
             self._works[job.job_id] = work = Work(self._services, self._jobs, job)
             try:
-                await work.run()
+                await asyncio.gather(work.run(), self._count())
             except Exception:
                 # Begun again at the next start.
                 log.exception("a report's job was left as it is", job=job.job_id)
@@ -166,7 +164,12 @@ class Runner:
     async def _count(self) -> None:
         kinds = {name: each.kind for name, each in self._settings.destinations.items()}
         numbers = {(state, kind): 0 for state in _STATES for kind in kinds.values()}
-        for (state, destination), number in (await self._jobs.count()).items():
+        try:
+            found = await self._jobs.count()
+        except sqlite3.Error as error:
+            log.warning("jobs of reports cannot be counted", error=str(error))
+            return
+        for (state, destination), number in found.items():
             if destination in kinds:
                 numbers[state, kinds[destination]] += number
         for (state, kind), number in numbers.items():

@@ -27,7 +27,7 @@ log = logs.get(__name__)
 
 
 class Work:
-    """A job that has been claimed."""
+    """A job that has been claimed. It is worked on from now on; `run` sees to its end."""
 
     def __init__(self, services: Services, jobs: ReportJobs, job: Job) -> None:
         self._services = services
@@ -36,8 +36,9 @@ class Work:
         self._job = job
         self._request = ReportRequest.model_validate_json(job.request)
         self._progress = Progress()
-        self._task: asyncio.Task[Stored | Trouble] | None = None
         self._over = asyncio.Event()
+        # At once: whoever knows of it can cancel it.
+        self._task = asyncio.create_task(self._outcome())
 
     @property
     def rows_written(self) -> int:
@@ -51,8 +52,7 @@ class Work:
 
     async def cancel(self, wait_s: float) -> None:
         """End it, and wait until it has ended, but no longer than this."""
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._over.wait()
@@ -60,7 +60,6 @@ class Work:
     async def run(self) -> None:
         """Work on it until it has ended. Cancelled: it is put back, to be begun again."""
         started_s = time.monotonic()
-        self._task = asyncio.create_task(self._outcome())
         try:
             await asyncio.wait([self._task])
         except asyncio.CancelledError:
