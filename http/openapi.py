@@ -50,6 +50,7 @@ _TAGS = {
 _OF_STATUS: Mapping[int, tuple[str, ...]] = {401: ("WWW-Authenticate",), 429: ("Retry-After",)}
 """Headers that a problem of this status always has."""
 _SOMETIMES: Mapping[int, tuple[str, ...]] = {
+    403: ("WWW-Authenticate",),
     404: headers.FRESH,
     503: ("Retry-After", headers.COMPLETE_UNTIL),
 }
@@ -245,7 +246,7 @@ def _problems(found: list[Kind], schemas: Schemas) -> dict[str, Any]:
                             },
                         ]
                     },
-                    "examples": {code: {"value": _example(status, code)} for code in codes},
+                    "examples": {code: {"value": example(status, code)} for code in codes},
                 }
             },
         }
@@ -255,7 +256,8 @@ def _problems(found: list[Kind], schemas: Schemas) -> dict[str, Any]:
     return made
 
 
-def _example(status: int, code: str) -> dict[str, Any]:
+def example(status: int, code: str) -> dict[str, Any]:
+    """The body of a problem of this kind."""
     made: dict[str, Any] = orjson.loads(Problem(status, code, KINDS[status, code]).body())
     return made
 

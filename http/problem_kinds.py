@@ -25,11 +25,13 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
             "more than `http.max_body_bytes`, or `http.max_batch_bytes` for commands"
         ),
         (408, "body_timeout"): "the body did not come within 30 s",
+        (408, "header_timeout"): (
+            "the head did not end within `http.header_timeout_s`; the connection is closed"
+        ),
+        (431, "head_too_large"): "a line of the head is too long, or there are too many headers",
         (404, "not_found"): "no such path",
         (405, "method_not_allowed"): "no such method there; `Allow` names those that there are",
-        (OTHER, "bad_request"): (
-            "what is sent is not HTTP (400), or a line or header of it is too long"
-        ),
+        (OTHER, "bad_request"): "what is sent is not HTTP",
         (OTHER, "http_error"): "what the HTTP library refuses otherwise",
         (404, "user_unknown"): "the user is not in the replica",
         (422, "user_unknown"): "a command for such a user, with `unknown_users` = `reject`",
@@ -75,7 +77,8 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         ),
         (503, "busy"): (
             "too many requests wait (`http.max_waiters`), or too many reports, lists and "
-            "imports run (`http.max_streams`), or too many jobs wait (`reports.max_queued`)"
+            "imports run (`http.max_streams`), or too many jobs wait (`reports.max_queued`), or "
+            "too many connections are open (`http.max_connections`)"
         ),
         (500, "internal"): "an unexpected error; the log has it",
         (505, "http_version"): (
@@ -88,9 +91,12 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         (403, "role_needed"): (
             "the role of the client is not enough; `role` names the one that is needed"
         ),
-        (403, "link_invalid"): "the link is not as it was given out",
-        (403, "link_expired"): "the link has expired",
-        (429, "rate_limited"): "the client asks too often",
+        (403, "link_invalid"): "the link of a report is not as it was given out",
+        (403, "link_expired"): "the link of a report has expired",
+        (429, "rate_limited"): (
+            "the client asks too often (`http.rate_limit_per_s`), or has shown wrong credentials "
+            "too often"
+        ),
         (503, "keys_unavailable"): "the keys that verify tokens cannot be had",
     }
 )

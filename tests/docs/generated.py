@@ -18,6 +18,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from segments import asyncapi, metrics, schemas, settings_doc, topics_doc
+from segments.http import problem_kinds
 from segments.http.app import interface
 from segments.settings import Settings
 
@@ -90,6 +91,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("ARCHITECTURE.md", "rooms"): rooms,
     ("docs/topics.md", "topics table"): topics_doc.table,
     ("docs/topics.md", "topics diagram"): lambda: _block(topics_doc.diagram()),
+    ("docs/http.md", "problems"): problem_kinds.table,
     ("docs/settings.md", "settings"): settings_doc.tables,
     ("docs/operations.md", "metrics"): metric_table,
     ("docs/figures.md", "bench"): bench_table,

@@ -23,8 +23,8 @@ from segments.http import services as made
 from tests.docs.reading import ROOT, read, table
 
 TEXT = read("docs/http.md")
-# What these two answer with comes from a result, or from aiohttp.
-CODES_FROM_ELSEWHERE = {"rejection", "from_http"}
+# What these answer with comes from a result, from aiohttp, or from the kinds of problems.
+CODES_FROM_ELSEWHERE = {"rejection", "from_http", "example"}
 
 
 def _registered() -> set[tuple[str, str]]:

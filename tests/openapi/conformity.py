@@ -18,7 +18,16 @@ from segments.http.operations import Answer, Operation
 from segments.settings import AuthSettings, Settings
 
 PROBLEM = "application/problem+json"
-OUTSIDE = frozenset({"not_found", "method_not_allowed", "bad_request", "http_error"})
+OUTSIDE = frozenset(
+    {
+        "not_found",
+        "method_not_allowed",
+        "bad_request",
+        "http_error",
+        "header_timeout",
+        "head_too_large",
+    }
+)
 """Codes of requests that reach no operation, or not its handler."""
 
 
