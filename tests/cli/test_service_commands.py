@@ -34,11 +34,13 @@ def test_a_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
     assert re.search(rf"{ending} .*\(in 6 d 23 h\)", table)
     assert "2 segments, account active, as of" in table
 
+    def explained() -> bool:
+        detail = shell.json("user", "show", user, "--segment", ending)
+        return detail["why"] is not None and detail["why"]["began"]["operation"] == "add"
+
+    wait_until(explained, what="the history")
     why = shell.text("user", "show", user, "--segment", ending)
     assert f"cause command, command {command_id[1]}" in why
-    assert shell.json("user", "show", user, "--segment", ending)["why"]["began"]["operation"] == (
-        "add"
-    )
     at = document["segments"][0]["since"]
     past = shell.json("user", "show", user, "--at", at)
     assert {held["segment"] for held in past["segments"]} == {plain, ending}

@@ -12,9 +12,8 @@ from typing import IO, Any
 import orjson
 import typer
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segments.cli import output
 from segments.cli.lines import Line, Lines
 from segments.cli.operate import UsageError
 from segments.cli.results import results_from_now
@@ -140,7 +139,14 @@ class Sending:
                 self.refuse(line, "no_result", "no result in time; it may have been taken")
 
 
-def send(settings: Settings, lines: Lines, rejected_path: Path, timeout_s: float) -> int:
+def send(
+    settings: Settings,
+    lines: Lines,
+    rejected_path: Path,
+    timeout_s: float,
+    *,
+    as_json: bool = False,
+) -> int:
     """Send every line and wait for its result; the exit status.
 
     `timeout_s`: how long to wait when no further result comes.
@@ -152,7 +158,7 @@ def send(settings: Settings, lines: Lines, rejected_path: Path, timeout_s: float
         results = results_from_now(settings)
         stack.callback(results.close)
         sending = Sending(settings, results, rejected)
-        progress = stack.enter_context(_progress())
+        progress = stack.enter_context(output.progress("commands"))
         task = progress.add_task("commands", total=total)
 
         def gather(most: int) -> bool:
@@ -172,7 +178,7 @@ def send(settings: Settings, lines: Lines, rejected_path: Path, timeout_s: float
             sending.give_up()
         for line in commands:
             sending.leave(line)
-    return _conclude(sending.counts, total, rejected_path)
+    return _conclude(sending.counts, total, rejected_path, as_json=as_json)
 
 
 def _send_all(sending: Sending, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
@@ -186,21 +192,14 @@ def _send_all(sending: Sending, commands: Iterator[Line], gather: Callable[[int]
             return
 
 
-def _conclude(counts: Counter[str], total: int, rejected: Path) -> int:
+def _conclude(counts: Counter[str], total: int, rejected: Path, *, as_json: bool) -> int:
+    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
+    if as_json:
+        file = str(rejected) if amiss else None
+        output.document({"lines": total, "outcomes": counts, "rejected_file": file})
+        return 1 if amiss else 0
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     typer.echo(f"{total} lines: {told or 'nothing to send'}")
-    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
     if amiss:
         typer.echo(f"{amiss} of them are in {rejected}")
     return 1 if amiss else 0
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

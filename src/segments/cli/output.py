@@ -119,6 +119,6 @@ def duration(seconds: float) -> str:
     told: list[str] = []
     for unit_s, name in _UNITS:
         count, left = divmod(left, unit_s)
-        if count or told:
+        if told or count:
             told.append(f"{count} {name}")
-    return " ".join(told[:2])
+    return " ".join(each for each in told[:2] if not each.startswith("0 "))

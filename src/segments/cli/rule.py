@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from segments.cli import checked
+from segments.cli import checked, output
 from segments.cli.completion import segment_names
 from segments.cli.service import Options
 from segments.client import Rule
 from segments.client.models import AssignedRule
+from segments.contracts.times import duration_to_ms
 
 _PANEL = "Rule: whom the segment is given to"
 
@@ -121,7 +122,7 @@ def told_rule(auto: AssignedRule | None) -> str:
     told += [f"in {' or '.join(auto.include)}"] if auto.include else []
     told += [f"not in {' or '.join(auto.exclude)}"] if auto.exclude else []
     told += [f"accounts {', '.join(auto.accounts)}"] if auto.accounts != ("active",) else []
-    told += [f"for {auto.ttl}"] if auto.ttl else []
+    told += [f"for {output.duration(duration_to_ms(auto.ttl) / 1000)}"] if auto.ttl else []
     told += ["and newcomers"] if auto.newcomers else []
     return ", ".join(told)
 

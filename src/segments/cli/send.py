@@ -11,7 +11,7 @@ import orjson
 import typer
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from segments.cli import bulk
+from segments.cli import bulk, output
 from segments.cli.lines import Lines
 from segments.cli.operate import UsageError
 from segments.cli.results import results_from_now
@@ -22,7 +22,7 @@ _DELIVERY_TIMEOUT_S = 30.0
 _POLL_S = 0.2
 
 
-def send(
+def send(  # noqa: PLR0913, PLR0917 - each is an option
     command: Annotated[str | None, typer.Argument(help="the command as JSON")] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="commands, one a line, or user ids: see --add")
@@ -36,6 +36,7 @@ def send(
     ] = None,
     wait: Annotated[bool, typer.Option(help="wait for the result and print it")] = False,  # noqa: FBT002
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="longest wait")] = 30.0,
+    json: output.JsonOption = False,  # noqa: FBT002 - an option
 ) -> None:
     """Send one command, or those of a file and wait for all their results.
 
@@ -48,7 +49,7 @@ def send(
     if file is not None:
         lines = Lines(file, add=add, remove=remove)
         target = rejected or file.with_name(f"{file.name}.rejected")
-        raise typer.Exit(bulk.send(settings, lines, target, timeout_s))
+        raise typer.Exit(bulk.send(settings, lines, target, timeout_s, as_json=json))
     if add is not None or remove is not None or rejected is not None:
         raise UsageError("--add, --remove and --rejected go with --file")
     assert command is not None
@@ -57,13 +58,14 @@ def send(
     try:
         _produce(settings, key, orjson.dumps(document))
         if results is None:
-            typer.echo(document["id"])
+            told = {"command_id": document["id"]}
+            output.document(told) if json else typer.echo(document["id"])
             return
         result = _awaited(results, document["id"], timeout_s)
     finally:
         if results is not None:
             results.close()
-    typer.echo(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+    output.document(result)
     if result["status"] == "rejected":
         raise typer.Exit(1)
 

@@ -29,7 +29,7 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
 
 def finding(application: str, members: int, lag: int) -> Finding:
     """How an application stands. `lag`: records that wait for it."""
-    seen = f"{members} members, {lag} records wait"
+    seen = f"{members} {'process' if members == 1 else 'processes'}, {lag} records wait"
     if not members:
         return fail(application, seen, f"segments run {application}")
     if lag > LAG_RECORDS:

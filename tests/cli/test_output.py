@@ -1,0 +1,63 @@
+"""How commands tell spans of time, instants and text of others."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from segments.cli import output
+from segments.cli.rule import told_rule
+from segments.client.models import AssignedRule
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.0004, "0 ms"),
+        (0.25, "250 ms"),
+        (1, "1 s"),
+        (90, "1 min 30 s"),
+        (3_600, "1 h"),
+        (86_400 * 7, "7 d"),
+        (86_400 * 6 + 3_600 * 23 + 59, "6 d 23 h"),
+        (86_400 + 59, "1 d"),
+    ],
+)
+def test_a_span_is_told_by_its_two_largest_units(seconds: float, told: str) -> None:
+    assert output.duration(seconds) == told
+
+
+def test_an_end_is_told_with_what_is_left() -> None:
+    assert output.until(None) == "for good"
+    assert "(in 59 min" in output.until(datetime.now(UTC) + timedelta(hours=1))
+    assert "(in" not in output.until(datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_a_table_shows_text_as_it_is_and_lets_nothing_steer_the_terminal() -> None:
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        output.table(["segment"], [["[red]a[/] \x1b[2J\x07"], ["x" * 300]])
+    assert "[red]a[/] \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}" in printed.getvalue()
+    # Where nobody looks, nothing is cut.
+    assert "x" * 300 in printed.getvalue()
+
+
+def test_a_rule_is_told_in_words() -> None:
+    rule = AssignedRule(
+        percent=12.5,
+        count=None,
+        include=("a", "b"),
+        exclude=("c",),
+        accounts=("active", "blocked"),
+        newcomers=True,
+        ttl="PT604800S",
+        target=None,
+        assigned=None,
+        skipped=0,
+    )
+    assert told_rule(rule) == (
+        "12.5 %, in a or b, not in c, accounts active, blocked, for 7 d, and newcomers"
+    )
