@@ -18,6 +18,7 @@ from segments.http import problems
 from segments.http.admission import ADMISSION, Guard
 from segments.http.limits import LIMITS
 from segments.http.services import SERVICES
+from segments.http.streaming import NO_SNIFFING
 from segments.state.database import is_damage
 from segments.state.history import HistoryUnavailableError
 
@@ -106,6 +107,8 @@ def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
         finally:
             key = (request.method, status)
             (timers.get(key) or _timer(timers, route, *key))(clock_s() - started_s)
+        if not response.prepared:
+            response.headers[NO_SNIFFING[0]] = NO_SNIFFING[1]
         return response
 
     return answer

@@ -74,14 +74,13 @@ class RateLimits:
     def __init__(self, settings: Settings) -> None:
         http = settings.http
         rate_per_s, per_min = http.rate_limit_per_s, http.failed_auth_per_min
-        if settings.auth.mode == "none":
-            per_min = None  # nobody looks at credentials
+        looked_at = settings.auth.mode != "none"
         self._requests = (
             None
             if rate_per_s is None
             else RateLimiter(rate_per_s, http.rate_burst or max(1, math.ceil(rate_per_s)))
         )
-        self._failures = None if per_min is None else RateLimiter(per_min / 60, per_min)
+        self._failures = RateLimiter(per_min / 60, per_min) if looked_at and per_min else None
 
     def around(self, guard: Guard | None, path: str) -> Guard | None:
         """The guard of a route with the limits that hold there; itself where none does."""

@@ -12,6 +12,8 @@ from segments.http.problems import Problem
 
 # A client that takes nothing for this long is gone: what it holds up must be let go.
 STALL_TIMEOUT_S = 30.0
+NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
+"""On every answer: no browser takes names of segments, or a report, for a page or a script."""
 _PIECE_BYTES = 65_536
 
 log = logs.get(__name__)
@@ -33,6 +35,7 @@ async def stream(
 ) -> web.StreamResponse:
     """Send chunks as one body. When they fail, the client sees a broken transfer, never an end."""
     response = web.StreamResponse(headers=headers)
+    response.headers[NO_SNIFFING[0]] = NO_SNIFFING[1]
     response.enable_chunked_encoding()
     await response.prepare(request)
     if request.method == "HEAD":

@@ -94,6 +94,8 @@ async def test_each_name_has_a_rate_of_its_own(limited: Sidecar) -> None:
 async def test_credentials_are_not_guessed_at_speed(tmp_path: Path) -> None:
     store(tmp_path, [])
     good, forged = token("ann"), token("ann", secret=SECRET[::-1])
+    async with running(tmp_path, failed_auth_per_min=0) as sidecar:
+        assert set(await statuses(sidecar, 20, headers=forged)) == {401}
     async with running(tmp_path, failed_auth_per_min=5) as sidecar:
         assert await statuses(sidecar, 10) == [401] * 10, "who shows nothing guesses nothing"
         assert set(await statuses(sidecar, 20, headers=good)) == {200}

@@ -98,8 +98,8 @@ class HttpSettings(Section):
     rate_burst: int | None = Field(
         None, ge=1, description="requests of a rested client at once; none = those of a second"
     )
-    failed_auth_per_min: int | None = Field(
-        300, ge=1, description="credentials that are not good from one address; none = any number"
+    failed_auth_per_min: int = Field(
+        300, ge=0, description="credentials that are not good from one address; 0 = any number"
     )
     result_retention_s: int = Field(
         86_400, ge=60, description="how long the view keeps results of commands"
