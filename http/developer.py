@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from segments import logs
-from segments.contracts.answers import UserState
+from segments.contracts.service_answers import UserState
 from segments.http import requests
 from segments.http.access import actor
 from segments.http.headers import FRESH, MIN_POSITION, PREFER

@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from segments.contracts.answers import Alive, Readiness
+from segments.contracts.service_answers import Alive, Readiness
 from segments.http import gauges
 from segments.http.operations import Answer
 from segments.http.queries import Query

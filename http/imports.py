@@ -16,8 +16,8 @@ from aiohttp import web
 from pydantic import ConfigDict, ValidationError
 
 from segments import logs
-from segments.contracts.answers import Imported
 from segments.contracts.names import UserId
+from segments.contracts.service_answers import Imported
 from segments.http import requests
 from segments.http.access import actor
 from segments.http.bulk import BulkDelivery

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from segments import __version__
-from segments.contracts.answers import ProblemDetails
+from segments.contracts.service_answers import ProblemDetails
 from segments.http import access, headers, openapi_schemas
 from segments.http.links import SIGNATURE
 from segments.http.openapi_schemas import Schemas, parameters_of_path, parameters_of_query

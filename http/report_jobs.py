@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BeforeValidator
 
-from segments.contracts.answers import ReportJob, ReportJobPage
+from segments.contracts.report_answers import ReportJob, ReportJobPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
 from segments.http.commanding import command_id

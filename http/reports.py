@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 from pydantic import AfterValidator, Field
 
-from segments.contracts.answers import ReportJob, ReportLink
 from segments.contracts.names import SegmentName, UserId
+from segments.contracts.report_answers import ReportJob, ReportLink
 from segments.contracts.times import to_rfc3339
 from segments.http import report_jobs, requests
 from segments.http.admission import ADMISSION

@@ -88,22 +88,10 @@ def min_positions(request: web.Request) -> list[Position]:
     return positions
 
 
-async def body(request: web.Request, model: type[M]) -> M:
-    """The JSON body as a model. Problem 400, 408, 413, 415 or 422."""
-    return as_model(await _json(request), model)
-
-
 async def received(request: web.Request, model: type[M]) -> tuple[M, Any]:
     """The JSON body as a model, and as it came. Problems as for `body`."""
     value = await _json(request)
     return as_model(value, model), value
-
-
-async def checked_body(request: web.Request, model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON body as it came, once it is known to be right. Problems as for `body`."""
-    value: dict[str, Any] = await _json(request)
-    as_model(value, model)
-    return value
 
 
 async def _json(request: web.Request) -> Any:
@@ -155,15 +143,6 @@ async def _gathered(request: web.Request, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> Problem:
     return Problem(413, "body_too_large", f"a body has at most {max_bytes} bytes")
-
-
-def only(request: web.Request, *names: str) -> None:
-    """Problem 400 for a query parameter that means nothing here, or stands there twice."""
-    for name in request.query:
-        if name not in names:
-            raise Problem(400, "invalid", f"no such parameter: {name[:64]!r}")
-        if len(request.query.getall(name)) > 1:
-            raise Problem(400, "invalid", f"{name} is given more than once")
 
 
 def page(

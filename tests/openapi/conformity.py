@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter
 
-from segments.contracts.answers import ProblemDetails
+from segments.contracts.service_answers import ProblemDetails
 from segments.http import access, app, openapi
 from segments.http.operations import Answer, Operation
 from segments.settings import AuthSettings, Settings

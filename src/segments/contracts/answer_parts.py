@@ -1,0 +1,46 @@
+"""What the bodies of answers have in common: instants, positions, examples."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Instant = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        description="RFC 3339, UTC, with milliseconds",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+CanonicalId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        json_schema_extra={"format": "uuid"},
+    ),
+]
+PositionText = Annotated[
+    str,
+    Field(pattern=r"^\d{1,4}:\d{1,19}$", description="`partition:offset` of the shard's log"),
+]
+Count = Annotated[int, Field(ge=0)]
+Next = Annotated[
+    str | None,
+    Field(description="the `cursor` of the next page; null at the end of the list"),
+]
+
+USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+AT = "2026-11-24T22:17:00.966Z"
+
+
+def example(value: dict[str, Any]) -> ConfigDict:
+    """The configuration of a body with this example."""
+    return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [value]})
+
+
+class Body(BaseModel):
+    """The body of an answer, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
