@@ -126,10 +126,11 @@ class Trouble:
     def make(self, what: str, after_bytes: int, times: int = 1) -> None:
         self.what, self.after_bytes, self.times, self.taken = what, after_bytes, times, 0
 
-    async def meet(self, size: int, connection: Any) -> None:
-        self.taken += size
+    async def meet(self, data: bytes, connection: Any) -> bytes:
+        """What is written of this data."""
+        self.taken += len(data)
         if self.times == 0 or self.taken <= self.after_bytes:
-            return
+            return data
         self.times -= 1
         self.taken = 0
         if self.what == "cut":
@@ -139,6 +140,7 @@ class Trouble:
         elif self.what == "stall":
             self.stalled.set()
             await asyncio.sleep(3600)
+        return data[:-1]
 
 
 @asynccontextmanager
@@ -163,8 +165,9 @@ async def sftp_place(folder: Path, port: int = 0) -> AsyncIterator[SftpPlace]:
             self._connection = channel.get_connection()
 
         async def write(self, file_obj: object, offset: int, data: bytes) -> int:  # type: ignore[override]
-            await place.trouble.meet(len(data), self._connection)
-            return int(super().write(file_obj, offset, data))  # type: ignore[arg-type]
+            written = await place.trouble.meet(data, self._connection)
+            super().write(file_obj, offset, written)  # type: ignore[arg-type]
+            return len(data)
 
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     server = await asyncssh.listen(

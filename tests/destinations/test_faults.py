@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 
 from segments.destinations import base, folder
+from segments.destinations.s3 import S3Upload
 from tests.destinations.dropbox_double import APP_KEY, APP_SECRET, REFRESH_TOKEN
 from tests.destinations.jobs import direct, order, put, serving
 from tests.destinations.places import DropboxPlace, FolderPlace, Place, S3Place, SftpPlace
@@ -112,6 +113,34 @@ async def test_what_dropbox_has_is_compared(
         job = await put(sidecar, month="2025-02")
     assert (job["state"], job["error"]["code"]) == ("failed", code), job
     assert place.files() == {}
+
+
+@on_sftp
+async def test_what_the_server_has_is_compared(data: Path, place: SftpPlace) -> None:
+    place.trouble.make("short", after_bytes=0)
+    async with serving(data, place, attempts=1) as sidecar:
+        job = await put(sidecar, month="2025-02")
+    assert (job["state"], job["error"]["code"]) == ("failed", "differs"), job
+    assert (place.files(), place.leftovers()) == ({}, [])
+
+
+@on_s3
+@pytest.mark.parametrize("whose", ["2025-02", "2025-03"])
+async def test_what_s3_has_is_compared(
+    data: Path, place: S3Place, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = S3Upload._made
+
+    async def other(upload: S3Upload) -> str:
+        return "0" + (await made(upload))[1:-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(S3Upload, "_made", other)
+        async with serving(data, place, attempts=1) as sidecar:
+            job = await put(sidecar, month=whose)
+    assert (job["state"], job["error"]["code"]) == ("failed", "differs"), job
+    assert "ETag" in job["error"]["detail"]
+    assert (place.files(), place.leftovers()) == ({}, [])
 
 
 WRONG: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from segments.contracts.answers import ReportJob, ReportJobPage
+from segments.contracts.report_answers import ReportJob, ReportJobPage
 from segments.contracts.times import from_rfc3339
 from segments.http import report_attempt
 from tests.destinations.jobs import direct, ended, order, put, serving

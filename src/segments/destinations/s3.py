@@ -137,12 +137,19 @@ class S3Upload:
         with _explained():
             etag = await self._made()
             found = await self._client.head_object(**self._place)
+        try:
+            self._compare(found, sent_bytes, etag)
+        except DestinationError:
+            await taken_away(self._client.delete_object(**self._place))
+            raise
+        return await self._stored()
+
+    def _compare(self, found: dict[str, Any], sent_bytes: int, etag: str) -> None:
         require_length(found["ContentLength"], sent_bytes)
         # Encrypted with a key of the customer, an object's ETag is something else.
         encrypted = "SSEKMSKeyId" in found or "SSECustomerAlgorithm" in found
         if self._settings.check_etag and not encrypted and found["ETag"].strip('"') != etag:
             raise DestinationError("differs", f"the ETag is {found['ETag']}, not {etag}")
-        return await self._stored()
 
     async def abort(self) -> None:
         """Take an upload away that has not been completed."""
