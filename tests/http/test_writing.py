@@ -135,7 +135,8 @@ class _Taking:
     def __init__(self) -> None:
         self.reports: list[Any] = []
 
-    def produce(self, *_args: Any, on_delivery: Any) -> None:
+    def produce(self, *_args: Any, on_delivery: Any, headers: Any) -> None:
+        assert headers is None, "nobody traces this"
         self.reports.append(on_delivery)
 
     def poll(self, _timeout_s: float) -> int:
