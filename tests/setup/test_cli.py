@@ -64,7 +64,7 @@ def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
             "options": {"sasl.username": "visible", "ssl.key.password": "hidden1"},
             "password": "hidden2",
         },
-        user_service={"base_url": "http://me:hidden3@users", "token": "hidden4"},
+        user_service={"base_url": "http://me:hidden3@users"},
     )
     shown = _run(settings, "settings").stdout
     assert "hidden" not in shown
