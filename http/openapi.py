@@ -150,9 +150,10 @@ def _operation(
         {
             "name": name,
             "in": "header",
-            "description": headers.REQUEST[name].meaning,
+            # Not as `example`: the page would fill it in, and send it with whatever is tried.
+            "description": f"{headers.REQUEST[name].meaning} "
+            f"For example `{headers.REQUEST[name].example}`.",
             "schema": dict(headers.REQUEST[name].schema),
-            "example": headers.REQUEST[name].example,
         }
         for name in operation.headers
     ]

@@ -203,3 +203,13 @@ def test_every_example_of_a_body_is_taken_by_its_model() -> None:
         assert issubclass(body.model, BaseModel)
         for example in body.examples.values():
             body.model.model_validate(example)
+
+
+def test_the_page_fills_no_header_in() -> None:
+    """A position of another deployment, or a used key, would go out with whatever is tried."""
+    for _, _, operation in operations(made()):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "header":
+                assert not {"example", "examples"} & parameter.keys()
+                assert "default" not in parameter["schema"]
+                assert "For example `" in parameter["description"]
