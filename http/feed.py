@@ -1,17 +1,11 @@
-"""Fills the view from Kafka: one consumer, from the offsets stored with the view.
-
-A thread waits for records; they are applied in the event loop, a few at a time, with the requests
-that have come in between. Applied in the thread, they would take the interpreter from a request
-every time that it waits for a socket, and keep it while RocksDB writes.
-"""
+"""Fills the view from Kafka: one consumer, one thread, from the offsets stored with the view."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import (
@@ -34,9 +28,8 @@ USERS = "segments.users"
 DEFINITIONS = "segments.definitions"
 RESULTS = "segments.results"
 TOPICS = (USERS, DEFINITIONS, RESULTS)
-# Requests wait while a slice is applied: about a millisecond.
-SLICE_RECORDS = 32
-_FORGOTTEN_SLICE = 100
+# RocksDB keeps the interpreter while a batch is written, and requests wait: about a millisecond.
+BATCH_RECORDS = 128
 _POLL_S = 0.5
 _JOIN_S = 20.0
 _UPKEEP_INTERVAL_S = 1.0
@@ -128,28 +121,12 @@ class Feed:
             while not self._stopping.is_set():
                 first = consumer.poll(_POLL_S)
                 if first is not None:
-                    self._in_loop(self._take(consumer, first))
+                    self._apply([first, *consumer.consume(BATCH_RECORDS, timeout=0)])
                 if time.monotonic() >= upkeep_at_s:
-                    self._in_loop(self._keep_up())
+                    self._keep_up()
                     upkeep_at_s = time.monotonic() + _UPKEEP_INTERVAL_S
         finally:
             consumer.close()
-
-    def _in_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let the event loop do this, and wait until it is done: the consumer is used by one."""
-        done = asyncio.run_coroutine_threadsafe(work, self._loop)
-        while not concurrent.futures.wait([done], _POLL_S).done:
-            if self._loop.is_closed():
-                return
-        done.result()
-
-    async def _take(self, consumer: Consumer, first: Message) -> None:
-        """Apply what has come, from this record on, until there is no more."""
-        messages = [first, *consumer.consume(SLICE_RECORDS - 1, timeout=0)]
-        while messages and not self._stopping.is_set():
-            self._apply(messages)
-            await asyncio.sleep(0)
-            messages = consumer.consume(SLICE_RECORDS, timeout=0)
 
     def _start_offsets(self, consumer: Consumer) -> list[TopicPartition]:
         stored = self._view.offsets()
@@ -190,7 +167,7 @@ class Feed:
         if any(counts.values()):
             batch.write()
             self._results_taken += counts[RESULTS]
-            self._loop.call_soon(self._report, batch.advanced, batch.results)
+            self._loop.call_soon_threadsafe(self._report, batch.advanced, batch.results)
         for name, count in counts.items():
             if count:
                 metrics.VIEW_RECORDS.labels(name).inc(count)
@@ -213,26 +190,18 @@ class Feed:
             self._view.mark_complete()
             log.info("view is complete", users_topic=self._settings.topic(USERS))
 
-    async def _keep_up(self) -> None:
+    def _keep_up(self) -> None:
         """Forget old results, a few at a time."""
         # Faster than they come, or they would pile up for ever.
-        left = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
+        limit = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
         self._results_taken = 0
-        before_ms = self._oldest_result_ms()
-        while left > 0 and self._forget(before_ms, min(left, _FORGOTTEN_SLICE)):
-            left -= _FORGOTTEN_SLICE
-            await asyncio.sleep(0)
-
-    def _forget(self, before_ms: int, limit: int) -> bool:
-        """Forget so many results; whether there may be more."""
-        old = self._view.old_results(before_ms, limit, self._forgotten_below)
+        old = self._view.old_results(self._oldest_result_ms(), limit, self._forgotten_below)
         if old:
             batch = ViewBatch(self._view)
             for age_key in old:
                 batch.forget_result(age_key)
             batch.write()
             self._forgotten_below = old[-1]
-        return len(old) == limit
 
 
 def _add(batch: ViewBatch, name: str, message: Any) -> None:

@@ -1,7 +1,7 @@
 """Those who wait for the view: for a position of a shard's log, or for the result of a command.
 
-Everything here runs in the event loop, in which the feed reports as well. Compare Karapace's offset
-watcher.
+Everything here runs in the event loop; the thread that fills the view reports through
+`call_soon_threadsafe`. Compare Karapace's offset watcher.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The query side's RocksDB: documents, memberships by segment, definitions, results, progress.
 
-One task writes (`view_batch.ViewBatch`), any number of threads read. A batch is one WriteBatch,
-together with the Kafka offsets behind it: after a crash the view goes on where they are.
+One thread writes (`view_batch.ViewBatch`), any number read. A batch is one WriteBatch, together
+with the Kafka offsets behind it: after a crash the view goes on where its stored offsets are.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class View:
         """Every entry of a kind, in key order, from `start` on."""
         return scan_entries(self._db, prefix, start)
 
-    # --- what the writing task does ---
+    # --- what the writing thread does ---
 
     @property
     def database(self) -> Rdict:
