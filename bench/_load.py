@@ -125,7 +125,8 @@ def run_paced(
     number, answered, count = 0, 0, int(rate * seconds)
     while answered < count and not _stopping.is_set():
         while free and number < count and started_s + number / rate <= now_s:
-            connection = free.pop()
+            # Each in turn: one that never asks for anything would be closed.
+            connection = free.pop(0)
             connection.send(requests[number % len(requests)])
             connection.sent_at_s = started_s + number / rate
             number += 1
