@@ -112,7 +112,7 @@ def main() -> None:
         watched_rate=10,
         connections=4,
         get_rate=200,
-        quiet_s=5,
+        quiet_s=15,
     )
     options = parser.parse_args()
     with (

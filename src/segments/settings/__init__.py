@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         1_000, ge=10, description="time between ticks of a shard on which nothing is due"
     )
     job_rest_ratio: float = Field(
-        0.3,
+        0.6,
         ge=0,
         le=10,
         description="rest after each slice of a job, as a multiple of the time the slice took",
