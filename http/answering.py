@@ -15,8 +15,8 @@ from aiohttp.typedefs import Handler
 
 from segments import logs, metrics
 from segments.http import problems
-from segments.http.admission import ADMISSION, Guard
-from segments.http.limits import LIMITS
+from segments.http.access.admission import ADMISSION, Guard
+from segments.http.access.limits import LIMITS
 from segments.http.services import SERVICES
 from segments.http.streaming import NO_SNIFFING
 from segments.state.database import is_damage

@@ -19,26 +19,26 @@ from segments.http import (
     answering,
     commands,
     developer,
-    docs,
     health,
     imports,
     members,
     memberships,
-    openapi,
     past,
     report_jobs,
-    report_rows,
-    report_runner,
     reports,
     segments,
     users,
 )
-from segments.http.admission import ADMISSION, admission
+from segments.http.access.admission import ADMISSION, admission
+from segments.http.access.limits import LIMITS, RateLimits
 from segments.http.completeness import Completeness
 from segments.http.feed import TOPICS, Feed
-from segments.http.limits import LIMITS, RateLimits
-from segments.http.operations import Operation
-from segments.http.routes import Routes
+from segments.http.openapi import docs
+from segments.http.openapi import document as openapi
+from segments.http.openapi.operations import Operation
+from segments.http.openapi.routes import Routes
+from segments.http.reporting import rows as report_rows
+from segments.http.reporting import runner as report_runner
 from segments.http.server import serving
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Waiting

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from segments import tracing
 from segments.contracts.answers import Pending
 from segments.contracts.names import CommandId
-from segments.http.access import actor
+from segments.http.access.roles import actor
 from segments.http.answers import rejection
-from segments.http.headers import IDEMPOTENCY_KEY, POSITION
-from segments.http.operations import Answer
+from segments.http.openapi.headers import IDEMPOTENCY_KEY, POSITION
+from segments.http.openapi.operations import Answer
 from segments.http.problems import Problem, invalid
 from segments.http.requests import json_response, location, preference
 from segments.http.services import SERVICES

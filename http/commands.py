@@ -15,12 +15,20 @@ from segments.contracts.answers import Accepted, Pending
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
 from segments.contracts.documents import PreviewResult, Result
 from segments.http import requests
-from segments.http.access import actor
+from segments.http.access.roles import actor
 from segments.http.commanding import command_id, join_trace
-from segments.http.headers import IDEMPOTENCY_KEY, PREFER
-from segments.http.operations import JSON, NDJSON, NDJSON_NAMES, NOT_READY, WRITES, Answer, RawBody
+from segments.http.openapi.headers import IDEMPOTENCY_KEY, PREFER
+from segments.http.openapi.operations import (
+    JSON,
+    NDJSON,
+    NDJSON_NAMES,
+    NOT_READY,
+    WRITES,
+    Answer,
+    RawBody,
+)
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem, invalid
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.http.writing import COMMANDS as TOPIC
 from segments.http.writing import CommandWriter

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from segments.contracts.times import to_rfc3339
-from segments.http.headers import COMPLETE_UNTIL
+from segments.http.openapi.headers import COMPLETE_UNTIL
 from segments.http.problems import Problem
 from segments.state.history import HistoryReader, Progress
 from segments.state.view import Marker, View

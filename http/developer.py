@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from segments import logs
 from segments.contracts.service_answers import UserState
 from segments.http import requests
-from segments.http.access import actor
-from segments.http.headers import FRESH, MIN_POSITION, PREFER
-from segments.http.operations import (
+from segments.http.access.roles import actor
+from segments.http.openapi.headers import FRESH, MIN_POSITION, PREFER
+from segments.http.openapi.operations import (
     ELSEWHERE,
     FRESHNESS,
     NOT_READY,
@@ -26,8 +26,8 @@ from segments.http.operations import (
     Body,
     Received,
 )
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.routes import Routes
 from segments.http.services import SERVICES
 
 _POLL_S = 0.02

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from segments.contracts.service_answers import Alive, Readiness
 from segments.http import gauges
-from segments.http.operations import Answer
-from segments.http.queries import Query
+from segments.http.openapi.operations import Answer
+from segments.http.openapi.queries import Query
+from segments.http.openapi.routes import Routes
 from segments.http.requests import json_response
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.state.history import HistoryUnavailableError
 from segments.state.view import staleness_ms

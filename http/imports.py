@@ -19,13 +19,13 @@ from segments import logs
 from segments.contracts.names import UserId
 from segments.contracts.service_answers import Imported
 from segments.http import requests
-from segments.http.access import actor
+from segments.http.access.roles import actor
 from segments.http.bulk import BulkDelivery
 from segments.http.developer import State
-from segments.http.headers import CONTENT_ENCODING
-from segments.http.operations import CSV, NDJSON, NDJSON_NAMES, Answer, RawBody
+from segments.http.openapi.headers import CONTENT_ENCODING
+from segments.http.openapi.operations import CSV, NDJSON, NDJSON_NAMES, Answer, RawBody
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem, invalid
-from segments.http.routes import Routes
 from segments.http.services import SERVICES
 from segments.http.writing import REFRESHES
 

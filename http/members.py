@@ -14,11 +14,11 @@ from pydantic import BeforeValidator
 from segments.contracts.answers import MemberPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
-from segments.http.headers import MIN_POSITION, POSITION, PREFER, STALENESS
-from segments.http.operations import CSV, ELSEWHERE, FRESHNESS, NDJSON, STREAMS, Answer
+from segments.http.openapi.headers import MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.openapi.operations import CSV, ELSEWHERE, FRESHNESS, NDJSON, STREAMS, Answer
+from segments.http.openapi.queries import OPAQUE, Page, foreign_cursor, place_of, unknown
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import OPAQUE, Page, foreign_cursor, place_of, unknown
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.streaming import BrokenOffError, require_chunks, stream
 from segments.state.view_members import Member

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 from segments.contracts.answers import QueriedUsers
 from segments.contracts.names import SegmentName, UserId
 from segments.http import requests
-from segments.http.headers import MIN_POSITION, POSITION, PREFER, STALENESS
-from segments.http.operations import ELSEWHERE, FRESHNESS, STREAMS, Answer, Body, Received
-from segments.http.routes import Routes
+from segments.http.openapi.headers import MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.openapi.operations import ELSEWHERE, FRESHNESS, STREAMS, Answer, Body, Received
+from segments.http.openapi.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.streaming import require_chunks, stream
 from segments.state import view_answers

@@ -12,11 +12,11 @@ from pydantic import BeforeValidator, Field
 from segments.contracts.answers import HistoryPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
-from segments.http.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
-from segments.http.operations import ELSEWHERE, FRESHNESS, HISTORY, Answer
+from segments.http.openapi.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
+from segments.http.openapi.operations import ELSEWHERE, FRESHNESS, HISTORY, Answer
+from segments.http.openapi.queries import OPAQUE, Instant, Page, place_of
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import OPAQUE, Instant, Page, place_of
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.state.history import Cursor, HistoryEntry, HistoryUnavailableError
 

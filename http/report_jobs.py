@@ -11,13 +11,13 @@ from segments.contracts.report_answers import ReportJob, ReportJobPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
 from segments.http.commanding import command_id
-from segments.http.headers import IDEMPOTENCY_KEY, PREFER
-from segments.http.operations import Answer, Kind
+from segments.http.openapi.headers import IDEMPOTENCY_KEY, PREFER
+from segments.http.openapi.operations import Answer, Kind
+from segments.http.openapi.queries import OPAQUE, Page, place_of
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import OPAQUE, Page, place_of
-from segments.http.report_rows import ReportRequest, needed
-from segments.http.report_runner import RUNNER
-from segments.http.routes import Routes
+from segments.http.reporting.rows import ReportRequest, needed
+from segments.http.reporting.runner import RUNNER
 from segments.http.services import SERVICES
 from segments.settings.reports import LINK
 from segments.state.report_jobs import Job

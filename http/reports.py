@@ -12,10 +12,16 @@ from segments.contracts.names import SegmentName, UserId
 from segments.contracts.report_answers import ReportJob, ReportLink
 from segments.contracts.times import to_rfc3339
 from segments.http import report_jobs, requests
-from segments.http.admission import ADMISSION
+from segments.http.access.admission import ADMISSION
 from segments.http.commanding import command_id
-from segments.http.headers import COMPLETE_UNTIL, IDEMPOTENCY_KEY, MIN_POSITION, PREFER, ROW_COUNT
-from segments.http.operations import (
+from segments.http.openapi.headers import (
+    COMPLETE_UNTIL,
+    IDEMPOTENCY_KEY,
+    MIN_POSITION,
+    PREFER,
+    ROW_COUNT,
+)
+from segments.http.openapi.operations import (
     CSV,
     ELSEWHERE,
     FRESHNESS,
@@ -25,9 +31,10 @@ from segments.http.operations import (
     Body,
     Received,
 )
+from segments.http.openapi.queries import Query
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import Query
-from segments.http.report_rows import (
+from segments.http.reporting.rows import (
     ReportRequest,
     Wanted,
     chunks,
@@ -38,7 +45,6 @@ from segments.http.report_rows import (
     refuse_future,
     zone,
 )
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services, not_ready
 from segments.http.streaming import require_chunks, stream
 from segments.settings.reports import LINK

@@ -13,9 +13,9 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from segments.contracts.names import canonical_user_id, check_segment_name
-from segments.http.headers import MIN_POSITION, POSITIONS_MAX, PREFER
+from segments.http.openapi.headers import MIN_POSITION, POSITIONS_MAX, PREFER
+from segments.http.openapi.queries import encode_cursor
 from segments.http.problems import Problem, invalid
-from segments.http.queries import encode_cursor
 from segments.http.services import SERVICES
 from segments.http.waiting import Position
 from segments.settings import HttpSettings

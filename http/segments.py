@@ -15,8 +15,15 @@ from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
 from segments.http import answers, requests
 from segments.http.commanding import PENDING, command_id, perform, position_header
-from segments.http.headers import FRESH, IDEMPOTENCY_KEY, MIN_POSITION, POSITION, PREFER, STALENESS
-from segments.http.operations import (
+from segments.http.openapi.headers import (
+    FRESH,
+    IDEMPOTENCY_KEY,
+    MIN_POSITION,
+    POSITION,
+    PREFER,
+    STALENESS,
+)
+from segments.http.openapi.operations import (
     COMMANDS,
     FRESHNESS,
     REJECTED_SEGMENT,
@@ -24,9 +31,9 @@ from segments.http.operations import (
     Body,
     Received,
 )
+from segments.http.openapi.queries import OPAQUE, Page, place_of
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import OPAQUE, Page, place_of
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.http.waiting import Position
 

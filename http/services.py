@@ -13,7 +13,7 @@ from aiohttp import web
 
 from segments.contracts.partitioning import partition_of
 from segments.http.completeness import Completeness
-from segments.http.headers import POSITION, POSITIONS_MAX, STALENESS
+from segments.http.openapi.headers import POSITION, POSITIONS_MAX, STALENESS
 from segments.http.problems import Problem
 from segments.http.waiting import Position, Waiting
 from segments.settings import Settings

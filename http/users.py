@@ -14,7 +14,7 @@ from segments.contracts.documents import Result
 from segments.contracts.times import to_rfc3339
 from segments.http import past, requests
 from segments.http.commanding import PENDING, command_id, perform, position_header
-from segments.http.headers import (
+from segments.http.openapi.headers import (
     COMPLETE_UNTIL,
     FRESH,
     IDEMPOTENCY_KEY,
@@ -22,7 +22,7 @@ from segments.http.headers import (
     POSITION,
     PREFER,
 )
-from segments.http.operations import (
+from segments.http.openapi.operations import (
     COMMANDS,
     ELSEWHERE,
     FRESHNESS,
@@ -33,9 +33,9 @@ from segments.http.operations import (
     Body,
     Received,
 )
+from segments.http.openapi.queries import Instant, Query
+from segments.http.openapi.routes import Routes
 from segments.http.problems import Problem
-from segments.http.queries import Instant, Query
-from segments.http.routes import Routes
 from segments.http.services import SERVICES, Services
 from segments.state import view_answers
 

@@ -9,7 +9,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
-from segments.http import keys
+from segments.http.access import keys
 
 SECRET = "a secret of the tests, long enough to sign"
 ISSUER, AUDIENCE = "https://issuer.example", "segments"

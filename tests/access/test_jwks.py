@@ -12,11 +12,11 @@ from aiohttp import web
 from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
-from segments.http import jwks
-from segments.http.credentials import Refused
-from segments.http.jwks import NoKeysError, parse
+from segments.http.access import jwks
+from segments.http.access.credentials import Refused
+from segments.http.access.jwks import NoKeysError, parse
+from segments.http.access.tokens import TokenVerifier
 from segments.http.problems import Problem
-from segments.http.tokens import TokenVerifier
 from segments.settings import AuthSettings
 from tests.access.credentials import JWT, header, token
 from tests.http.sidecar import assert_problem, running

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from segments.http import keyring, keys
-from segments.http.access import Role
-from segments.http.credentials import Refused
-from segments.http.keyring import KeyRing
+from segments.http.access import keyring, keys
+from segments.http.access.credentials import Refused
+from segments.http.access.keyring import KeyRing
+from segments.http.access.roles import Role
 from segments.settings import Settings
 from tests.access import credentials
 from tests.http.sidecar import running

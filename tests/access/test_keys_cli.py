@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from segments.cli import app
 from segments.cli.operate import UsageError
-from segments.http import keys
+from segments.http.access import keys
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 from multidict import MultiDict
 
-from segments.http import links
-from segments.http.access import TABLE, Role
-from segments.http.keys import KeysError
-from segments.http.links import Links
+from segments.http.access import links
+from segments.http.access.keys import KeysError
+from segments.http.access.links import Links
+from segments.http.access.roles import TABLE, Role
 from segments.http.problems import Problem
 from segments.settings import Settings
 from tests.access import credentials

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from segments.http.access import METRICS, TABLE, Role
+from segments.http.access.roles import METRICS, TABLE, Role
 from segments.http.app import build
 from segments.state.history import HistoryEntry
 from tests.access import credentials

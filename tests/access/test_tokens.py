@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from segments.http import tokens
-from segments.http.access import Role
-from segments.http.credentials import Refused
-from segments.http.tokens import TokenVerifier
+from segments.http.access import tokens
+from segments.http.access.credentials import Refused
+from segments.http.access.roles import Role
+from segments.http.access.tokens import TokenVerifier
 from segments.settings import AuthSettings
 from tests.access.credentials import JWT, SECRET, claims, token
 

@@ -12,7 +12,7 @@ import pytest
 
 from segments.contracts.report_answers import ReportJob, ReportJobPage
 from segments.contracts.times import from_rfc3339
-from segments.http import report_attempt
+from segments.http.reporting import attempt as report_attempt
 from tests.destinations.jobs import direct, ended, order, put, serving
 from tests.destinations.places import FolderPlace, sftp_place
 from tests.http.sidecar import assert_problem, entry, running, store

@@ -6,8 +6,8 @@ import itertools
 import re
 
 from segments.destinations.base import link, part_name
-from segments.http.report_names import LONGEST_LINE_BYTES, file_name
-from segments.http.report_rows import ReportRequest
+from segments.http.reporting.names import LONGEST_LINE_BYTES, file_name
+from segments.http.reporting.rows import ReportRequest
 from segments.state.history_csv import lines
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"

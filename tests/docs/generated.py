@@ -18,8 +18,8 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from segments import asyncapi, metrics, schemas, settings_doc, topics_doc
-from segments.http import problem_kinds
 from segments.http.app import interface
+from segments.http.openapi import problem_kinds
 from segments.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +27,9 @@ ROOMS = (
     "streams",
     "state",
     "http",
+    "http/access",
+    "http/openapi",
+    "http/reporting",
     "src/segments",
     "src/segments/contracts",
     "src/segments/settings",

@@ -60,7 +60,7 @@ def test_every_header_stands_in_the_table() -> None:
 def _raised() -> set[tuple[str, str]]:
     """(code, status) of every problem that http/ makes with its code given literally."""
     found = set()
-    for path in (ROOT / "http").glob("*.py"):
+    for path in (ROOT / "http").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             if function and node.name not in CODES_FROM_ELSEWHERE:

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from segments.http import memberships, past, requests
-from segments.http.queries import encode_cursor
+from segments.http.openapi.queries import encode_cursor
 from segments.http.waiting import Position
 from tests.http.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store
 from tests.view.filling import held, result

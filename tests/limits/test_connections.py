@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from segments.http import connection, requests, server, streaming
-from segments.http.access import TABLE
+from segments.http.access.roles import TABLE
 from tests.http.sidecar import Sidecar, running, store
 from tests.view.filling import held
 

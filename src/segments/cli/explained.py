@@ -29,7 +29,7 @@ _BY_NAME = (
     ("segments.streams.operations", "OperationError"),
     ("segments.streams.startup", "StartRefusedError"),
     ("segments.settings.access", "ExposedError"),
-    ("segments.http.keys", "KeysError"),
+    ("segments.http.access.keys", "KeysError"),
 )
 _ADVICE: tuple[tuple[type[SegmentsError], str], ...] = (
     (

@@ -13,7 +13,7 @@ from rich.markup import escape
 from segments.cli import output
 from segments.cli.operate import UsageError
 from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
-from segments.http import keys
+from segments.http.access import keys
 from segments.settings import Settings
 
 app = typer.Typer(help="API keys for the HTTP interface.", no_args_is_help=True)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
-from segments.http.headers import IF_NONE_MATCH
-from segments.http.openapi import Variant, document
-from segments.http.operations import JSON, Answer, Operation
-from segments.http.routes import Routes
+from segments.http.openapi.document import Variant, document
+from segments.http.openapi.headers import IF_NONE_MATCH
+from segments.http.openapi.operations import JSON, Answer, Operation
+from segments.http.openapi.routes import Routes
 from segments.http.services import SERVICES
 
 OPERATIONS = web.AppKey("operations", tuple[Operation, ...])

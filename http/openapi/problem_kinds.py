@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from segments.http.operations import Kind
+from segments.http.openapi.operations import Kind
 
 OTHER = 0
 """In place of a status: one that is handed on from the HTTP library."""

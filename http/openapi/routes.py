@@ -9,8 +9,8 @@ from typing import Required, TypedDict, TypeVar, Unpack
 from aiohttp import hdrs, web
 
 from segments.http import requests
-from segments.http.operations import Answer, Body, Kind, Operation, RawBody, Received
-from segments.http.queries import Query
+from segments.http.openapi.operations import Answer, Body, Kind, Operation, RawBody, Received
+from segments.http.openapi.queries import Query
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 

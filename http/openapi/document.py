@@ -14,11 +14,13 @@ import orjson
 
 from segments import __version__
 from segments.contracts.service_answers import ProblemDetails
-from segments.http import access, headers, openapi_schemas
-from segments.http.links import SIGNATURE
-from segments.http.openapi_schemas import Schemas, parameters_of_path, parameters_of_query
-from segments.http.operations import JSON, Answer, Body, Kind, Operation, RawBody
-from segments.http.problem_kinds import KINDS
+from segments.http.access import roles as access
+from segments.http.access.links import SIGNATURE
+from segments.http.openapi import headers
+from segments.http.openapi import schemas as openapi_schemas
+from segments.http.openapi.operations import JSON, Answer, Body, Kind, Operation, RawBody
+from segments.http.openapi.problem_kinds import KINDS
+from segments.http.openapi.schemas import Schemas, parameters_of_path, parameters_of_query
 from segments.http.problems import CONTENT_TYPE, Problem
 from segments.settings import Settings
 from segments.settings.access import AuthSettings

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from segments.http.access import Role, Subject
+from segments.http.access.roles import Role, Subject
 from segments.http.problems import Problem
 
 _CHALLENGE = 'Bearer realm="segments"'

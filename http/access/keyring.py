@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from segments import logs
-from segments.http.access import Role, Subject
-from segments.http.credentials import Refused
-from segments.http.keys import PATTERN, Key, KeysError, digest, load, path_of
+from segments.http.access.credentials import Refused
+from segments.http.access.keys import PATTERN, Key, KeysError, digest, load, path_of
+from segments.http.access.roles import Role, Subject
 from segments.settings import Settings
 
 LOOK_INTERVAL_S = 1.0

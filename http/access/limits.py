@@ -14,8 +14,8 @@ from ipaddress import IPv6Address, ip_address
 
 from aiohttp import web
 
-from segments.http.access import ANONYMOUS, SUBJECT
-from segments.http.admission import Guard
+from segments.http.access.admission import Guard
+from segments.http.access.roles import ANONYMOUS, SUBJECT
 from segments.http.problems import Problem
 from segments.settings import Settings
 

@@ -11,8 +11,8 @@ from segments.destinations.base import CLEANUP_S, Destination, DestinationError,
 from segments.destinations.sending import Progress, send
 from segments.http.completeness import behind
 from segments.http.problems import Problem
-from segments.http.report_names import most_bytes
-from segments.http.report_rows import Needed, Wanted, chunks, complete_until, opened
+from segments.http.reporting.names import most_bytes
+from segments.http.reporting.rows import Needed, Wanted, chunks, complete_until, opened
 from segments.http.services import Services
 from segments.state.history import HistoryUnavailableError
 from segments.state.report_jobs import Job

@@ -87,7 +87,9 @@ def row(method: str, path: str, auth: AuthSettings) -> Row:
     try:
         return TABLE[method, path]
     except KeyError:
-        raise LookupError(f"{method} {path} has no row in segments.http.access.TABLE") from None
+        raise LookupError(
+            f"{method} {path} has no row in http.access.roles.TABLE"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from segments import logs, metrics
 from segments.destinations.base import Destination, Stored
 from segments.destinations.making import make
 from segments.destinations.sending import Progress
-from segments.http.report_attempt import Trouble, attempt, complete_ms, discard
-from segments.http.report_names import file_name
-from segments.http.report_rows import ReportRequest
+from segments.http.reporting.attempt import Trouble, attempt, complete_ms, discard
+from segments.http.reporting.names import file_name
+from segments.http.reporting.rows import ReportRequest
 from segments.http.services import Services
 from segments.state.report_jobs import Job, ReportJobs, now_ms
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from segments.contracts.times import to_rfc3339
-from segments.http.report_rows import ReportRequest
+from segments.http.reporting.rows import ReportRequest
 
 LONGEST_LINE_BYTES = 640
 """A line of a report: two ids, a name of 128 characters, an operation, an instant."""

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from segments import logs, metrics
 from segments.http.problems import Problem
-from segments.http.report_rows import Needed, ReportRequest
-from segments.http.report_work import CANCELLED, Work
+from segments.http.reporting.rows import Needed, ReportRequest
+from segments.http.reporting.work import CANCELLED, Work
 from segments.http.services import SERVICES, Services
 from segments.settings import Settings
 from segments.state.report_jobs import Job, QueueFullError, ReportJobs, now_ms, opened

@@ -14,7 +14,7 @@ from itsdangerous import Signer
 from multidict import MultiMapping
 
 from segments import private_files
-from segments.http.keys import KeysError
+from segments.http.access.keys import KeysError
 from segments.http.problems import Problem
 from segments.settings import Settings
 

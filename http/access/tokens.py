@@ -24,9 +24,9 @@ from joserfc.jws import JWSRegistry
 from pydantic import TypeAdapter, ValidationError
 
 from segments.contracts.names import Actor
-from segments.http.access import Role, Subject
-from segments.http.credentials import Refused
-from segments.http.jwks import KeySource, NoKeysError
+from segments.http.access.credentials import Refused
+from segments.http.access.jwks import KeySource, NoKeysError
+from segments.http.access.roles import Role, Subject
 from segments.http.problems import Problem
 from segments.settings.access import AuthSettings
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from segments.http.access import ANONYMOUS, ELSEWHERE, SUBJECT, Role, Row, row
-from segments.http.credentials import Verifier, role_needed, subject_of
-from segments.http.keyring import KeyRing
-from segments.http.links import Links, is_signed, links
-from segments.http.tokens import TokenVerifier
+from segments.http.access.credentials import Verifier, role_needed, subject_of
+from segments.http.access.keyring import KeyRing
+from segments.http.access.links import Links, is_signed, links
+from segments.http.access.roles import ANONYMOUS, ELSEWHERE, SUBJECT, Role, Row, row
+from segments.http.access.tokens import TokenVerifier
 from segments.settings import Settings
 
 Guard = Callable[[web.Request], Awaitable[None]]

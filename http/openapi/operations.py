@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from segments.http.queries import Query
+from segments.http.openapi.queries import Query
 
 M = TypeVar("M", bound=BaseModel)
 JSON = "application/json"
