@@ -87,9 +87,7 @@ def row(method: str, path: str, auth: AuthSettings) -> Row:
     try:
         return TABLE[method, path]
     except KeyError:
-        raise LookupError(
-            f"{method} {path} has no row in http.access.roles.TABLE"
-        ) from None
+        raise LookupError(f"{method} {path} has no row in http.access.roles.TABLE") from None
 
 
 @dataclass(frozen=True, slots=True)

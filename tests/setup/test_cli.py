@@ -17,6 +17,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from segments import topics
 from segments.environment import child_environment, variables
 from segments.ports import free_port
 from segments.settings import Settings
@@ -89,7 +90,10 @@ def test_a_wrong_setting_is_named() -> None:
 
 
 def test_topics_are_checked_and_applied(deployment: Settings) -> None:
-    assert _run(deployment, "topics", "check").returncode == 0
+    told = _run(deployment, "topics", "check", "--json")
+    assert told.returncode == 0
+    names = [topic.on_cluster(deployment) for topic in topics.load()]
+    assert json.loads(told.stdout) == {"created": [], "topics": names}
     wider = deployment.model_copy(update={"partitions": 5})
     refused = _run(wider, "topics", "apply")
     assert refused.returncode == 1

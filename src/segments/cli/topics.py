@@ -10,25 +10,37 @@ import typer
 from segments import asyncapi as asyncapi_document
 from segments import schemas as json_schemas
 from segments import topics, topics_doc
+from segments.cli import output
 from segments.settings import Settings
 
 app = typer.Typer(help="The topics of this deployment.", no_args_is_help=True)
 
 
 @app.command()
-def apply() -> None:
+def apply(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Create the topics that are missing; refuse what differs from topics.yaml."""
-    created = topics.apply(Settings())
-    for name in created:
-        typer.echo(f"created {name}")
-    typer.echo(f"{len(topics.load())} topics stand as topics.yaml says")
+    settings = Settings()
+    created = topics.apply(settings)
+    if not json:
+        for name in created:
+            typer.echo(f"created {name}")
+    _tell(settings, created, json=json)
 
 
 @app.command()
-def check() -> None:
+def check(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Say whether every topic stands as topics.yaml says; change nothing."""
-    topics.check(Settings())
-    typer.echo(f"{len(topics.load())} topics stand as topics.yaml says")
+    settings = Settings()
+    topics.check(settings)
+    _tell(settings, [], json=json)
+
+
+def _tell(settings: Settings, created: list[str], *, json: bool) -> None:
+    names = [topic.on_cluster(settings) for topic in topics.load()]
+    if json:
+        output.document({"created": created, "topics": names})
+    else:
+        typer.echo(f"{len(names)} topics stand as topics.yaml says")
 
 
 @app.command()
@@ -51,10 +63,10 @@ def asyncapi() -> None:
 
 @app.command()
 def schemas(
-    output: Annotated[
+    folder: Annotated[
         Path, typer.Option("--output", "-o", help="folder; a folder a topic is made in it")
     ],
 ) -> None:
     """Write the JSON Schemas (2020-12) of every topic's messages, values and headers."""
-    written = json_schemas.write(output)
-    typer.echo(f"{len(written)} schemas written to {output}")
+    written = json_schemas.write(folder)
+    typer.echo(f"{len(written)} schemas written to {folder}")
