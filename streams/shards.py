@@ -89,7 +89,6 @@ class Shards:
         self._ticks = ticks
         self._schedules: dict[int, TickSchedule] = {}
         self._pace = WorkPace(settings.job_rest_ratio)
-        self._turn = 0
         self._metrics_at_ms = 0
         self._records = metrics.RECORDS.labels(NAME, LOG)
         self._count = 0
@@ -203,11 +202,7 @@ class Shards:
             self._report(shards)
 
     def _append_ticks(self, shards: list[tuple[int, Shard]], now_ms: int) -> None:
-        if shards:
-            # Another one first each time, or the last would have its turn when all others are done.
-            self._turn = (self._turn + 1) % len(shards)
-            shards = shards[self._turn :] + shards[: self._turn]
-        for partition, shard in shards:
+        for partition, shard in self._pace.in_turn(shards):
             due_ms = shard.next_due_ms()
             sliced = due_ms == 0 and not shard.has_urgent_work
             if sliced and not self._pace.may_begin(now_ms):

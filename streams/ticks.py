@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+T = TypeVar("T")
 # A tick that was appended early by a clock ahead of the broker's is not repeated in a tight loop.
 _RETRY_MS = 20
 # A slice that has not come back by then went to another process with its partition.
@@ -48,8 +51,17 @@ class WorkPace:
     def __init__(self, rest_ratio: float) -> None:
         self._rest_ratio = rest_ratio
         self._running: int | None = None
+        self._last = -1
         self._began_ms = 0
         self._free_at_ms = 0
+
+    def in_turn(self, shards: list[tuple[int, T]]) -> list[tuple[int, T]]:
+        """Shards by partition, in their order: who began a slice last comes last.
+
+        Else the same ones could have every turn for as long as they have work.
+        """
+        later = [each for each in shards if each[0] > self._last]
+        return later + [each for each in shards if each[0] <= self._last]
 
     def may_begin(self, now_ms: int) -> bool:
         """Whether a partition may begin a slice now."""
@@ -59,7 +71,8 @@ class WorkPace:
 
     def begin(self, partition: int, now_ms: int) -> None:
         """The tick of a slice was appended."""
-        self._running, self._began_ms = partition, now_ms
+        self._running = self._last = partition
+        self._began_ms = now_ms
 
     def end(self, partition: int, now_ms: int) -> None:
         """A tick of this partition was applied."""

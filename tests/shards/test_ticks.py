@@ -58,6 +58,27 @@ def test_the_rest_follows_what_the_slice_took(took_ms: int) -> None:
     assert first - ended_ms == took_ms // 2
 
 
+@pytest.mark.parametrize("partitions", [[0], [0, 1], [2, 3, 5, 7], list(range(12))])
+def test_every_partition_has_its_turn_however_often_is_asked(partitions: list[int]) -> None:
+    shards = [(partition, "a job") for partition in partitions]
+    for between in range(1, 14):
+        pace = WorkPace(0.0)
+        began = []
+        for now_ms in range(between * 3 * len(partitions)):
+            [(partition, _), *_] = pace.in_turn(shards)
+            if now_ms % between == 0:
+                pace.begin(partition, now_ms)
+                began.append(partition)
+        assert began == partitions * 3
+
+
+def test_a_turn_passes_over_partitions_that_come_and_go() -> None:
+    pace = WorkPace(0.0)
+    pace.begin(5, 10_000)
+    assert pace.in_turn([]) == []
+    assert [partition for partition, _ in pace.in_turn([(1, 0), (4, 0), (6, 0)])] == [6, 1, 4]
+
+
 def test_a_slice_that_went_away_with_its_partition_holds_nobody_up_for_ever() -> None:
     pace = WorkPace(1.0)
     pace.begin(0, 10_000)
