@@ -34,7 +34,9 @@ REQUEST_WAIT_S = 10
 """Longest wait asked of one request: proxies cut longer ones. The call goes on with another."""
 _MARGIN_S = 1.0
 """What a request may take beside the wait that it asks for."""
-_LEAST_TIMEOUT_S = 0.05
+LEAST_TIMEOUT_S = 0.05
+ANSWER_TIMEOUT_S = 15.0
+"""For an answer that nothing is waited for."""
 _STREAM_TIMEOUT_S = 60.0
 """Longest silence within a stream; the service gives up a client that is silent for 30 s."""
 _IMPORT_TIMEOUT_S = 600.0
@@ -72,9 +74,9 @@ class Core:
     retries: Retries
     session: Positions | None = None
 
-    def call(self, timeout_s: float | None = None) -> Call:
-        """A call that begins now."""
-        return Call(self, self.timeout_s if timeout_s is None else timeout_s)
+    def call(self, timeout_s: float | None = None, least_s: float = LEAST_TIMEOUT_S) -> Call:
+        """A call that begins now. `least_s`: what each request may take, were the time over."""
+        return Call(self, self.timeout_s if timeout_s is None else timeout_s, least_s)
 
     def minimum(self, asked: str | None) -> str | None:
         """The positions a read waits for: those asked for, and those of the session's writes."""
@@ -99,8 +101,9 @@ def path(*steps: str) -> str:
 class Call:
     """The requests of one call share its deadline; each has its own attempts."""
 
-    def __init__(self, core: Core, timeout_s: float) -> None:
+    def __init__(self, core: Core, timeout_s: float, least_s: float = LEAST_TIMEOUT_S) -> None:
         self.core = core
+        self._least_s = least_s
         self._deadline_s = core.retries.clock() + timeout_s
 
     @property
@@ -166,7 +169,7 @@ class Call:
         streamed: bool,
     ) -> Request:
         sent = {"User-Agent": f"segments-client/{__version__}", **headers}
-        left_s = max(_LEAST_TIMEOUT_S, self.left_s)
+        left_s = max(self._least_s, self.left_s)
         read_timeout_s = self.core.io_timeout_s
         if waits:
             wait_s = self.wait_s()

@@ -52,7 +52,7 @@ def result(core: Core, command_id: str, *, timeout_s: float = 0.0) -> Steps[Resu
 
     PendingError while it is on its way; NotFoundError `command_unknown` when it is not known.
     """
-    call = core.call(timeout_s)
+    call = core.call(timeout_s, calling.ANSWER_TIMEOUT_S)
     while True:
         told = yield from writing.asked(call, command_id)
         if told is not None and told.get("status") != "pending":

@@ -13,7 +13,6 @@ from segments.client.models import ReportJob
 
 ROW_COUNT = "segments-row-count"
 _POLL_S = 0.5
-_ASKING_S = 15.0
 
 
 def report_link(  # noqa: PLR0913 - what can be asked of a report
@@ -93,7 +92,7 @@ def put_report(  # noqa: PLR0913 - what can be asked of a report
 
 def report_job(core: Core, job_id: str, *, timeout_s: float = 0.0) -> Steps[ReportJob]:
     """How far a job is, or where it ended, which is waited for as long as `timeout_s`."""
-    call = core.call(max(timeout_s, _ASKING_S))
+    call = core.call(max(timeout_s, calling.ANSWER_TIMEOUT_S))
     until_s = call.left_s - timeout_s
     while True:
         reply = yield from call.send("GET", path("v1", "reports", "jobs", job_id))

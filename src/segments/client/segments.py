@@ -72,12 +72,16 @@ def _shown(core: Core, name: str, decided: writing.Decided) -> Steps[Segment]:
     """The segment after a write; asked for where the answer was the result alone."""
     if decided.whole:
         return calling.model(Segment, decided.told)
-    reply = yield from decided.call.send(
-        "GET",
-        path("v1", "segments", name),
-        min_position=core.minimum(decided.told["position"]),
-        waits=True,
-    )
+    try:
+        reply = yield from decided.call.send(
+            "GET",
+            path("v1", "segments", name),
+            min_position=core.minimum(decided.told["position"]),
+            waits=True,
+        )
+    except errors.SegmentsError as error:
+        error.command_id = error.command_id or decided.told["command_id"]
+        raise
     return calling.parsed(Segment, reply)
 
 

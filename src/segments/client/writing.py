@@ -62,7 +62,13 @@ def awaited(call: Call, command_id: str) -> Steps[dict[str, Any]]:
     """The result of a command that was accepted. PendingError when it does not come in time."""
     pause_s = _POLL_S
     while True:
-        told = yield from asked(call, command_id)
+        try:
+            told = yield from asked(call, command_id)
+        except errors.UnreachableError as error:
+            if call.left_s > 0:
+                raise
+            # It is accepted all the same: only the time of the call was over.
+            raise errors.PendingError(command_id) from error
         if told is not None and told.get("status") != "pending":
             return told
         if call.left_s <= pause_s:

@@ -1,0 +1,87 @@
+"""Calls by their steps, without a network: what is sent, and what comes of what came back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from segments.client import PendingError, Retries, StaleError, UnreachableError
+from segments.client import commands as command_calls
+from segments.client import segments as segment_calls
+from segments.client import users as user_calls
+from segments.client.calling import Core
+from segments.client.exchange import Failure, Pause, Reply, Request, Steps
+
+USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+AT = "2026-11-24T22:17:45.625Z"
+TOO_LATE = Failure("the answer did not come in time")
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def core(self, attempts: int = 1) -> Core:
+        """A client's, by this clock."""
+        return Core("http://service", None, 5.0, 10.0, Retries(attempts=attempts, clock=self))
+
+
+def reply(http: int, **told: Any) -> Reply:
+    """An answer with a JSON document."""
+    return Reply(http, {}, orjson.dumps(told))
+
+
+def next_request(steps: Steps[Any], outcome: Any = None) -> Request:
+    """Hand an outcome over; the request that follows, after whatever pause."""
+    effect = steps.send(outcome)
+    while isinstance(effect, Pause):
+        effect = steps.send(None)
+    assert isinstance(effect, Request)
+    return effect
+
+
+def test_a_question_that_waits_for_nothing_may_take_as_long_as_any_other() -> None:
+    asked = next_request(command_calls.result(Clock().core(), "order-4711"))
+    assert asked.headers[b"Prefer"] == b"wait=0"
+    assert asked.timeout_s is not None
+    assert asked.timeout_s > 5
+    assert asked.read_timeout_s > 5
+
+
+def test_a_command_that_is_accepted_is_pending_when_the_time_is_over() -> None:
+    clock = Clock()
+    steps = user_calls.change(clock.core(), USER, add=["beta"], idempotency_key="order-4711")
+    next_request(steps)
+    next_request(steps, reply(202, command_id="order-4711", status="pending"))
+    clock.now_s += 6.0
+    with pytest.raises(PendingError) as raised:
+        steps.send(TOO_LATE)
+    assert raised.value.command_id == "order-4711"
+
+
+def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
+    steps = user_calls.change(Clock().core(), USER, add=["beta"], idempotency_key="order-4711")
+    next_request(steps)
+    next_request(steps, reply(202, command_id="order-4711", status="pending"))
+    with pytest.raises(UnreachableError) as raised:
+        steps.send(Failure("refused"))
+    assert raised.value.command_id == "order-4711"
+
+
+def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> None:
+    steps = segment_calls.create_segment(Clock().core(), "beta", idempotency_key="order-4711")
+    next_request(steps)
+    next_request(steps, reply(202, command_id="order-4711", status="pending"))
+    decided = {"command_id": "order-4711", "status": "applied", "error": None, "changes": []}
+    shown = next_request(steps, reply(200, **decided, position="3:7", at=AT))
+    assert shown.headers[b"Segments-Min-Position"] == b"3:7"
+    with pytest.raises(StaleError) as raised:
+        steps.send(reply(503, code="stale", title="not there yet"))
+    assert raised.value.command_id == "order-4711"
