@@ -275,3 +275,17 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     assert machine.writable(tmp_path / "new", tmp_path).seen.endswith(f"can be made in {tmp_path}")
     (tmp_path / "kept").write_bytes(b"x" * 8_192)
     assert machine.taken_bytes(tmp_path) >= 8_192
+
+
+@pytest.mark.parametrize(
+    ("owner", "ours", "status"),
+    [
+        (1_000, 1_000, "ok"),
+        (0, 0, "ok"),
+        (0, 10_001, "ok"),  # a volume in Kubernetes, by its group
+        (1_000, 0, "warn"),
+        (1_000, 1_001, "warn"),
+    ],
+)
+def test_a_folder_of_another_user_is_told(owner: int, ours: int, status: str) -> None:
+    assert machine.owned(Path("data"), owner, ours).status == status

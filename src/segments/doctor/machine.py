@@ -48,8 +48,13 @@ def writable(folder: Path, there: Path) -> Finding:
         return fail(FOLDER, f"{folder}: {error.strerror or error}", todo)
     if there != folder:
         return ok(FOLDER, f"{folder} is not there yet; it can be made in {there}")
-    owner, ours = there.stat().st_uid, os.geteuid()
-    if owner not in (ours, 0) or (owner == 0 and ours != 0):
+    return owned(folder, there.stat().st_uid, os.geteuid())
+
+
+def owned(folder: Path, owner: int, ours: int) -> Finding:
+    """Whether this user can share what it may write with the owner."""
+    # A container's volume may be root's, and written to by the group of the service.
+    if owner not in (ours, 0):
         todo = "run the service, and this command, as the owner: files of two users get mixed up"
         return warn(FOLDER, f"{folder} is of user {owner}, this command of {ours}", todo)
     return ok(FOLDER, f"{folder} can be written")
