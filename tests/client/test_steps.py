@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.client import PendingError, Retries, StaleError, UnreachableError
+from segments.client import AnswerError, PendingError, Retries, StaleError, UnreachableError
 from segments.client import commands as command_calls
 from segments.client import segments as segment_calls
 from segments.client import users as user_calls
@@ -79,9 +79,21 @@ def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> Non
     steps = segment_calls.create_segment(Clock().core(), "beta", idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
-    decided = {"command_id": "order-4711", "status": "applied", "error": None, "changes": []}
+    decided: dict[str, Any] = {
+        "command_id": "order-4711",
+        "status": "applied",
+        "error": None,
+        "changes": [],
+    }
     shown = next_request(steps, reply(200, **decided, position="3:7", at=AT))
     assert shown.headers[b"Segments-Min-Position"] == b"3:7"
     with pytest.raises(StaleError) as raised:
         steps.send(reply(503, code="stale", title="not there yet"))
     assert raised.value.command_id == "order-4711"
+
+
+def test_a_list_of_something_else_is_an_answer_that_is_not_understood() -> None:
+    steps = segment_calls.segments(Clock().core()).steps
+    next_request(steps)
+    with pytest.raises(AnswerError, match="not understood"):
+        steps.send(reply(200, items=["beta"], next=None))

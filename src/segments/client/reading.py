@@ -65,8 +65,12 @@ def emit(kind: type[M], reply: Reply, seen: Freshness) -> Steps[str | None]:
         raise errors.AnswerError("the answer has no items; is this the service?")
     vars(seen).update(vars(calling.freshness(reply)))
     fresh: dict[str, Any] = vars(seen)
-    yield _emitted([calling.model(kind, fresh | item) for item in items])
+    yield _emitted([_item(kind, item, fresh) for item in items])
     return told.get("next")
+
+
+def _item(kind: type[M], item: Any, fresh: dict[str, Any]) -> M:
+    return calling.model(kind, fresh | item if isinstance(item, dict) else item)
 
 
 def _emitted(items: list[Any]) -> Effect:
