@@ -30,6 +30,8 @@ NOWHERE = "http://127.0.0.1:1"
         (["segment", "create", "x", "--include", "y"], "--percent or --count"),
         (["segment", "create", "x", "--percent", "1", "--ttl", "P"], "ISO 8601"),
         (["segment", "preview"], "--percent or --count"),
+        (["send"], "give one command, or --file"),
+        (["send", "{}", "--add", "beta"], "go with --file"),
         (["segment", "list", "--url", "nonsense"], "no URL"),
         (["nonsense"], "No such command"),
     ],

@@ -43,15 +43,15 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option
     With --add or --remove the file has user ids. The exit status is 1 when a result that was
     waited for is a rejection, or when a line was no command, was not sent or had no result.
     """
-    settings = Settings()
     if (command is None) == (file is None):
-        raise UsageError("give one command, or --file")
+        raise typer.BadParameter("give one command, or --file")
+    settings = Settings()
     if file is not None:
         lines = Lines(file, add=add, remove=remove)
         target = rejected or file.with_name(f"{file.name}.rejected")
         raise typer.Exit(bulk.send(settings, lines, target, timeout_s, as_json=json))
     if add is not None or remove is not None or rejected is not None:
-        raise UsageError("--add, --remove and --rejected go with --file")
+        raise typer.BadParameter("--add, --remove and --rejected go with --file")
     assert command is not None
     document, key = prepared(command)
     results = results_from_now(settings) if wait else None
