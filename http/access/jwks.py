@@ -56,7 +56,8 @@ def parse(raw: bytes) -> KeySet:
 def _key(given: Any) -> Key | None:
     if not isinstance(given, dict) or given.get("use", "sig") != "sig":
         return None
-    kind = _KINDS.get(given.get("kty", ""))
+    kty = given.get("kty")
+    kind = _KINDS.get(kty) if isinstance(kty, str) else None
     if kind is None:
         return None
     try:

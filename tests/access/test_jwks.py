@@ -152,6 +152,7 @@ async def test_old_keys_are_fetched_anew_beside_the_requests(issuer: Issuer, sta
         (200, b'{"keys": []}'),
         (200, b'{"keys": {"kty": "EC"}}'),
         (200, b'{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}'),
+        (200, b'{"keys": [{"kty": ["EC"]}]}'),
         (200, b" " * (jwks.MAX_BYTES + 1)),
     ],
     ids=str,
