@@ -11,7 +11,8 @@ from segments.http.reporting.rows import ReportRequest
 LONGEST_LINE_BYTES = 640
 """A line of a report: two ids, a name of 128 characters, an operation, an instant."""
 _OTHERS = re.compile(r"[^\w.-]")
-_SHOWN_LENGTH = 40
+_SHOWN_BYTES = 40
+"""Of each filter: all of them together, and what is put around unfinished files, fit into 255."""
 _SUM_LENGTH = 8
 
 
@@ -44,4 +45,5 @@ _FILTERS = set(ReportRequest.model_fields)
 def _shown(name: str, value: object) -> str:
     if value is True:
         return name
-    return f"{name}-{_OTHERS.sub('_', str(value)[:_SHOWN_LENGTH])}"
+    beginning = str(value).encode()[:_SHOWN_BYTES].decode(errors="ignore")
+    return f"{name}-{_OTHERS.sub('_', beginning)}"

@@ -14,8 +14,8 @@ USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT_MS = 1_795_558_666_123
 CHOICES = {
     "month": ["2025-02", "2025-03"],
-    "timezone": [None, "Europe/Berlin"],
-    "segment": [None, "a:b", "a_b", "Москва", "x" * 128, "x" * 127 + "y"],
+    "timezone": [None, "America/Argentina/ComodRivadavia"],
+    "segment": [None, "a:b", "a_b", "Москва", "x" * 128, "x" * 127 + "y", "𐐀" * 128],
     "user_id": [None, USER],
     "operations": [None, "all"],
     "header": [False, True],
