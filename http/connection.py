@@ -60,10 +60,10 @@ class Crowd:
         self._open.pop(connection, None)
 
     def _close_idle(self) -> bool:
-        idle = [each for each in self._open if each.is_idle]
-        if not idle:
+        spare = [each for each in self._open if each.is_spare]
+        if not spare:
             return False
-        longest = min(idle, key=lambda each: each.idle_until_s)
+        longest = min(spare, key=lambda each: each.idle_until_s)
         metrics.HTTP_CUT_OFF.labels("crowded").inc()
         self.leave(longest)
         longest.force_close()
@@ -88,12 +88,18 @@ class Connection(web.RequestHandler):
         self._crowd = crowd
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_begun = False
+        self._answered_count = 0
         self._stall_timer: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is in progress. Part of a head may have come."""
         return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether every request was answered. What is left of a body may still be on its way."""
+        return self._answered_count == self._request_count
 
     @property
     def idle_until_s(self) -> float:
@@ -132,6 +138,14 @@ class Connection(web.RequestHandler):
             self._head_begun = True
             if self._head_timer is None:
                 self._await_head()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """See aiohttp, which calls it once for each request."""
+        finished = await super().finish_response(request, resp, start_time)
+        self._answered_count += 1
+        return finished
 
     def pause_writing(self) -> None:
         super().pause_writing()
