@@ -111,7 +111,7 @@ def _known(found: Job | None) -> Job:
 
 def shown(job: Job) -> dict[str, Any]:
     """A job as it is told."""
-    wanted = ReportRequest.model_validate_json(job.request)
+    wanted = ReportRequest.kept(job.request)
     error = None
     if job.error_code is not None:
         error = {"code": job.error_code, "detail": job.error_detail}

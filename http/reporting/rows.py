@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segments.contracts.names import SegmentName, UserId
@@ -65,8 +66,13 @@ class ReportRequest(BaseModel):
             zone(value)
         return value
 
+    @staticmethod
+    def kept(text: str) -> ReportRequest:
+        """What was asked for once, from its JSON; what is not understood any more can be told."""
+        return ReportRequest.model_construct(**orjson.loads(text))
+
     def wanted(self) -> Wanted:
-        """The rows that this asks for."""
+        """The rows that this asks for. ValueError for a time zone that is there no more."""
         in_zone = zone(self.timezone or "UTC")
         from_ms, to_ms = month_bounds(self.month, in_zone)
         with_extends = self.operations == "all"

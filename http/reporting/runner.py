@@ -78,6 +78,9 @@ class Runner:
             raise Problem(
                 503, "busy", "too many reports wait for their turn", headers={"Retry-After": "30"}
             ) from None
+        finally:
+            # In any case: it may have been written down although whoever asked for it has gone.
+            self._wake.set()
         if (kept.request, kept.destination) != (job.request, job.destination):
             raise Problem(
                 422,
@@ -85,7 +88,6 @@ class Runner:
                 f"this key began job {kept.job_id}, for another report",
             )
         if new:
-            self._wake.set()
             await self._count()
         return self._shown(kept)
 

@@ -34,7 +34,7 @@ class Work:
         self._settings = services.settings.reports
         self._jobs = jobs
         self._job = job
-        self._request = ReportRequest.model_validate_json(job.request)
+        self._request = ReportRequest.kept(job.request)
         self._progress = Progress()
         self._over = asyncio.Event()
         # At once: whoever knows of it can cancel it.
@@ -66,7 +66,7 @@ class Work:
             self._task.cancel()
             await asyncio.wait([self._task])
             if self._progress.stored is None:
-                await self._change(state="queued", attempts=self._job.attempts - 1)
+                await self._put_back()
             else:
                 await self._end(self._progress.stored, time.monotonic() - started_s)
             raise
@@ -74,6 +74,13 @@ class Work:
             await self._end(self._result(self._task), time.monotonic() - started_s)
         finally:
             self._over.set()
+
+    async def _put_back(self) -> None:
+        try:
+            await self._change(state="queued", attempts=self._job.attempts - 1)
+        except sqlite3.Error as error:
+            # The next start does it; this end goes on.
+            log.warning("a report's job cannot be put back", error=str(error))
 
     def _result(self, task: asyncio.Task[Stored | Trouble]) -> Stored | Trouble:
         if task.cancelled():
