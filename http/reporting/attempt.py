@@ -105,8 +105,10 @@ async def attempt(
                 step_timeout_s=services.settings.reports.step_timeout_s,
             )
 
+    # Cancelled while the file is being made final, it is there or not when that step has ended.
+    end_s = services.settings.reports.step_timeout_s + 2 * CLEANUP_S
     try:
-        return await apart(work, "report")
+        return await apart(work, "report", end_s=end_s)
     except DestinationError as error:
         raise Trouble(
             error.code, str(error), lasting=error.lasting, retry_after_s=error.retry_after_s

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from segments.destinations import apart
+from segments.destinations.folder import FolderUpload
 from segments.state.report_jobs import Job, ReportJobs
 from tests.destinations.jobs import ended, order, put, serving
 from tests.destinations.places import FolderPlace
@@ -92,3 +95,28 @@ async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
     monkeypatch.undo()
     async with serving(data, archive) as sidecar:
         assert (await ended(sidecar, response))["state"] == "done"
+
+
+async def test_what_is_being_made_final_is_waited_for_before_it_is_called_cancelled(
+    data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than work that has nothing to lose: a store may take minutes to join its parts."""
+    monkeypatch.setattr(apart, "END_S", 0.05)
+    finishing, go_on = threading.Event(), threading.Event()
+    finish = FolderUpload._finish
+
+    def slow(upload: FolderUpload, sent_bytes: int) -> None:
+        finishing.set()
+        assert go_on.wait(20)
+        finish(upload, sent_bytes)
+
+    monkeypatch.setattr(FolderUpload, "_finish", slow)
+    async with serving(data, archive) as sidecar:
+        response = await order(sidecar, month=MONTH)
+        await asyncio.to_thread(finishing.wait, 20)
+        cancelling = asyncio.create_task(sidecar.client.delete(response.headers["location"]))
+        assert await asyncio.wait([cancelling], timeout=0.5) == (set(), {cancelling})
+        go_on.set()
+        job = (await cancelling).json()
+        assert job["state"] == "done", job
+        assert list(archive.files()) == [job["name"]]

@@ -9,13 +9,15 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_END_S = 30.0
+END_S = 30.0
 
 
-async def apart(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
+async def apart(
+    work: Callable[[], Coroutine[Any, Any, T]], name: str, *, end_s: float | None = None
+) -> T:
     """What `work` returns or raises, run in a thread of this name.
 
-    Cancelling this cancels the work and waits until it has ended, at most half a minute.
+    Cancelling this cancels the work and waits until it has ended, at most `end_s`; none = END_S.
     """
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
     ended: Future[T] = Future()
@@ -39,7 +41,7 @@ async def apart(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
             loop, task = await asyncio.wrap_future(begun)
             assert task is not None, "it is run by one"
             loop.call_soon_threadsafe(task.cancel)
-            await asyncio.wait([outcome], timeout=_END_S)
+            await asyncio.wait([outcome], timeout=END_S if end_s is None else end_s)
         if outcome.done() and not outcome.cancelled():
             outcome.exception()  # seen: what counts is that it was cancelled
         raise
