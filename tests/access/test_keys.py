@@ -211,7 +211,7 @@ async def test_unknown_revoked_and_expired_keys_are_answered_alike(tmp_path: Pat
         ]
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.content for answer in answers}) == 1
-    told = [{**answer.headers, "Date": ""} for answer in answers]
+    told = [{**answer.headers, "date": ""} for answer in answers]
     assert all(headers == told[0] for headers in told)
 
 

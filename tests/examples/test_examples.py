@@ -29,7 +29,7 @@ def python(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / "python" / f"{name}.py"), *arguments]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The examples for Node.js with their packages, in a folder of their own."""
     found, npm = shutil.which("node"), shutil.which("npm")
@@ -127,8 +127,12 @@ def test_commands_are_sent_and_their_results_awaited_and_history_followed(
 
     line = support.wait_until(told, TIMEOUT_S, what="the change in the history")
     assert line[2:] == [user, "add", segment, "command"]
-    rows = running.api.history(user).json()["items"]
-    assert line[:2] in [[row["id"], row["at"]] for row in rows]
+
+    def stored() -> list[list[str]]:
+        rows = running.api.history(user).json()["items"]
+        return [[row["id"], row["at"]] for row in rows]
+
+    support.wait_until(lambda: line[:2] in stored(), TIMEOUT_S, what="the row in the store")
     follower.send_signal(signal.SIGINT)
     assert follower.wait(TIMEOUT_S) == 0, output.read_text()
 

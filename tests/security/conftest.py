@@ -59,12 +59,12 @@ class Secured:
     processes: dict[str, support.Process] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hushed() -> Secrets:
     return Secrets()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def guarded_broker(
     hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
@@ -92,7 +92,7 @@ def kafka_section(broker: EmbeddedKafka, password: str, **options: str) -> dict[
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secured(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Secured]:
