@@ -253,6 +253,7 @@ class Show:
             f"curl {url}/metrics",
         ):
             self._console.print(f"  {line}", soft_wrap=True, markup=False)
+        self._console.print(f"  every route, to be tried in a browser: {url}/docs")
 
     def _title(self, text: str) -> None:
         self._console.print()

@@ -195,8 +195,14 @@ class EmbeddedKafka:
 
     def _spawn(self, jars: Path, *arguments: str) -> subprocess.Popen[bytes]:
         java = kafka_jars.java_home() / "bin" / "java"
+        # Libraries that are unpacked at each start stay behind when the broker is killed.
+        unpacked = self._dir / "tmp"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked.mkdir()
         options = [
             _HEAP,
+            f"-Djava.io.tmpdir={unpacked}",
+            "-XX:+PerfDisableSharedMem",
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
