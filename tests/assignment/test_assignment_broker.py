@@ -97,8 +97,8 @@ def killed_again_and_again(
 @pytest.fixture
 def slow_jobs(broker: str, tmp_path: Path) -> Iterator[Settings]:
     """A deployment whose ticks write few users each, so that there is time to kill."""
-    limits = {"job_slice": 1}
-    with support.deployment(broker, tmp_path / "data", limits=limits) as settings:
+    limits = {"job_slice": 8}
+    with support.deployment(broker, tmp_path / "data", limits=limits, job_rest_ratio=0) as settings:
         yield settings
 
 
