@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BeforeValidator
 
+from segments.contracts import times
 from segments.contracts.answers import MemberPage
 from segments.contracts.times import to_rfc3339
 from segments.http import requests
@@ -110,7 +110,7 @@ async def _page(
     found = await loop.run_in_executor(
         services.pool, services.view.members, segment, generation, after, limit + 1
     )
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     given = found[:limit]
     items = [_item(member) for member in given if _counts(member, now_ms)]
     following = [generation, given[-1].user.hex()] if len(found) > limit else None
@@ -130,7 +130,7 @@ async def _all(
 
     def chunk() -> tuple[bytes, list[Member], int]:
         found = services.view.members(segment, generation, after, CHUNK_MEMBERS)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         counting = [member for member in found if _counts(member, now_ms)]
         return encode(counting), found, len(counting)
 

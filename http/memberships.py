@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
+from segments.contracts import times
 from segments.contracts.answers import QueriedUsers
 from segments.contracts.names import SegmentName, UserId
 from segments.http import requests
@@ -149,7 +149,7 @@ class _Reading:
 
     def item(self, user_id: str) -> bytes:
         """What there is to say of a user. Problem 421 for one of another sidecar's partitions."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         if self._only is None:
             made = self._services.view.answer(user_id, now_ms)
             if made is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
 from segments.contracts import answers as bodies
+from segments.contracts import times
 from segments.contracts.commands import MembershipChange
 from segments.contracts.documents import Result
 from segments.contracts.times import to_rfc3339
@@ -72,7 +72,7 @@ async def list_segments(request: web.Request, query: At) -> web.Response:
     view = services.view
     if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
-    progress, now_ms = view.progress, time.time_ns() // 1_000_000
+    progress, now_ms = view.progress, times.now_ms()
     made = view.answer(user_id, now_ms)
     if made is not None:
         headers = services.freshness(made.partition, progress)
@@ -129,7 +129,7 @@ async def show_membership(request: web.Request) -> web.Response:
     user_id, segment = requests.user_id(request), requests.segment(request)
     services = request.app[SERVICES]
     document, headers = await fresh_document(request, services, user_id)
-    held = services.view.memberships(document, time.time_ns() // 1_000_000).get(segment)
+    held = services.view.memberships(document, times.now_ms()).get(segment)
     if held is None:
         raise Problem(404, "not_a_member", "the user does not have this segment", headers=headers)
     body = {

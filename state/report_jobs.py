@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import aiosqlite
 
 from segments import logs
+from segments.contracts.times import now_ms
 
 State = Literal["queued", "running", "done", "failed"]
 SCHEMA_VERSION = 1
@@ -251,8 +251,3 @@ async def _check(connection: aiosqlite.Connection) -> None:
     [[check]] = await connection.execute_fetchall("PRAGMA quick_check(1)")
     if check != "ok":
         raise sqlite3.DatabaseError(str(check))
-
-
-def now_ms() -> int:
-    """The instant now, in ms."""
-    return time.time_ns() // 1_000_000

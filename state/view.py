@@ -7,7 +7,6 @@ with the Kafka offsets behind it: after a crash the view goes on where its store
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ import orjson
 from rocksdict import Options, Rdict
 
 from segments import logs
+from segments.contracts import times
 from segments.state import view_answers as answers
 from segments.state import view_keys as keys
 from segments.state.database import is_damage
@@ -277,7 +277,7 @@ class View:
 
 def staleness_ms(marker: Marker) -> int:
     """How old an answer may be that rests on this marker."""
-    return max(0, time.time_ns() // 1_000_000 - marker.log_time_ms)
+    return max(0, times.now_ms() - marker.log_time_ms)
 
 
 def _open(folder: Path, identity: dict[str, Any]) -> Rdict:

@@ -8,11 +8,11 @@ after `give_up_after_s`. When nobody is answered the user service is down: the b
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from segments import logs, metrics
+from segments.contracts import times
 from segments.contracts.log import HEADER_TYPE, USER, encode, user_record
 from segments.settings import UserServiceSettings
 from segments.streams import dlq
@@ -88,7 +88,7 @@ class Serving:
     async def _answers(
         self, fetching: Fetching, fetches: list[Wanted]
     ) -> dict[str, Account | Failure | None]:
-        now_ms = _now_ms()
+        now_ms = times.now_ms()
         fresh = [w for w in fetches if not w.retry and not self._remembered(w)]
         for w in fresh:
             fetching.begin(w.user_id, _order(w), attempts=self._settings.attempts)
@@ -176,12 +176,14 @@ class Serving:
         self._began = {}
 
     def _until_due(self, fetches: list[Wanted]) -> float:
-        due_ms = min(w.not_before_ms for w in fetches) - _now_ms()
+        due_ms = min(w.not_before_ms for w in fetches) - times.now_ms()
         return min(max(due_ms / 1000, IDLE_PAUSE_S / 10), IDLE_PAUSE_S)
 
     def _give_up_or_behind(self, fetching: Fetching, w: Wanted, failure: Failure | None) -> Message:
         first_failed_at_ms = w.first_failed_at_ms
-        failing_s = 0.0 if first_failed_at_ms is None else (_now_ms() - first_failed_at_ms) / 1000
+        failing_s = (
+            0.0 if first_failed_at_ms is None else (times.now_ms() - first_failed_at_ms) / 1000
+        )
         # Being asked to slow down is no fault of the user's, and nobody is given up while the
         # service answers nobody.
         at_fault = (
@@ -199,7 +201,7 @@ class Serving:
         retry_after_s = None if failure is None else failure.error.retry_after_s
         value = behind(
             w,
-            _now_ms(),
+            times.now_ms(),
             self._settings,
             tried=not w.retry or failure is not None,
             retry_after_s=min(retry_after_s or 0.0, RETRY_AFTER_MAX_S),
@@ -239,7 +241,3 @@ def dead(topic: str, record: RefreshRecord, stage: str, exception: str, message:
 def _order(w: Wanted) -> int:
     assert w.fetch is not None
     return w.fetch.order
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

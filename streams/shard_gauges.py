@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from segments import metrics
+from segments.contracts import times
 from segments.state.shard import Shard
 
 _BY_PARTITION = (
@@ -27,7 +27,7 @@ class ShardGauges:
 
     def tell(self, shards: Iterable[tuple[int, Shard]]) -> None:
         """Tell of these shards, by partition: they are all that the process has."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         told = set()
         for partition, shard in shards:
             told.add(partition)

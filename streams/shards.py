@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from quixstreams import Application
 
 from segments import exposition, logs, metrics, tracing
-from segments.contracts import cloudevents_out
+from segments.contracts import cloudevents_out, times
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
 from segments.state.outputs import Output
@@ -136,7 +136,7 @@ class Shards:
             metrics.DUPLICATES_DROPPED.inc()
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
-            self._pace.end(record.partition, _now_ms())
+            self._pace.end(record.partition, times.now_ms())
         self._produce_all(outputs, record)
 
     def _produce_all(self, outputs: list[Output], record: quix.Record) -> None:
@@ -193,7 +193,7 @@ class Shards:
 
     def every_loop(self) -> None:
         """Append the ticks that are wanted; tell the metrics now and then."""
-        now_ms = _now_ms()
+        now_ms = times.now_ms()
         shards = self._open_assigned()
         self._append_ticks(shards, now_ms)
         self._ticks.poll(0)
@@ -235,10 +235,6 @@ def _applied(shard: Shard, record: LogRecord) -> list[Output]:
         return shard.apply(record)
     with tracing.span(f"apply {record.type}", trace):
         return shard.apply(record)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _events_source(settings: Settings) -> str | None:

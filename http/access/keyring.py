@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from segments import logs
+from segments.contracts import times
 from segments.http.access.credentials import Refused
 from segments.http.access.keys import PATTERN, Key, KeysError, digest, load, path_of
 from segments.http.access.roles import Role, Subject
@@ -50,7 +51,7 @@ class KeyRing:
         match = PATTERN.fullmatch(token)
         stored, expires_ms, subject = self._entries.get(match[1] if match else "", _NOBODY)
         same = hmac.compare_digest(digest(token), stored)
-        expired = expires_ms is not None and expires_ms <= time.time_ns() // 1_000_000
+        expired = expires_ms is not None and expires_ms <= times.now_ms()
         if not same or expired:
             raise Refused("the API key is not known, or no longer")
         return subject

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from segments.contracts import times
 from segments.contracts.names import SegmentName, UserId
 from segments.http.completeness import behind
 from segments.http.problems import Problem
@@ -93,7 +94,7 @@ def needed(services: Services, end_ms: int, positions: Sequence[Position]) -> Ne
 
     `positions` have been reached by the view: who wrote them wants their rows.
     """
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it. Who wants
     # what a position wrote gets no such tolerance.
     progress = services.view.progress

@@ -13,12 +13,13 @@ from uuid import uuid4
 from aiohttp import web
 
 from segments import logs, metrics
+from segments.contracts.times import now_ms
 from segments.http.problems import Problem
 from segments.http.reporting.rows import Needed, ReportRequest
 from segments.http.reporting.work import CANCELLED, Work
 from segments.http.services import SERVICES, Services
 from segments.settings import Settings
-from segments.state.report_jobs import Job, QueueFullError, ReportJobs, now_ms, opened
+from segments.state.report_jobs import Job, QueueFullError, ReportJobs, opened
 
 _AGAIN_S = 1.0
 _CANCEL_S = 45.0

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from segments import logs, metrics
+from segments.contracts.times import now_ms
 from segments.destinations.base import Destination, Stored
 from segments.destinations.making import make
 from segments.destinations.sending import Progress
@@ -17,7 +18,7 @@ from segments.http.reporting.attempt import Trouble, attempt, complete_ms, disca
 from segments.http.reporting.names import file_name
 from segments.http.reporting.rows import ReportRequest
 from segments.http.services import Services
-from segments.state.report_jobs import Job, ReportJobs, now_ms
+from segments.state.report_jobs import Job, ReportJobs
 
 CANCELLED = Trouble("cancelled", "the job was cancelled", lasting=True)
 _INTERNAL = Trouble("internal", "an unexpected error; the log has it")

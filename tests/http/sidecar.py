@@ -9,7 +9,7 @@ import asyncio
 import csv
 import io
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -285,3 +285,12 @@ def assert_problem(
     for name, value in members.items():
         assert body[name] == value, body
     return body
+
+
+async def until(predicate: Callable[[], bool], what: str) -> None:
+    """Wait for a condition inside this process."""
+    for _ in range(3_000):
+        if predicate():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{what} did not come")

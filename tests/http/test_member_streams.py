@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import pytest
 
 from segments.http import members, streaming
 from segments.state.view_members import Member
-from tests.http.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running
+from tests.http.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running, until
 from tests.view.filling import document, held
 
 PATH = "/v1/segments/A/users"
@@ -50,14 +51,6 @@ async def sidecar(filled: Path) -> AsyncIterator[Sidecar]:
         yield sidecar
 
 
-async def until(predicate: Callable[[], bool], what: str) -> None:
-    for _ in range(3_000):
-        if predicate():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{what} did not come")
-
-
 async def connect(sidecar: Sidecar) -> socket.socket:
     """A client whose own buffer is small, and who has asked for all members."""
     client = socket.socket()
@@ -72,13 +65,11 @@ async def connect(sidecar: Sidecar) -> socket.socket:
 async def received(client: socket.socket) -> bytes:
     """Everything that still comes; an end by force is an end."""
     gathered = bytearray()
-    try:
+    with contextlib.suppress(ConnectionResetError):
         while chunk := await asyncio.wait_for(
             asyncio.get_running_loop().sock_recv(client, 1 << 20), 30
         ):
             gathered += chunk
-    except ConnectionResetError:
-        pass
     return bytes(gathered)
 
 

@@ -20,7 +20,7 @@ import pytest
 from segments.http import streaming
 from segments.settings import Settings
 from segments.state.history import Progress, ReportRow, database_path
-from tests.http.sidecar import Sidecar, assert_problem, entry, running, store
+from tests.http.sidecar import Sidecar, assert_problem, entry, running, store, until
 
 USER = str(UUID(int=1))
 PATH = "/v1/reports/2025-02.csv"
@@ -42,15 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def sidecar(folder: Path) -> AsyncIterator[Sidecar]:
     async with running(folder, max_streams=2) as sidecar:
         yield sidecar
-
-
-async def until(predicate: Callable[[], bool], what: str) -> None:
-    """Wait for a condition inside this process."""
-    for _ in range(3_000):
-        if predicate():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{what} did not come")
 
 
 def snapshot_open(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 
 from segments.cli import output
 from segments.cli.operate import UsageError
+from segments.contracts import times
 from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
 from segments.http.access import keys
 from segments.settings import Settings
@@ -40,7 +40,7 @@ def create(
     """
     settings = Settings()
     path = keys.path_of(settings)
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     expires_ms = None if expires is None else _instant_ms(expires, now_ms)
     try:
         clear, made = keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
@@ -56,7 +56,7 @@ def create(
 def list_all(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Show whose keys there are; never the keys."""
     found = keys.load(keys.path_of(Settings()))
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     rows = [
         _shown(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
     ]

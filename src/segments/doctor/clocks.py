@@ -9,11 +9,11 @@ written because no shards process runs: that cannot be told apart here, the chec
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from confluent_kafka.admin import OffsetSpec
 
+from segments.contracts import times
 from segments.doctor import kafka
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
@@ -32,7 +32,7 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     partitions = partitions_of(admin, settings.topic(LOG), timeout_s)
     # Before the question: what is appended meanwhile must not look as if it came from the future.
     newest = offsets(admin, partitions, OffsetSpec.max_timestamp(), timeout_s)
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     stamps = [each.timestamp for each in newest.values() if each.timestamp >= 0]
     yield finding(now_ms - max(stamps) if stamps else None, settings.tick_interval_ms)
 
