@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from segments import topics
-from segments.child import command
-from segments.environment import child_environment
-from segments.kafka import EmbeddedKafka, tail
-from segments.ports import free_port
+from segments.kafka import topics
+from segments.kafka.embedded import EmbeddedKafka, tail
+from segments.process.child import command
+from segments.process.ports import free_port
 from segments.settings import Settings
+from segments.settings.environment import child_environment
 
 T = TypeVar("T")
 _PACKAGES = ("quixstreams", "confluent-kafka", "rocksdict", "orjson")
@@ -280,7 +280,7 @@ def _cpu() -> str:
 
 
 def _kafka_versions() -> Iterator[str]:
-    lock = Path(topics.__file__).with_name("kafka_jars.lock")
+    lock = Path(topics.__file__).with_name("jars.lock")
     for line in lock.read_text(encoding="utf-8").splitlines():
         _, found, version = line.partition("kafka_2.13-")
         if found:

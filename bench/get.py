@@ -15,7 +15,7 @@ import statistics
 
 from bench import _common as common
 from bench import _view as view
-from segments.ports import free_port
+from segments.process.ports import free_port
 
 TARGET_RATIO = 0.8
 TARGET_P99_MS = 5

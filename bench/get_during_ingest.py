@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from bench import _common as common
 from bench import _view as view
-from segments.ports import free_port
+from segments.process.ports import free_port
 from segments.settings import Settings
 
 TARGET_P99_MS = 10

@@ -14,7 +14,7 @@ from bench import _common as common
 from bench import _log as log
 from bench import restore
 from segments.settings import Settings
-from segments.streams import operations
+from segments.streams import maintenance
 
 TARGET_BYTES = 1_000_000_000
 _TIMEOUT_S = 900.0
@@ -44,7 +44,7 @@ def main() -> None:
         again = [(user_id, restore.SEGMENTS[1:2], []) for user_id, _, _ in changes]
         log.log_changes(settings, again[: options.touched], first_id=options.users)
         told.append(_run(settings, "a start with the folder"))
-        shutil.rmtree(operations.state_dir(settings))
+        shutil.rmtree(maintenance.state_dir(settings))
         again = again[options.touched : 2 * options.touched]
         log.log_changes(settings, again, first_id=options.users + options.touched)
         told.append(_run(settings, "a start without it"))

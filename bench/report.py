@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from bench import _common as common
 from bench import _view as view
 from segments.settings import Settings
-from segments.state.history import HistoryEntry, open_writer
+from segments.state.history.protocol import HistoryEntry, open_writer
 from segments.streams import quix
 
 TARGET_S = 3

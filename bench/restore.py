@@ -18,10 +18,10 @@ import orjson
 from bench import _common as common
 from bench import _log as log
 from segments.settings import Settings
-from segments.state.database import open_database, scan
-from segments.state.digest import digest
-from segments.state.documents import USER_PREFIX
-from segments.streams import operations, startup
+from segments.state.machine.digest import digest
+from segments.state.machine.documents import USER_PREFIX
+from segments.state.rocksdb import open_database, scan
+from segments.streams import maintenance, startup_checks
 
 TARGET_RATE = 60_000
 SEGMENTS = [f"SEG_{n}" for n in range(50)]
@@ -41,7 +41,7 @@ def main() -> None:
         fill(settings, options.users, options.commands_per_user)
         before = _digests(settings)
         warm_s = _start_and_stop(settings, "warm")
-        shutil.rmtree(operations.state_dir(settings))
+        shutil.rmtree(maintenance.state_dir(settings))
         cold_s = _start_and_stop(settings, "cold")
         if _digests(settings) != before:
             raise common.BenchError("the restored state is not the one that was wiped")
@@ -95,7 +95,7 @@ def _digests(settings: Settings) -> list[str]:
     """One number for the users of each shard."""
     found = []
     for partition in range(settings.partitions):
-        path = operations.state_dir(settings) / str(partition)
+        path = maintenance.state_dir(settings) / str(partition)
         found.append(_digest(path))
     return found
 
@@ -111,7 +111,7 @@ def _digest(path: Path) -> str:
 def _changelog(settings: Settings) -> tuple[int, int]:
     """(rows, bytes of their keys and values)"""
     rows = size = 0
-    for message in log.read_all(settings, startup.changelog_topic(settings)):
+    for message in log.read_all(settings, startup_checks.changelog_topic(settings)):
         rows += 1
         size += len(message.key()) + len(message.value() or b"")
     return rows, size

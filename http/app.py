@@ -14,43 +14,54 @@ from typing import Any
 
 from aiohttp import web
 
-from segments import exposition, logs
-from segments.http import (
-    answering,
+from segments.http import middleware
+from segments.http.auth.authorization import ADMISSION, admission
+from segments.http.auth.rate_limits import LIMITS, RateLimits
+from segments.http.context import SERVICES, Services
+from segments.http.openapi import document as openapi
+from segments.http.read.view_consumer import TOPICS, Feed
+from segments.http.read.waiters import Waiting
+from segments.http.read.watermark import Completeness
+from segments.http.reports import rows as report_rows
+from segments.http.reports import runner as report_runner
+from segments.http.routes import (
     commands,
     developer,
+    docs,
     health,
+    history,
     imports,
     members,
     memberships,
-    past,
     report_jobs,
     reports,
     segments,
     users,
 )
-from segments.http.access.admission import ADMISSION, admission
-from segments.http.access.limits import LIMITS, RateLimits
-from segments.http.completeness import Completeness
-from segments.http.feed import TOPICS, Feed
-from segments.http.openapi import docs
-from segments.http.openapi import document as openapi
-from segments.http.openapi.operations import Operation
-from segments.http.openapi.routes import Routes
-from segments.http.reporting import rows as report_rows
-from segments.http.reporting import runner as report_runner
-from segments.http.server import serving
-from segments.http.services import SERVICES, Services
-from segments.http.waiting import Waiting
-from segments.http.writing import CommandWriter
+from segments.http.routing.operation import Operation
+from segments.http.routing.routes import Routes
+from segments.http.server.listener import serving
+from segments.http.write.producer import CommandWriter
 from segments.settings import Settings
-from segments.settings.access import require_guard
-from segments.state.history import open_reader
-from segments.state.view import View
+from segments.settings.auth import require_guard
+from segments.state.history.protocol import open_reader
+from segments.state.view.view import View
 from segments.streams import quix
+from segments.telemetry import logs, metrics_server
 
 NAME = "http"
-ROUTES = (users, past, memberships, segments, members, commands, reports, report_jobs, health, docs)
+ROUTES = (
+    users,
+    history,
+    memberships,
+    segments,
+    members,
+    commands,
+    reports,
+    report_jobs,
+    health,
+    docs,
+)
 # Threads that read much must not keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -124,8 +135,8 @@ def build(made: Services) -> web.Application:
     app.on_cleanup.append(lambda _: admitting.close())
     app[docs.OPERATIONS] = operations(made.settings)
     for each in routes(made.settings):
-        answering.add_routes(app, each)
-    answering.refuse_the_rest(app)
+        middleware.add_routes(app, each)
+    middleware.refuse_the_rest(app)
     return app
 
 
@@ -158,6 +169,6 @@ def run(settings: Settings) -> None:
     import sys  # noqa: PLC0415 - for this process only
 
     logs.configure(settings.log_level, NAME)
-    exposition.expose(settings, NAME)
+    metrics_server.expose(settings, NAME)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     asyncio.run(serve(settings))

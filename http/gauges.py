@@ -6,11 +6,11 @@ import asyncio
 
 from prometheus_client import generate_latest
 
-from segments import metrics
-from segments.http.services import Services
-from segments.http.writing import QUEUE_MAX_RECORDS
-from segments.state.history import HistoryUnavailableError
-from segments.state.view import staleness_ms
+from segments.http.context import Services
+from segments.http.write.producer import QUEUE_MAX_RECORDS
+from segments.state.history.protocol import HistoryUnavailableError
+from segments.state.view.view import staleness_ms
+from segments.telemetry import metrics
 
 _APPLICATION = "http"
 

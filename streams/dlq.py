@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from segments import metrics
+from segments.telemetry import metrics
 
 TOPIC = "segments.dlq"
 MESSAGE_MAX_LENGTH = 1_000

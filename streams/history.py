@@ -14,14 +14,14 @@ import orjson
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
-from segments import exposition, logs, metrics
 from segments.contracts.documents import HistoryRow
 from segments.contracts.names import canonical_user_id
 from segments.contracts.times import from_rfc3339
 from segments.settings import Settings
-from segments.state.history import HistoryEntry, HistoryWriter, open_writer
+from segments.state.history.protocol import HistoryEntry, HistoryWriter, open_writer
 from segments.streams import quix
-from segments.streams.consumption import Consumption, Progress
+from segments.streams.lag import Consumption, Progress
+from segments.telemetry import logs, metrics, metrics_server
 
 NAME = "history"
 SOURCE = "segments.history"
@@ -102,5 +102,5 @@ def build(settings: Settings) -> Application:
 def run(settings: Settings) -> None:
     """Store until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
-    exposition.serve(settings, NAME)
+    metrics_server.serve(settings, NAME)
     quix.run(build(settings))

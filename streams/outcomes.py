@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from segments import metrics
+from segments.telemetry import metrics
 
 _STATUS = b'"status":"'
 _CODE = b'"code":"'

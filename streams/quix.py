@@ -17,8 +17,8 @@ from quixstreams import Application
 from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
 
-from segments import logs, metrics
 from segments.settings import Settings
+from segments.telemetry import logs, metrics
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000

@@ -17,10 +17,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from quixstreams import Application
 
-from segments import exposition, logs, metrics, tracing
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.consumption import Consumption, Progress
+from segments.streams.lag import Consumption, Progress
 from segments.streams.routing import (
     COMMANDS_TOPIC,
     EVENTS_TOPIC,
@@ -29,6 +28,7 @@ from segments.streams.routing import (
     Output,
     Router,
 )
+from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "router"
 SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
@@ -91,5 +91,5 @@ def _send(app: Application, settings: Settings, output: Output) -> None:
 def run(settings: Settings) -> None:
     """Route until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
-    exposition.serve(settings, NAME)
+    metrics_server.serve(settings, NAME)
     quix.run(build(settings))

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from segments import tracing
-from segments.contracts import cloudevents_out
-from segments.contracts.cloudevents import CloudEventError, Payload, unwrap
+from segments.contracts.cloudevents import outgoing
+from segments.contracts.cloudevents.incoming import CloudEventError, Payload, unwrap
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
 from segments.contracts.documents import Result, ResultError
 from segments.contracts.events import UserEvent
@@ -35,6 +34,7 @@ from segments.contracts.names import CommandId
 from segments.contracts.times import to_rfc3339
 from segments.streams import dlq
 from segments.streams.quix import Headers, Record
+from segments.telemetry import tracing
 
 COMMANDS_TOPIC = "segments.commands"
 EVENTS_TOPIC = "users.events"
@@ -156,9 +156,9 @@ class Router:
         return outputs
 
     def _as_event(self, result: Output, record: Record) -> Output:
-        source = cloudevents_out.source_of(record.topic, self._sources[record.topic][1])
+        source = outgoing.source_of(record.topic, self._sources[record.topic][1])
         event_id = f"{record.partition}:{record.offset}"
-        event = cloudevents_out.event_headers(result.topic, result.value or b"", source, event_id)
+        event = outgoing.event_headers(result.topic, result.value or b"", source, event_id)
         return result._replace(headers=result.headers + event)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from segments import metrics
 from segments.contracts import times
-from segments.state.shard import Shard
+from segments.state.machine.shard import Shard
+from segments.telemetry import metrics
 
 _BY_PARTITION = (
     metrics.JOBS,

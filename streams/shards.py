@@ -11,18 +11,19 @@ import orjson
 from confluent_kafka import Producer
 from quixstreams import Application
 
-from segments import exposition, logs, metrics, tracing
-from segments.contracts import cloudevents_out, times
+from segments.contracts import times
+from segments.contracts.cloudevents import outgoing
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
 from segments.settings import Settings
-from segments.state.outputs import Output
-from segments.state.shard import DROPPED, Config, LogRecord, Shard
-from segments.state.store import ShardStore
-from segments.streams import quix, quix_store, startup
-from segments.streams.consumption import Progress
+from segments.state.machine.outputs import Output
+from segments.state.machine.shard import DROPPED, Config, LogRecord, Shard
+from segments.state.store.store import ShardStore
+from segments.streams import quix, quix_store, startup_checks
+from segments.streams.lag import Progress
 from segments.streams.outcomes import Outcomes
 from segments.streams.shard_gauges import ShardGauges
 from segments.streams.ticks import TickSchedule, WorkPace
+from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "shards"
 LOG = "segments.shards"
@@ -153,7 +154,7 @@ class Shards:
                 options["headers"] = tracing.to_headers(trace)
             if source is not None:
                 event_id = f"{record.partition}:{record.offset}:{number}"
-                event = cloudevents_out.event_headers(topic, value, source, event_id)
+                event = outgoing.event_headers(topic, value, source, event_id)
                 options["headers"] = options.get("headers", []) + event
             self._produce(self._names[topic], value, key, **options)
 
@@ -181,7 +182,7 @@ class Shards:
             if not self._is_open(partition, stored):
                 committed = quix.committed_offset(self._app, self._names[LOG], partition)
                 applied = stored.shard.shard["offset"]
-                startup.check_position(self._names[LOG], partition, applied, committed)
+                startup_checks.check_position(self._names[LOG], partition, applied, committed)
                 self._opened[partition] = stored
         return [(partition, stored.shard) for partition, stored in assigned]
 
@@ -240,7 +241,7 @@ def _applied(shard: Shard, record: LogRecord) -> list[Output]:
 def _events_source(settings: Settings) -> str | None:
     if not settings.kafka.cloudevents:
         return None
-    return cloudevents_out.source_of(settings.topic(LOG), quix.topic_ids(settings, [LOG])[LOG])
+    return outgoing.source_of(settings.topic(LOG), quix.topic_ids(settings, [LOG])[LOG])
 
 
 def build(settings: Settings) -> Application:
@@ -257,8 +258,8 @@ def build(settings: Settings) -> Application:
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. `startup.StartRefusedError` when the state cannot be trusted."""
     logs.configure(settings.log_level, NAME)
-    startup.check_shards(settings)
-    exposition.serve(settings, NAME)
+    startup_checks.check_shards(settings)
+    metrics_server.serve(settings, NAME)
     app = build(settings)
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -21,14 +21,22 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
-from segments import exposition, logs
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.consumption import Consumption, Progress
-from segments.streams.fetching import BUDGET_S, Fetching
-from segments.streams.refreshing import Pending, RefreshError, RefreshRecord, parse
-from segments.streams.serving import REFRESHES_TOPIC, STAGES, Message, Served, Serving, Source, dead
-from segments.streams.user_service import UserServiceClient
+from segments.streams.lag import Consumption, Progress
+from segments.streams.refresh.fetcher import BUDGET_S, Fetching
+from segments.streams.refresh.refresh_batch import (
+    REFRESHES_TOPIC,
+    STAGES,
+    Message,
+    Served,
+    Serving,
+    Source,
+    dead,
+)
+from segments.streams.refresh.refresh_plan import Pending, RefreshError, RefreshRecord, parse
+from segments.streams.refresh.user_service import UserServiceClient
+from segments.telemetry import logs, metrics_server
 
 NAME = "users"
 SERVE_TIMEOUT_S = BUDGET_S + 10.0
@@ -167,7 +175,7 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, NAME)
     # Holding a batch back is told by us, once; Quix would tell every attempt.
     logging.getLogger("quixstreams.checkpointing.checkpoint").setLevel(logging.ERROR)
-    exposition.serve(settings, NAME)
+    metrics_server.serve(settings, NAME)
     if settings.user_service.base_url is None:
         _log.warning(
             "no user service configured: only states given by hand are served, every other "

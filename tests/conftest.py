@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segments.kafka import EmbeddedKafka
+from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
 from tests import support
 from tests.http.api import Api, Deployment

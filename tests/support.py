@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import psutil
 from confluent_kafka.admin import AdminClient
 
-from segments import topics
-from segments.child import command
-from segments.environment import child_environment
-from segments.kafka import tail
-from segments.ports import free_port
+from segments.kafka import topics
+from segments.kafka.embedded import tail
+from segments.process.child import command
+from segments.process.ports import free_port
 from segments.settings import Settings
+from segments.settings.environment import child_environment
 
 T = TypeVar("T")
 STOP_TIMEOUT_S = 30.0

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from what the routes say of themselves.
 
 Nothing is listed here a second time: operations come from their declarations, bodies from the
-models, roles from the table in `access`, the meaning of codes from `problem_kinds`.
+models, roles from the table in `access`, the meaning of codes from `problem_catalogue`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from segments import __version__
-from segments.contracts.service_answers import ProblemDetails
-from segments.http.access import roles as access
-from segments.http.access.links import SIGNATURE
-from segments.http.openapi import headers
+from segments.contracts.responses.service import ProblemDetails
+from segments.http.auth import roles as access
+from segments.http.auth.signed_links import SIGNATURE
 from segments.http.openapi import schemas as openapi_schemas
-from segments.http.openapi.operations import JSON, Answer, Body, Kind, Operation, RawBody
-from segments.http.openapi.problem_kinds import KINDS
 from segments.http.openapi.schemas import Schemas, parameters_of_path, parameters_of_query
 from segments.http.problems import CONTENT_TYPE, Problem
+from segments.http.routing import headers
+from segments.http.routing.operation import JSON, Answer, Body, Kind, Operation, RawBody
+from segments.http.routing.problem_catalogue import KINDS
 from segments.settings import Settings
-from segments.settings.access import AuthSettings
+from segments.settings.auth import AuthSettings
 
 VERSION = "3.1.1"
 _INTRODUCTION = """\

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from segments.contracts.names import SegmentName
-from segments.http.openapi.operations import Kind
-from segments.http.openapi.queries import Query
+from segments.http.routing.operation import Kind
+from segments.http.routing.query import Query
 
 COMPONENTS = "#/components/schemas/"
 ACCESS: tuple[Kind, ...] = (

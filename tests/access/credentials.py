@@ -9,7 +9,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
-from segments.http.access import keys
+from segments.http.auth import api_keys
 
 SECRET = "a secret of the tests, long enough to sign"
 ISSUER, AUDIENCE = "https://issuer.example", "segments"
@@ -32,13 +32,13 @@ def api_key(folder: Path, role: Any = "admin", name: str = "ops", **fields: Any)
     """A new key in the file of this data folder, in clear."""
     now_ms = time.time_ns() // 1_000_000
     made = {"now_ms": now_ms, "expires_ms": None} | fields
-    return keys.create(folder / "keys.json", name, role, **made)[0]
+    return api_keys.create(folder / "keys.json", name, role, **made)[0]
 
 
 def revoked_key(folder: Path, role: Any = "admin") -> str:
     """A key that was good once."""
     clear = api_key(folder, role, name="gone")
-    keys.revoke(folder / "keys.json", "gone")
+    api_keys.revoke(folder / "keys.json", "gone")
     return clear
 
 

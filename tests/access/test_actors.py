@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from segments.http import developer, imports
+from segments.http.routes import developer, imports
 from tests.access import credentials
 from tests.http.sidecar import Sidecar, running, store
 

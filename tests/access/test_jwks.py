@@ -12,10 +12,10 @@ from aiohttp import web
 from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
-from segments.http.access import jwks
-from segments.http.access.credentials import Refused
-from segments.http.access.jwks import NoKeysError, parse
-from segments.http.access.tokens import TokenVerifier
+from segments.http.auth import jwks
+from segments.http.auth.bearer import Refused
+from segments.http.auth.jwks import NoKeysError, parse
+from segments.http.auth.token_verifier import TokenVerifier
 from segments.http.problems import Problem
 from segments.settings import AuthSettings
 from tests.access.credentials import JWT, header, token

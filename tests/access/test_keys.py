@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from segments.http.access import keyring, keys
-from segments.http.access.credentials import Refused
-from segments.http.access.keyring import KeyRing
-from segments.http.access.roles import Role
+from segments.http.auth import api_keys, key_verifier
+from segments.http.auth.bearer import Refused
+from segments.http.auth.key_verifier import KeyRing
+from segments.http.auth.roles import Role
 from segments.settings import Settings
 from tests.access import credentials
 from tests.http.sidecar import running
@@ -26,7 +26,7 @@ from tests.http.sidecar import running
 @pytest.fixture(autouse=True)
 def _looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is seen by the next request."""
-    monkeypatch.setattr(keyring, "LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 0.0)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path, file: Path) -> No
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
         for done in [pool.submit(_make_some, tmp_path) for _ in range(3)]:
             done.result(timeout=60)
-    assert len(keys.load(file)) == 15
+    assert len(api_keys.load(file)) == 15
 
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "line\nbreak"])
@@ -101,12 +101,12 @@ def test_a_name_that_cannot_be_an_actor_is_refused(tmp_path: Path, file: Path, n
 def test_revoking_by_name_takes_all_of_it_by_id_just_one(tmp_path: Path, file: Path) -> None:
     first, second = (credentials.api_key(tmp_path, name="bi") for _ in range(2))
     other = credentials.api_key(tmp_path, name="shop")
-    assert [key.id for key in keys.revoke(file, first.split("_")[1])] == [first.split("_")[1]]
-    assert [key.id for key in keys.load(file)] == [k.split("_")[1] for k in (second, other)]
-    keys.revoke(file, "bi")
-    assert [key.name for key in keys.load(file)] == ["shop"]
-    with pytest.raises(keys.KeysError, match="'bi'"):
-        keys.revoke(file, "bi")
+    assert [key.id for key in api_keys.revoke(file, first.split("_")[1])] == [first.split("_")[1]]
+    assert [key.id for key in api_keys.load(file)] == [k.split("_")[1] for k in (second, other)]
+    api_keys.revoke(file, "bi")
+    assert [key.name for key in api_keys.load(file)] == ["shop"]
+    with pytest.raises(api_keys.KeysError, match="'bi'"):
+        api_keys.revoke(file, "bi")
 
 
 async def test_a_running_sidecar_sees_what_is_made_and_revoked(tmp_path: Path) -> None:
@@ -120,17 +120,17 @@ async def test_a_running_sidecar_sees_what_is_made_and_revoked(tmp_path: Path) -
         assert await status(old) == 200
         new = credentials.api_key(tmp_path, name="bi")
         assert [await status(old), await status(new)] == [200, 200]
-        keys.revoke(tmp_path / "keys.json", old.split("_")[1])
+        api_keys.revoke(tmp_path / "keys.json", old.split("_")[1])
         assert [await status(old), await status(new)] == [401, 200]
 
 
 async def test_the_file_is_looked_at_now_and_then(
     tmp_path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "LOOK_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 3_600.0)
     key = credentials.api_key(tmp_path)
     assert not await is_good(ring, key)
-    monkeypatch.setattr(keyring, "LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 0.0)
     assert await is_good(ring, key)
 
 
@@ -142,7 +142,7 @@ async def test_the_file_is_looked_at_now_and_then(
         b"{}",
         b'{"version": 2, "keys": []}',
         b'{"version": 1, "keys": [{"id": "x"}]}',
-        b"x" * (keys.FILE_MAX_BYTES + 1),
+        b"x" * (api_keys.FILE_MAX_BYTES + 1),
         None,
     ],
     ids=["empty", "no JSON", "no keys", "another version", "wrong key", "too large", "removed"],
@@ -159,7 +159,7 @@ async def test_a_broken_file_leaves_the_former_keys_and_is_told_loudly(
         assert await is_good(ring, key)
     assert [entry["log_level"] for entry in logged] == ["error"]
     put(file, good)
-    keys.revoke(file, "ops")
+    api_keys.revoke(file, "ops")
     assert not await is_good(ring, key)
 
 
@@ -168,7 +168,7 @@ async def test_a_sidecar_does_not_start_with_a_broken_file(
     tmp_path: Path, file: Path, content: bytes
 ) -> None:
     put(file, content)
-    with pytest.raises(keys.KeysError, match=r"keys\.json"):
+    with pytest.raises(api_keys.KeysError, match=r"keys\.json"):
         await KeyRing(Settings(data_dir=tmp_path)).start()
 
 
@@ -177,8 +177,8 @@ def test_a_file_with_an_id_twice_is_broken(tmp_path: Path, file: Path) -> None:
     document = json.loads(file.read_text())
     document["keys"] *= 2
     file.write_text(json.dumps(document))
-    with pytest.raises(keys.KeysError, match="twice"):
-        keys.load(file)
+    with pytest.raises(api_keys.KeysError, match="twice"):
+        api_keys.load(file)
 
 
 async def test_a_key_ends_at_its_instant(
@@ -224,7 +224,7 @@ async def test_every_key_is_hashed_and_compared_whether_it_is_known_or_not(
         compared.append((len(one), len(other)))
         return one == other
 
-    monkeypatch.setattr(keyring.hmac, "compare_digest", compare)
+    monkeypatch.setattr(key_verifier.hmac, "compare_digest", compare)
     good = credentials.api_key(tmp_path)
     for key in (good, credentials.forged(good), f"segk_{'0' * 12}_{'0' * 64}", "x"):
         await is_good(ring, key)
@@ -267,7 +267,7 @@ async def test_many_requests_while_keys_change(tmp_path: Path) -> None:
         def change() -> None:
             for number in range(20):
                 credentials.api_key(tmp_path, name=f"comes {number}")
-                keys.revoke(tmp_path / "keys.json", f"comes {number}")
+                api_keys.revoke(tmp_path / "keys.json", f"comes {number}")
 
         async def ask() -> set[int]:
             found = set()

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segments.cli import app
-from segments.cli.operate import UsageError
-from segments.http.access import keys
+from segments.cli.settings import UsageError
+from segments.http.auth import api_keys
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def create(*arguments: str) -> str:
 
 def test_a_key_is_printed_once_and_alone() -> None:
     key = create("--role", "admin", "--name", "ops")
-    assert keys.PATTERN.fullmatch(key)
+    assert api_keys.PATTERN.fullmatch(key)
     listed = run("list").stdout + run("list", "--json").stdout
     assert key not in listed
     assert key.rpartition("_")[2] not in listed
@@ -52,7 +52,7 @@ def test_a_revoked_key_is_listed_no_more() -> None:
     key = create("--role", "admin", "--name", "ops")
     assert run("revoke", "ops").stdout == f"revoked {key.split('_')[1]} of ops\n"
     assert run("list", "--json").stdout == ""
-    assert isinstance(run("revoke", "ops").exception, keys.KeysError)
+    assert isinstance(run("revoke", "ops").exception, api_keys.KeysError)
 
 
 @pytest.mark.parametrize("expires", ["2020-01-01T00:00:00Z", "tomorrow", "P", "PT0S", ""])
@@ -75,4 +75,4 @@ def test_the_file_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     elsewhere = tmp_path / "shared" / "our-keys.json"
     monkeypatch.setenv("SEGMENTS_AUTH__KEYS_FILE", str(elsewhere))
     create("--role", "admin", "--name", "ops")
-    assert [key.name for key in keys.load(elsewhere)] == ["ops"]
+    assert [key.name for key in api_keys.load(elsewhere)] == ["ops"]

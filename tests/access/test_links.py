@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 from multidict import MultiDict
 
-from segments.http.access import links
-from segments.http.access.keys import KeysError
-from segments.http.access.links import Links
-from segments.http.access.roles import TABLE, Role
+from segments.http.auth import signed_links
+from segments.http.auth.api_keys import KeysError
+from segments.http.auth.roles import TABLE, Role
+from segments.http.auth.signed_links import Links
 from segments.http.problems import Problem
 from segments.settings import Settings
 from tests.access import credentials
@@ -89,14 +89,14 @@ async def test_a_link_with_every_parameter_opens(sidecar: Sidecar) -> None:
 async def test_every_changed_character_is_refused(sidecar: Sidecar) -> None:
     url = await link(sidecar, segment="A")
     parts = urlsplit(url)
-    signed_links = links.links(sidecar.services.settings)
+    verifier = signed_links.links(sidecar.services.settings)
     for place, character in enumerate(parts.query):
         for other in sorted(set(string.ascii_letters[::7] + "0_-=&%") - {character}):
             text = parts.query[:place] + other + parts.query[place + 1 :]
             query = MultiDict(parse_qsl(text, keep_blank_values=True))
-            if links.is_signed(query):
+            if signed_links.is_signed(query):
                 with pytest.raises(Problem) as problem:
-                    signed_links.check(parts.path, query)
+                    verifier.check(parts.path, query)
                 assert problem.value.code == "link_invalid"
 
 
@@ -149,10 +149,10 @@ async def test_an_expired_link_is_refused(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = await link(sidecar)
-    now_s = links.time.time()
-    monkeypatch.setattr(links.time, "time", lambda: now_s + 86_399)
+    now_s = signed_links.time.time()
+    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_399)
     assert (await sidecar.get(url)).status_code == 200
-    monkeypatch.setattr(links.time, "time", lambda: now_s + 86_401)
+    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_401)
     assert_problem(await sidecar.get(url), 403, "link_expired")
     # That it has expired is not told of a link that was never one.
     assert_problem(await sidecar.get(changed(url, expires="1")), 403, "link_invalid")
@@ -184,7 +184,7 @@ async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
 async def test_another_secret_revokes_every_link(sidecar: Sidecar, tmp_path: Path) -> None:
     url = await link(sidecar)
     (tmp_path / "link.key").unlink()
-    again = links.links(sidecar.services.settings)
+    again = signed_links.links(sidecar.services.settings)
     with pytest.raises(Problem, match="link_invalid"):
         again.check(PATH, MultiDict(parse_qsl(urlsplit(url).query)))
 
@@ -204,7 +204,7 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
         [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
         [Settings(data_dir=tmp_path / "c")] * 2,
     ):
-        one, other = map(links.links, settings)
+        one, other = map(signed_links.links, settings)
         other.check(PATH, MultiDict(one.signed(PATH, {"segment": "A"})))
     assert not (tmp_path / "a").exists()
     assert stat.S_IMODE((tmp_path / "c" / "link.key").stat().st_mode) == 0o600
@@ -214,7 +214,7 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
 def test_a_secret_file_that_has_none(tmp_path: Path) -> None:
     (tmp_path / "link.key").write_text("short")
     with pytest.raises(KeysError, match=r"link\.key"):
-        links.links(Settings(data_dir=tmp_path))
+        signed_links.links(Settings(data_dir=tmp_path))
 
 
 def test_a_link_of_another_purpose_is_none() -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from segments.http.access.roles import METRICS, TABLE, Role
 from segments.http.app import build
-from segments.state.history import HistoryEntry
+from segments.http.auth.roles import METRICS, TABLE, Role
+from segments.state.history.protocol import HistoryEntry
 from tests.access import credentials
 from tests.http.sidecar import Sidecar, assert_problem, entry, running, store
 from tests.http.test_routes import TABLE as REQUESTS

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from segments import local
-from segments.cli.operate import redacted
-from segments.environment import variables
+from segments.cli.settings import redacted
 from segments.http.app import serve
+from segments.local import up
 from segments.settings import Settings
-from segments.settings.access import ALLOW_INSECURE, AuthSettings, ExposedError, require_guard
+from segments.settings.auth import ALLOW_INSECURE, AuthSettings, ExposedError, require_guard
+from segments.settings.environment import variables
 from tests.access.credentials import JWT, SECRET
 
 BEYOND = ["0.0.0.0", "::", "", "192.168.1.10", "example.com", "10.0.0.1"]
@@ -43,7 +43,7 @@ async def test_the_sidecar_refuses_to_start(tmp_path: Path) -> None:
 def test_so_does_the_supervisor(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, http={"host": "0.0.0.0"})  # type: ignore[arg-type]
     with pytest.raises(ExposedError):
-        local.up(settings, 1)
+        up.up(settings, 1)
 
 
 @pytest.mark.parametrize("word", ["true", "yes", "1", "I know", ALLOW_INSECURE.upper(), ""])

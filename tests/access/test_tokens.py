@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from segments.http.access import tokens
-from segments.http.access.credentials import Refused
-from segments.http.access.roles import Role
-from segments.http.access.tokens import TokenVerifier
+from segments.http.auth import token_verifier
+from segments.http.auth.bearer import Refused
+from segments.http.auth.roles import Role
+from segments.http.auth.token_verifier import TokenVerifier
 from segments.settings import AuthSettings
 from tests.access.credentials import JWT, SECRET, claims, token
 
@@ -264,12 +264,12 @@ async def test_a_token_is_not_remembered_beyond_its_end(monkeypatch: pytest.Monk
     end_s = int(time.time()) + 1_000
     made, shown = verifier(leeway_s=0), token(exp=end_s)
     assert await made.verify(shown)
-    monkeypatch.setattr(tokens.time, "time", lambda: float(end_s))
+    monkeypatch.setattr(token_verifier.time, "time", lambda: float(end_s))
     assert "expired" in await reason(made, shown)
 
 
 async def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "REMEMBERED", 3)
+    monkeypatch.setattr(token_verifier, "REMEMBERED", 3)
     made = verifier()
     for number in range(10):
         assert (await made.verify(token(sub=f"s{number}"))).name == f"s{number}"

@@ -17,9 +17,9 @@ from segments import doctor
 from segments.client import Health
 from segments.doctor import clocks, groups, kafka, machine, service, users, versions
 from segments.doctor.findings import Finding, ok
-from segments.environment import variables
-from segments.ports import free_port
+from segments.process.ports import free_port
 from segments.settings import Settings
+from segments.settings.environment import variables
 from tests.cli.calling import run
 from tests.http.api import Deployment
 from tests.support import wait_until

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from segments.cli import output
-from segments.cli.rule import told_rule
+from segments.cli.rule_options import told_rule
 from segments.client.models import AssignedRule
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segments import client as api
-from segments.client import AsyncSegmentsClient, Retries, Rule, SegmentsClient, errors, rules
+from segments.client import AsyncSegmentsClient, Retries, Rule, SegmentsClient, errors, inputs
 from segments.client.positions import POSITIONS_MAX, Positions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,12 +103,12 @@ def test_a_session_never_waits_for_less_than_it_wrote() -> None:
 def test_instants_need_an_offset() -> None:
     east = timezone(timedelta(hours=2))
     assert (
-        rules.instant(datetime(2026, 11, 24, 17, tzinfo=east), "at") == "2026-11-24T15:00:00.000Z"
+        inputs.instant(datetime(2026, 11, 24, 17, tzinfo=east), "at") == "2026-11-24T15:00:00.000Z"
     )
-    assert rules.instant("2026-11-24T17:00:00+02:00", "at") == "2026-11-24T17:00:00+02:00"
+    assert inputs.instant("2026-11-24T17:00:00+02:00", "at") == "2026-11-24T17:00:00+02:00"
     for wrong in (datetime(2026, 11, 24), "2026-11-24"):  # noqa: DTZ001 - what is wrong with it
         with pytest.raises(api.InvalidError):
-            rules.instant(wrong, "at")
+            inputs.instant(wrong, "at")
 
 
 def test_a_rule_says_only_what_was_given() -> None:

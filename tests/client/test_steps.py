@@ -11,8 +11,8 @@ from segments.client import AnswerError, PendingError, Retries, StaleError, Unre
 from segments.client import commands as command_calls
 from segments.client import segments as segment_calls
 from segments.client import users as user_calls
-from segments.client.calling import Core
-from segments.client.exchange import Failure, Pause, Reply, Request, Steps
+from segments.client.call import Core
+from segments.client.sansio import Failure, Pause, Reply, Request, Steps
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT = "2026-11-24T22:17:45.625Z"

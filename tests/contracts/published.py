@@ -9,8 +9,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from segments import schemas
 from segments.contracts.messages import Kind, kinds_of
+from segments.specs import json_schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "schemas"
@@ -29,9 +29,9 @@ def fits(kind: Kind, value: bytes | None, headers: dict[str, bytes], key: bytes 
         return False
     if kind.headers is not None:
         named = {name: raw.decode("utf-8", "backslashreplace") for name, raw in headers.items()}
-        if not validator(schemas.headers_file_of(kind)).is_valid(named):
+        if not validator(json_schemas.headers_file_of(kind)).is_valid(named):
             return False
-    return kind.value is None or _holds(schemas.file_of(kind), value)
+    return kind.value is None or _holds(json_schemas.file_of(kind), value)
 
 
 def _holds(file: str, value: bytes | None) -> bool:
@@ -55,5 +55,5 @@ def complaints(topic: str, value: Any) -> list[str]:
         f"{kind.name}: {error.json_path}: {error.message[:200]}"
         for kind in kinds_of(topic)
         if kind.value is not None
-        for error in validator(schemas.file_of(kind)).iter_errors(value)
+        for error in validator(json_schemas.file_of(kind)).iter_errors(value)
     ]

@@ -15,9 +15,10 @@ import pytest
 from jsonschema import Draft7Validator
 from typer.testing import CliRunner
 
-from segments import asyncapi, topics
 from segments.cli import app
+from segments.kafka import topics
 from segments.settings import KafkaSettings, Settings
+from segments.specs import asyncapi
 
 FIELDS = {
     "document": {

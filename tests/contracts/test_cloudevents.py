@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.contracts.cloudevents import (
+from segments.contracts.cloudevents.incoming import (
     ATTRIBUTE_MAX_LENGTH,
     CloudEventError,
     Event,

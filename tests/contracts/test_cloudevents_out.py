@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 import pytest
 
-from segments import tracing
-from segments.contracts.cloudevents import Event, unwrap
-from segments.contracts.cloudevents_out import event_headers, source_of
+from segments.contracts.cloudevents.incoming import Event, unwrap
+from segments.contracts.cloudevents.outgoing import event_headers, source_of
 from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import kinds_of
-from segments.state.outputs import Output
+from segments.state.machine.outputs import Output
 from segments.streams.quix import Record
 from segments.streams.routing import Router
 from segments.streams.shards import Shards
+from segments.telemetry import tracing
 from tests.contracts import published
 
 SOURCE = source_of("p.segments.shards", "c0ffee")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from segments.contracts.cloudevents_out import event_headers
-from segments.state.outputs import Output
+from segments.contracts.cloudevents.outgoing import event_headers
+from segments.state.machine.outputs import Output
 from tests.contracts import published
 from tests.machine.assigning import auto, world_of
 from tests.machine.hosted import HostedShard

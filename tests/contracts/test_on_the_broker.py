@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 import pytest
 
-from segments import topics
 from segments.contracts.messages import KINDS
-from segments.ports import free_port
+from segments.kafka import topics
+from segments.process.ports import free_port
 from tests import support
 from tests.contracts import published
 from tests.http.api import Deployment

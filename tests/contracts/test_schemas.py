@@ -11,17 +11,18 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from segments import schemas, topics
 from segments.cli import app
 from segments.contracts.commands import COMMANDS
 from segments.contracts.examples import EXAMPLES, Example
 from segments.contracts.messages import KINDS, kinds_of
+from segments.kafka import topics
+from segments.specs import json_schemas
 from tests.contracts import published
 from tests.docs import generated
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 OPAQUE = {("segments.dlq", "dead_letter"), ("changelog__{group:shards}--shards--default", "row")}
-FILES = schemas.files()
+FILES = json_schemas.files()
 PUBLISHED = generated.published()
 EACH_EXAMPLE = [
     pytest.param(topic, name, example, id=f"{topic}-{name}-{number}")

@@ -14,8 +14,8 @@ import httpx
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from segments.kafka import EmbeddedKafka
-from segments.ports import free_port
+from segments.kafka.embedded import EmbeddedKafka
+from segments.process.ports import free_port
 from segments.settings import Settings
 from tests import support
 from tests.users.service import UserService

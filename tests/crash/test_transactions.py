@@ -9,7 +9,7 @@ import orjson
 from confluent_kafka import Producer
 
 from segments.settings import Settings
-from segments.streams import operations, startup
+from segments.streams import maintenance, startup_checks
 from tests import records, support
 
 LONG_MS = 60_000
@@ -64,7 +64,7 @@ def foreign_transaction(settings: Settings, name: str) -> Producer:
     producer.init_transactions(30)
     producer.begin_transaction()
     for partition in range(settings.partitions):
-        producer.produce(startup.changelog_topic(settings), b"{}", b"junk", partition)
+        producer.produce(startup_checks.changelog_topic(settings), b"{}", b"junk", partition)
     assert producer.flush(30) == 0
     return producer
 
@@ -139,15 +139,15 @@ def test_a_state_wiped_while_stopped_is_restored(deployment: Settings) -> None:
     send_changes(deployment, 0, 50)
     wait_for_results(deployment, 50)
     assert shards.stop() == 0
-    before = {found.partition: found for found in operations.digests(deployment)}
-    assert operations.reset(deployment)
+    before = {found.partition: found for found in maintenance.digests(deployment)}
+    assert maintenance.reset(deployment)
     shards = support.start(deployment, "shards", label="shards-again")
     send_changes(deployment, 0, 50)
     support.wait_until(
         lambda: all(len(found) == 2 for found in results(deployment).values()), what="repetitions"
     )
     assert shards.stop() == 0
-    after = {found.partition: found for found in operations.digests(deployment)}
+    after = {found.partition: found for found in maintenance.digests(deployment)}
     assert after.keys() == before.keys()
     assert all(found.stored == found.replayed for found in after.values())
     assert additions(deployment) == once_each(50)
@@ -163,7 +163,7 @@ def test_a_recovery_that_cannot_see_everything_is_refused(deployment: Settings) 
     send_changes(deployment, 20, 20)
     wait_for_results(deployment, 40)
     shards.kill()
-    assert operations.reset(deployment)
+    assert maintenance.reset(deployment)
     refused = support.start(deployment, "shards", label="shards-refused")
     assert refused.wait(60) != 0
     assert "its group goes on at" in refused.log()
@@ -191,4 +191,4 @@ def test_the_same_instance_started_twice_is_fenced(deployment: Settings) -> None
     finally:
         support.stop_all(elsewhere.data_dir)
     assert additions(deployment) == once_each(60)
-    assert all(found.stored == found.replayed for found in operations.digests(elsewhere))
+    assert all(found.stored == found.replayed for found in maintenance.digests(elsewhere))

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from segments.streams import operations
+from segments.streams import maintenance
 from tests.crash.checks import oracle_differences, replayed
 from tests.crash.harness import Plant, plant
 from tests.crash.outside import outside_differences
@@ -112,7 +112,7 @@ def judge(it: Plant, tails: Tails, traffic: Traffic) -> tuple[list[str], int]:
     digests = 0
     for name in it.names:
         if name.startswith("shards"):
-            for found in operations.digests(it.settings_of(name)):
+            for found in maintenance.digests(it.settings_of(name)):
                 digests += 1
                 if found.stored != found.replayed:
                     wrong.append(f"{name}: the state of {found.partition} is not what its log says")

@@ -7,7 +7,7 @@ from typing import Any
 
 import promql_parser as promql
 
-from segments import metrics
+from segments.telemetry import metrics
 
 TARGET_LABELS = {"job", "instance"}
 """What Prometheus puts on every series that it scrapes."""

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from segments import metrics
+from segments.telemetry import metrics
 from tests.docs.reading import ROOT
 
 CATALOGUE = {

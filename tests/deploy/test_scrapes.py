@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from segments import __version__, metrics
-from segments.ports import free_port
+from segments import __version__
+from segments.process.ports import free_port
+from segments.telemetry import metrics
 from tests import support
 from tests.deploy import rules, test_dashboards
 from tests.deploy.promql import evaluate

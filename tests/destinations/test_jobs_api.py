@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from segments.contracts.report_answers import ReportJob, ReportJobPage
+from segments.contracts.responses.reports import ReportJob, ReportJobPage
 from segments.contracts.times import from_rfc3339
-from segments.http.reporting import attempt as report_attempt
+from segments.http.reports import attempt as report_attempt
 from tests.destinations.jobs import direct, ended, order, put, serving
 from tests.destinations.places import FolderPlace, sftp_place
 from tests.http.sidecar import assert_problem, entry, running, store

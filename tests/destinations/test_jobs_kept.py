@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from segments.destinations import apart
 from segments.destinations.folder import FolderUpload
-from segments.state.report_jobs import Job, ReportJobs
+from segments.http.reports.job_store import Job, ReportJobs
+from segments.process import isolated_loop
 from tests.destinations.jobs import ended, order, put, serving
 from tests.destinations.places import FolderPlace
 
@@ -101,7 +101,7 @@ async def test_what_is_being_made_final_is_waited_for_before_it_is_called_cancel
     data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than work that has nothing to lose: a store may take minutes to join its parts."""
-    monkeypatch.setattr(apart, "END_S", 0.05)
+    monkeypatch.setattr(isolated_loop, "END_S", 0.05)
     finishing, go_on = threading.Event(), threading.Event()
     finish = FolderUpload._finish
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from segments.destinations.base import DestinationError, File, Remember, Stored, Upload
-from segments.destinations.sending import AHEAD, Progress, send
+from segments.destinations.upload import AHEAD, Progress, send
 from tests.destinations.conftest import MARCH_MS
 from tests.destinations.jobs import put, serving
 from tests.destinations.places import FolderPlace

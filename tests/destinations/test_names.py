@@ -6,9 +6,9 @@ import itertools
 import re
 
 from segments.destinations.base import link, part_name
-from segments.http.reporting.names import LONGEST_LINE_BYTES, file_name
-from segments.http.reporting.rows import ReportRequest
-from segments.state.history_csv import lines
+from segments.http.reports.file_names import LONGEST_LINE_BYTES, file_name
+from segments.http.reports.rows import ReportRequest
+from segments.state.history.report_csv import lines
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT_MS = 1_795_558_666_123

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from segments.cli.operate import redacted
-from segments.environment import variables
+from segments.cli.settings import redacted
 from segments.settings import Settings
 from segments.settings.destinations import SftpDestination, secret
+from segments.settings.environment import variables
 
 SECRETS = {
     "password": "sesame-1",

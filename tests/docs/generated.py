@@ -17,26 +17,44 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from segments import asyncapi, metrics, schemas, settings_doc, topics_doc
 from segments.http.app import interface
-from segments.http.openapi import problem_kinds
+from segments.http.routing import problem_catalogue
 from segments.settings import Settings
+from segments.specs import asyncapi, json_schemas, settings_table, topics_table
+from segments.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     "streams",
+    "streams/refresh",
     "state",
+    "state/machine",
+    "state/store",
+    "state/view",
+    "state/history",
     "http",
-    "http/access",
+    "http/routes",
+    "http/routing",
+    "http/read",
+    "http/write",
+    "http/auth",
+    "http/reports",
     "http/openapi",
-    "http/reporting",
+    "http/server",
     "src/segments",
     "src/segments/contracts",
+    "src/segments/contracts/cloudevents",
+    "src/segments/contracts/responses",
     "src/segments/settings",
-    "src/segments/cli",
+    "src/segments/telemetry",
     "src/segments/client",
-    "src/segments/doctor",
+    "src/segments/kafka",
     "src/segments/destinations",
+    "src/segments/process",
+    "src/segments/specs",
+    "src/segments/doctor",
+    "src/segments/local",
+    "src/segments/cli",
 )
 _CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
 
@@ -90,17 +108,17 @@ def _block(text: str) -> str:
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
-    ("ARCHITECTURE.md", "topics diagram"): lambda: _block(topics_doc.diagram()),
+    ("ARCHITECTURE.md", "topics diagram"): lambda: _block(topics_table.diagram()),
     ("ARCHITECTURE.md", "rooms"): rooms,
-    ("docs/topics.md", "topics table"): topics_doc.table,
-    ("docs/topics.md", "topics diagram"): lambda: _block(topics_doc.diagram()),
-    ("docs/http.md", "problems"): problem_kinds.table,
-    ("docs/settings.md", "settings"): settings_doc.tables,
+    ("docs/topics.md", "topics table"): topics_table.table,
+    ("docs/topics.md", "topics diagram"): lambda: _block(topics_table.diagram()),
+    ("docs/http.md", "problems"): problem_catalogue.table,
+    ("docs/settings.md", "settings"): settings_table.tables,
     ("docs/operations.md", "metrics"): metric_table,
     ("docs/figures.md", "bench"): bench_table,
 }
 
-UNMARKED = (topics_doc.table, topics_doc.diagram, settings_doc.tables)
+UNMARKED = (topics_table.table, topics_table.diagram, settings_table.tables)
 """What the command line prints of it."""
 
 
@@ -109,11 +127,12 @@ def published() -> dict[str, str]:
     # Without the environment of whoever makes them.
     defaults = Settings.model_construct()
     made = {
-        "docs/asyncapi.json": schemas.text(asyncapi.document(defaults)),
-        "docs/openapi.json": schemas.text(interface(defaults)),
+        "docs/asyncapi.json": json_schemas.text(asyncapi.document(defaults)),
+        "docs/openapi.json": json_schemas.text(interface(defaults)),
     }
     return made | {
-        f"docs/schemas/{name}": schemas.text(schema) for name, schema in schemas.files().items()
+        f"docs/schemas/{name}": json_schemas.text(schema)
+        for name, schema in json_schemas.files().items()
     }
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from pydantic import BaseModel
 
-from segments import topics
 from segments.contracts import documents, events
 from segments.contracts.commands import COMMANDS
+from segments.kafka import topics
 from tests.docs import reading
 
 EXAMPLES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segments import topics
+from segments.kafka import topics
 from segments.settings import Settings
 from tests.docs import generated, reading
 

@@ -9,17 +9,10 @@ from typing import get_args
 from aiohttp import web
 
 from segments.contracts.documents import ErrorCode
-from segments.http import (
-    app,
-    commanding,
-    completeness,
-    developer,
-    imports,
-    problems,
-    reports,
-    requests,
-)
-from segments.http import services as made
+from segments.http import app, problems
+from segments.http import context as made
+from segments.http.read import watermark
+from segments.http.routes import developer, execute, imports, reports, requests
 from tests.docs.reading import ROOT, read, table
 
 TEXT = read("docs/http.md")
@@ -49,9 +42,9 @@ def test_every_header_stands_in_the_table() -> None:
         made.POSITION,
         made.STALENESS,
         requests.MIN_POSITION,
-        completeness.COMPLETE_UNTIL,
+        watermark.COMPLETE_UNTIL,
         reports.ROW_COUNT,
-        commanding.IDEMPOTENCY_KEY,
+        execute.IDEMPOTENCY_KEY,
     }
     assert {header for header in ours if f"`{header}`" not in names} == set()
     assert set(re.findall(r"Segments-[A-Za-z-]+", TEXT)) <= ours

@@ -9,10 +9,10 @@ import pytest
 import typer
 from prometheus_client.metrics import MetricWrapperBase
 
-from segments import metrics
 from segments.cli import app
 from segments.settings import Settings
 from segments.settings.sources import NO_SETTINGS
+from segments.telemetry import metrics
 from tests.docs import reading
 
 DOCUMENTS = [str(path.relative_to(reading.ROOT)) for path in reading.DOCUMENTS]

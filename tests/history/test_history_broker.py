@@ -10,11 +10,11 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from segments import topics
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import to_rfc3339
+from segments.kafka import topics
 from segments.settings import Settings
-from segments.state.history import Progress, database_path
+from segments.state.history.protocol import Progress, database_path
 from segments.streams.history import HistoryRowError, decode
 from tests import records, support
 

@@ -16,16 +16,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from segments.contracts.times import from_rfc3339, to_rfc3339
-from segments.state.history import (
+from segments.state.history.protocol import (
     HistoryEntry,
     HistoryError,
     HistoryUnavailableError,
     PastMembership,
     Progress,
 )
-from segments.state.history_csv import lines
-from segments.state.history_reader import BATCH_ROWS, SqliteHistoryReader
-from segments.state.history_writer import SqliteHistoryWriter
+from segments.state.history.reader import BATCH_ROWS, SqliteHistoryReader
+from segments.state.history.report_csv import lines
+from segments.state.history.writer import SqliteHistoryWriter
 
 USERS = [str(UUID(int=n)) for n in range(1, 6)]
 

@@ -20,16 +20,16 @@ import httpx
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.http.app import build, view_folder
-from segments.http.completeness import Completeness
+from segments.http.context import Services
 from segments.http.problems import Problem
-from segments.http.server import serving
-from segments.http.services import Services
-from segments.http.waiting import Waiting
+from segments.http.read.waiters import Waiting
+from segments.http.read.watermark import Completeness
+from segments.http.server.listener import serving
 from segments.settings import Settings
-from segments.state.history import HistoryEntry, HistoryReader, database_path
-from segments.state.history_reader import SqliteHistoryReader
-from segments.state.history_writer import SqliteHistoryWriter
-from segments.state.view import View
+from segments.state.history.protocol import HistoryEntry, HistoryReader, database_path
+from segments.state.history.reader import SqliteHistoryReader
+from segments.state.history.writer import SqliteHistoryWriter
+from segments.state.view.view import View
 from tests.openapi import conformity
 from tests.view.filling import Filling, definition, document, marker, progress_key, result
 

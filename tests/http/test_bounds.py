@@ -11,9 +11,9 @@ from uuid import UUID
 import orjson
 import pytest
 
-from segments.http import memberships, past, requests
-from segments.http.openapi.queries import encode_cursor
-from segments.http.waiting import Position
+from segments.http.read.waiters import Position
+from segments.http.routes import history, memberships, requests
+from segments.http.routing.query import encode_cursor
 from tests.http.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store
 from tests.view.filling import held, result
 
@@ -320,7 +320,7 @@ async def test_why_where_the_store_is_ahead_of_the_view_or_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row that is told set the end that is shown; a row that is missing is not made up."""
-    monkeypatch.setattr(past, "WHY_WAIT_S", 0.2)
+    monkeypatch.setattr(history, "WHY_WAIT_S", 0.2)
     rows = [
         entry(0, 0, 1_000, USER, expires_at_ms=NOW_MS),
         entry(0, 1, 2_000, USER, operation="extend", expires_at_ms=NOW_MS + 1),

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from segments.http import bulk
-from segments.http.bulk import BulkDelivery
 from segments.http.problems import Problem
+from segments.http.write import batch
+from segments.http.write.batch import BulkDelivery
 
 Delivered = Callable[[KafkaError | None, Any], None]
 
@@ -62,7 +62,7 @@ async def test_it_is_done_when_kafka_has_all(
 async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
     producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "IN_FLIGHT_MAX", 10)
+    monkeypatch.setattr(batch, "IN_FLIGHT_MAX", 10)
     producer.others = 10
     room = asyncio.create_task(delivery.room())
     for _ in range(5):
@@ -81,7 +81,7 @@ async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
 async def test_while_others_get_on_nothing_is_given_up(
     producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(batch, "STALL_TIMEOUT_S", 0.2)
     delivery.send("u", {})
     producer.others = 100
     done = asyncio.create_task(delivery.done())

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from segments.environment import child_environment
-from segments.ports import free_port
+from segments.process.ports import free_port
 from segments.settings import DevSettings, Settings
+from segments.settings.environment import child_environment
 from tests import support
 from tests.http.api import Api
 

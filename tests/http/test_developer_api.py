@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segments.ports import free_port
+from segments.process.ports import free_port
 from tests import support
 from tests.http.api import Api, Deployment, ready
 from tests.http.sidecar import assert_problem

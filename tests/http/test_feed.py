@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
-from segments.http import feed as module
-from segments.http.feed import DEFINITIONS, RESULTS, TOPICS, USERS, Feed, FeedError
+from segments.http.read import view_consumer as module
+from segments.http.read.view_consumer import DEFINITIONS, RESULTS, TOPICS, USERS, Feed, FeedError
 from segments.settings import Settings
-from segments.state.view import View
+from segments.state.view.view import View
 from tests.view.filling import (
     definition,
     document,

@@ -14,7 +14,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from segments.http import imports
+from segments.http.routes import imports
 from tests.http.sidecar import Sidecar, assert_problem, running
 
 PATH = "/dev/users/import"

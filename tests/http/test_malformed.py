@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.state.view_answers import Answer
+from segments.state.view.responses import Answer
 from tests.http.sidecar import Sidecar, assert_problem, running
 
 USER = "00000000-0000-0000-0000-000000000001"

@@ -14,8 +14,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from segments.http import members, streaming
-from segments.state.view_members import Member
+from segments.http.routes import members
+from segments.http.routing import streaming
+from segments.state.view.members import Member
 from tests.http.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running, until
 from tests.view.filling import document, held
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from segments.state.history import HistoryEntry
+from segments.state.history.protocol import HistoryEntry
 from tests.http.sidecar import (
     PARTITIONS,
     Sidecar,

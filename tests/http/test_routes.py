@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from segments.http.app import build
-from segments.state.history import HistoryEntry
+from segments.state.history.protocol import HistoryEntry
 from tests.http.sidecar import Sidecar, assert_problem, entry, running, store
 from tests.view.filling import held
 

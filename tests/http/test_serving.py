@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from segments.http import app as module
-from segments.http.server import serving
-from segments.http.services import Services
-from segments.ports import free_port
+from segments.http.context import Services
+from segments.http.server.listener import serving
+from segments.process.ports import free_port
 from segments.settings import Settings
 from tests.http.sidecar import Sidecar, running, store
 

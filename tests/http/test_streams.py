@@ -17,9 +17,9 @@ import httpx
 import psutil
 import pytest
 
-from segments.http import streaming
+from segments.http.routing import streaming
 from segments.settings import Settings
-from segments.state.history import Progress, ReportRow, database_path
+from segments.state.history.protocol import Progress, ReportRow, database_path
 from tests.http.sidecar import Sidecar, assert_problem, entry, running, store, until
 
 USER = str(UUID(int=1))

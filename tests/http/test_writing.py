@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from segments.http import writing as module
 from segments.http.problems import Problem
-from segments.http.waiting import Waiting
-from segments.http.writing import COMMANDS, CommandWriter
-from segments.ports import free_port
+from segments.http.read.waiters import Waiting
+from segments.http.write import producer as module
+from segments.http.write.producer import COMMANDS, CommandWriter
+from segments.process.ports import free_port
 from segments.settings import Settings
-from segments.state.view import View
+from segments.state.view.view import View
 from tests.view.filling import opened, result
 
 COMMAND = {"type": "create_segment", "segment": "A", "id": "c"}

@@ -15,8 +15,10 @@ from uuid import UUID
 
 import pytest
 
-from segments.http import connection, requests, server, streaming
-from segments.http.access.roles import TABLE
+from segments.http.auth.roles import TABLE
+from segments.http.routes import requests
+from segments.http.routing import streaming
+from segments.http.server import connection, listener
 from tests.http.sidecar import Sidecar, running, store
 from tests.view.filling import held
 
@@ -299,7 +301,7 @@ async def test_those_turned_away_leave_nothing_behind(
             super().__init__(*args)
             crowds.append(self)
 
-    monkeypatch.setattr(server, "Crowd", Watched)
+    monkeypatch.setattr(listener, "Crowd", Watched)
     monkeypatch.setattr(connection, "LINGERING_MAX", 5)
     monkeypatch.setattr(connection, "LINGER_S", 0.2)
     busy = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + (
@@ -326,8 +328,8 @@ def test_room_for_files_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4_096))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     for connections in (1_000, 10_000):
-        server._make_room(connections)
+        listener._make_room(connections)
     assert asked == [(2_024, 4_096), (4_096, 4_096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65_536, 65_536))
-    server._make_room(1_000)
+    listener._make_room(1_000)
     assert len(asked) == 2

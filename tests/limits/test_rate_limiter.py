@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.http.access.limits import RateLimiter, client_address
+from segments.http.auth.rate_limits import RateLimiter, client_address
 
 SECOND_NS = 1_000_000_000
 INTERVALS_NS = st.sampled_from([1_000, 3_333_333, 10_000_000, SECOND_NS, 7 * SECOND_NS])

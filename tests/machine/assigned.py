@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from segments.contracts.log import PREVIEW, SELECT, SELECTED, SURVEY, SURVEYED
-from segments.state.outputs import Output
+from segments.state.machine.outputs import Output
 from tests.machine.chosen import LAST, Place, Rule, Witness, place, rounded
 from tests.machine.world import World
 

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 from segments.contracts import documents as contracts
 from segments.contracts.events import Refresh
 from segments.contracts.times import from_rfc3339
-from segments.state.digest import MemoryState, digest
-from segments.state.documents import USER_PREFIX, encode, user_key
-from segments.state.outputs import Output, progress_marker, public_document
-from segments.state.shard import Config, LogRecord, Shard
+from segments.state.machine.digest import MemoryState, digest
+from segments.state.machine.documents import USER_PREFIX, encode, user_key
+from segments.state.machine.outputs import Output, progress_marker, public_document
+from segments.state.machine.shard import Config, LogRecord, Shard
 
 CONTRACTS: dict[str, Any] = {
     "segments.history": TypeAdapter(contracts.HistoryRow),

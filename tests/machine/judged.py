@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from segments.contracts.times import to_rfc3339
-from segments.state.documents import USER_PREFIX, UserState, user_key
-from segments.state.outputs import Output
+from segments.state.machine.documents import USER_PREFIX, UserState, user_key
+from segments.state.machine.outputs import Output
 from tests.machine.hosted import HostedShard
 from tests.machine.oracle import Oracle, Person
 from tests.machine.world import Row, World

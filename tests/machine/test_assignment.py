@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from segments.state import population
+from segments.state.machine import population
 from tests.machine.assigning import auto, lowest, members, world_of
 from tests.machine.world import user_id
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segments.contracts.log import TICK
-from segments.state.shard import DROPPED
+from segments.state.machine.shard import DROPPED
 from tests.machine.world import ALICE, World, user_id
 
 

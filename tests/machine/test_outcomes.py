@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.contracts.names import check_segment_name
-from segments.state.documents import Outcome
-from segments.state.membership import Rejection
-from segments.state.outcomes import recall, remember
+from segments.state.machine.deduplication import recall, remember
+from segments.state.machine.documents import Outcome
+from segments.state.machine.memberships import Rejection
 
 
 def is_name(text: str) -> bool:

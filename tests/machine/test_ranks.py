@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from segments.state import ranks
+from segments.state.machine import ranks
 
 USERS = 100_000
 # The 99.99 % quantile of chi-square with one degree of freedom.

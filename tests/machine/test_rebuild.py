@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.state.digest import MemoryState, digest
-from segments.state.documents import USER_PREFIX, new_user
-from segments.state.population import Population
+from segments.state.machine.digest import MemoryState, digest
+from segments.state.machine.documents import USER_PREFIX, new_user
+from segments.state.machine.population import Population
 from tests.machine.judged import JudgedWorld
 from tests.machine.stir import Stirrer
 from tests.machine.world import ALICE, World, user_id

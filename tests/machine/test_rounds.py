@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segments.contracts.auto import Auto
-from segments.state import definitions, rounds
-from segments.state.documents import HomeState
-from segments.state.ranks import BUCKETS, HIGHEST, Place
+from segments.state.machine import assignment_coordinator, definitions
+from segments.state.machine.documents import HomeState
+from segments.state.machine.ranks import BUCKETS, HIGHEST, Place
 from tests.machine.chosen import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
@@ -25,7 +25,9 @@ SHARES = st.one_of(
 
 def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]) -> dict[str, Any]:
     """A round over shards with these eligible places and members: the value of `select`."""
-    message: rounds.Message | None = rounds.begin("A", home, {"id": "c"})
+    message: assignment_coordinator.Message | None = assignment_coordinator.begin(
+        "A", home, {"id": "c"}
+    )
     assert message is not None
     identity = {
         "segment": "A",
@@ -42,16 +44,16 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
                 for place in places:
                     histogram[place.rank >> 52] += 1
                 reply |= {"eligible": len(places), "members": members, "histogram": histogram}
-                stage, step = "survey", rounds.surveyed
+                stage, step = "survey", assignment_coordinator.surveyed
             else:
                 inside = [list(p) for p in places if p.rank >> 52 == asked.value["bucket"]]
                 reply |= {"places": inside}
-                stage, step = "refine", rounds.refined
+                stage, step = "refine", assignment_coordinator.refined
             assert message is None, "nobody goes on before all have replied"
-            assert rounds.is_awaited(home, reply, stage)
+            assert assignment_coordinator.is_awaited(home, reply, stage)
             message = step("A", home, reply, len(shards))
             again = "select" if message is not None and message.type == "select" else stage
-            assert message is not None or not rounds.is_awaited(home, reply, again)
+            assert message is not None or not assignment_coordinator.is_awaited(home, reply, again)
     assert message is not None
     return message.value
 
@@ -101,7 +103,7 @@ def test_just_as_many_as_are_missing_with_the_lowest_places(
             assert before is None
         before = threshold
         for partition in range(partitions):
-            over = rounds.selected(
+            over = assignment_coordinator.selected(
                 home, {"partition": partition, "assigned": 0, "skipped": 1}, partitions
             )
             assert over == (partition == partitions - 1)

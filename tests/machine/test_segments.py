@@ -9,7 +9,7 @@ import pytest
 
 from segments.contracts.log import DEFINE
 from segments.contracts.partitioning import partition_of
-from segments.state.outputs import Output
+from segments.state.machine.outputs import Output
 from tests.machine.world import ALICE, START_MS, World, user_id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.state.timers import Timers
+from segments.state.machine.timers import Timers
 
 CHANGES = st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(0, 20)), max_size=60)
 

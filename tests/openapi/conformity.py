@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter
 
-from segments.contracts.service_answers import ProblemDetails
+from segments.contracts.responses.service import ProblemDetails
 from segments.http import app
-from segments.http.access import roles as access
+from segments.http.auth import roles as access
 from segments.http.openapi import document as openapi
-from segments.http.openapi.operations import Answer, Operation
+from segments.http.routing.operation import Answer, Operation
 from segments.settings import AuthSettings, Settings
 
 PROBLEM = "application/problem+json"

@@ -9,7 +9,7 @@ import schemathesis
 from schemathesis import Case, GenerationMode, HookContext, SerializationContext
 
 from segments.contracts.names import check_segment_name
-from segments.http.openapi.queries import encode_cursor
+from segments.http.routing.query import encode_cursor
 
 CURSORS = {
     "/v1/segments": ["a"],

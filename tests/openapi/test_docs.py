@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.http.openapi import docs
+from segments.http.routes import docs
 from tests.http.sidecar import Sidecar, assert_problem, running
 
 USER = "00000000-0000-0000-0000-000000000001"

@@ -16,11 +16,11 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from segments import __version__
 from segments.http import app
-from segments.http.access import roles as access
+from segments.http.auth import roles as access
 from segments.http.openapi import document as openapi
-from segments.http.openapi import headers
-from segments.http.openapi.operations import Body
-from segments.http.openapi.problem_kinds import KINDS, OTHER
+from segments.http.routing import headers
+from segments.http.routing.operation import Body
+from segments.http.routing.problem_catalogue import KINDS, OTHER
 from segments.settings import Settings
 from tests.http.sidecar import running
 

@@ -13,7 +13,7 @@ import orjson
 from segments.contracts.log import CHANGE, DEFINE, HEADER_TYPE
 from segments.contracts.partitioning import partition_of
 from segments.settings import Settings
-from segments.streams import quix, startup
+from segments.streams import quix, startup_checks
 from tests.records import send
 
 TIMEOUT_S = 60.0
@@ -101,8 +101,8 @@ def users_of(settings: Settings, partition: int, count: int) -> list[str]:
 
 def committed(settings: Settings) -> dict[int, int | None]:
     """Committed offset of each partition of the log."""
-    consumer = startup.shards_consumer(settings)
+    consumer = startup_checks.shards_consumer(settings)
     try:
-        return startup.committed_offsets(consumer, settings)
+        return startup_checks.committed_offsets(consumer, settings)
     finally:
         consumer.close()

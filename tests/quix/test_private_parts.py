@@ -17,14 +17,14 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 
-from segments import topics
+from segments.kafka import topics
 from segments.settings import Settings
-from segments.state.database import CHANGELOG_OFFSET_KEY, open_database
-from segments.state.documents import SHARD_KEY
-from segments.state.partition import ShardTransaction
-from segments.state.store import ShardStore
-from segments.streams import operations, quix, quix_store, shards
-from segments.streams.startup import changelog_topic
+from segments.state.machine.documents import SHARD_KEY
+from segments.state.rocksdb import CHANGELOG_OFFSET_KEY, open_database
+from segments.state.store.partition import ShardTransaction
+from segments.state.store.store import ShardStore
+from segments.streams import maintenance, quix, quix_store, shards
+from segments.streams.startup_checks import changelog_topic
 from tests import support
 from tests.quix import running
 from tests.records import Read, read, send
@@ -93,7 +93,7 @@ class TestOneRun:
 
     def test_documents_lie_in_our_database_under_the_groups_folder(self, after: Settings) -> None:
         folder = after.data_dir / "shards-0" / after.group("shards") / str(PARTITION)
-        assert folder == operations.state_dir(after) / str(PARTITION)
+        assert folder == maintenance.state_dir(after) / str(PARTITION)
         database = open_database(folder)
         try:
             shard = orjson.loads(database[SHARD_KEY])
@@ -131,7 +131,7 @@ class TestOneRun:
 
     def test_offsets_and_state_are_committed_as_one(self, after: Settings) -> None:
         offsets = running.committed(after)
-        for digest in operations.digests(after):
+        for digest in maintenance.digests(after):
             assert offsets[digest.partition] == digest.offset + 1
             assert digest.stored == digest.replayed
 

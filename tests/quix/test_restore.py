@@ -14,11 +14,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from quixstreams.exceptions import PartitionAssignmentError
 
-from segments import topics
+from segments.kafka import topics
 from segments.settings import Settings
-from segments.state.database import open_database
-from segments.state.partition import ShardPartition
-from segments.streams import operations, shards, startup
+from segments.state.rocksdb import open_database
+from segments.state.store.partition import ShardPartition
+from segments.streams import maintenance, shards, startup_checks
 from tests import support
 from tests.quix import running
 
@@ -41,7 +41,7 @@ def _fill(settings: Settings) -> None:
     _run(settings)
 
 
-def _run(settings: Settings) -> dict[int, operations.PartitionDigest]:
+def _run(settings: Settings) -> dict[int, maintenance.PartitionDigest]:
     """Run the shards until all users are there; every shard's digest."""
     app = shards.build(settings)
     store = app._state_manager.get_store(stream_id="shards", store_name="default")
@@ -53,14 +53,14 @@ def _run(settings: Settings) -> dict[int, operations.PartitionDigest]:
         return store.partitions[PARTITION].shard.shard["next_ordinal"] == USERS
 
     running.run_until(app, done, "every user")
-    return {digest.partition: digest for digest in operations.digests(settings)}
+    return {digest.partition: digest for digest in maintenance.digests(settings)}
 
 
 def _folder(settings: Settings) -> Path:
-    return operations.state_dir(settings) / str(PARTITION)
+    return maintenance.state_dir(settings) / str(PARTITION)
 
 
-def _assert_whole(settings: Settings, digests: dict[int, operations.PartitionDigest]) -> None:
+def _assert_whole(settings: Settings, digests: dict[int, maintenance.PartitionDigest]) -> None:
     assert sorted(digests) == list(range(settings.partitions))
     assert all(each.stored == each.replayed for each in digests.values())
 
@@ -83,7 +83,7 @@ def test_a_wiped_folder_is_restored_before_any_work_of_the_loop(
 
     monkeypatch.setattr(ShardPartition, "recover_from_changelog_message", watched_recover)
     monkeypatch.setattr(shards.Shards, "every_loop", watched_loop)
-    shutil.rmtree(operations.state_dir(settings))
+    shutil.rmtree(maintenance.state_dir(settings))
 
     _assert_whole(settings, _run(settings))
 
@@ -122,7 +122,7 @@ def holder(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the shard's database open."""
     script = (
         "import sys, pathlib\n"
-        "from segments.state.database import open_database\n"
+        "from segments.state.rocksdb import open_database\n"
         "database = open_database(pathlib.Path(sys.argv[1]))\n"
         "print('open', flush=True)\n"
         "sys.stdin.read()\n"
@@ -153,14 +153,14 @@ def test_a_folder_held_by_another_process_is_left_alone(
 def test_a_changelog_made_anew_is_refused(deployment: Settings) -> None:
     _fill(deployment)
     admin = AdminClient(deployment.client_config())
-    name = startup.changelog_topic(deployment)
+    name = startup_checks.changelog_topic(deployment)
     admin.delete_topics([name])[name].result(timeout=30)
     support.wait_until(
         lambda: name not in admin.list_topics(timeout=30).topics, what="the topic's end"
     )
     topics.apply(deployment)
-    shutil.rmtree(operations.state_dir(deployment))
-    with pytest.raises(startup.StartRefusedError, match="ends at offset -1"):
+    shutil.rmtree(maintenance.state_dir(deployment))
+    with pytest.raises(startup_checks.StartRefusedError, match="ends at offset -1"):
         _run(deployment)
 
 
@@ -169,7 +169,7 @@ def test_rows_hidden_by_a_hanging_transaction_are_refused_until_they_show(
 ) -> None:
     """Another instance's transaction was left open in the changelog before these rows came."""
     _fill(deployment)
-    name = startup.changelog_topic(deployment)
+    name = startup_checks.changelog_topic(deployment)
     hanging = Producer(deployment.client_config() | {"transactional.id": name})
     hanging.init_transactions(30)
     hanging.begin_transaction()
@@ -183,9 +183,9 @@ def test_rows_hidden_by_a_hanging_transaction_are_refused_until_they_show(
         return running.committed(deployment)[PARTITION] != before
 
     running.run_until(shards.build(deployment), committed_more, "the commit of a hidden row")
-    shutil.rmtree(operations.state_dir(deployment))
+    shutil.rmtree(maintenance.state_dir(deployment))
 
-    with pytest.raises(startup.StartRefusedError, match="goes on at"):
+    with pytest.raises(startup_checks.StartRefusedError, match="goes on at"):
         _run(deployment)
     hanging.abort_transaction(30)
     _assert_whole(deployment, _run(deployment))

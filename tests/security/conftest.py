@@ -12,8 +12,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from segments.kafka import EmbeddedKafka
-from segments.kafka_access import Credentials
+from segments.kafka.access import Credentials
+from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
 from tests import support
 from tests.security.service import TalkativeService

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segments.environment import variables
-from segments.kafka import EmbeddedKafka
-from segments.ports import free_port
+from segments.kafka.embedded import EmbeddedKafka
+from segments.process.ports import free_port
 from segments.settings import Settings
+from segments.settings.environment import variables
 from tests.cli.calling import run
 from tests.security.conftest import Secrets, Secured, kafka_section
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from segments.environment import child_environment
-from segments.kafka import EmbeddedKafka
-from segments.kafka_access import Credentials, KafkaError, admin_client, credentials_of
+from segments.kafka.access import Credentials, KafkaError, admin_client, credentials_of
+from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
+from segments.settings.environment import child_environment
 from tests.security.conftest import USER, Secrets, Secured, kafka_section
 from tests.support import wait_until
 

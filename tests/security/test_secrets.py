@@ -15,10 +15,10 @@ import orjson
 import psutil
 import pytest
 
-from segments import topics
-from segments.environment import child_environment
+from segments.kafka import topics
 from segments.settings import Settings, UserServiceSettings
-from segments.streams.user_service import FetchError, UserServiceClient
+from segments.settings.environment import child_environment
+from segments.streams.refresh.user_service import FetchError, UserServiceClient
 from tests import records, support
 from tests.security.conftest import Secured
 from tests.security.service import TalkativeService

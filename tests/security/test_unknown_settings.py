@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segments.environment import child_environment
 from segments.settings import Settings, UnknownSettingError
+from segments.settings.environment import child_environment
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from segments import topics
-from segments.environment import child_environment, variables
-from segments.ports import free_port
+from segments.kafka import topics
+from segments.process.ports import free_port
 from segments.settings import Settings
+from segments.settings.environment import child_environment, variables
 from tests.support import gone, start_command, stop_all, wait_until
 
 CLI = [sys.executable, "-m", "segments.cli"]

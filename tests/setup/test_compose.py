@@ -13,10 +13,10 @@ import yaml
 from pydantic import BaseModel
 
 from segments.cli import app
-from segments.kafka_jars import KAFKA_VERSION
-from segments.local import APPLICATIONS
+from segments.kafka.jars import KAFKA_VERSION
+from segments.local.up import APPLICATIONS
 from segments.settings import ENV_PREFIX, Settings
-from segments.settings.access import require_guard
+from segments.settings.auth import require_guard
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -15,10 +15,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from segments import kafka_jars
-from segments.kafka import EmbeddedKafka, embedded_port
-from segments.kafka_access import KafkaError
-from segments.ports import PortInUseError, free_port
+from segments.kafka import jars as kafka_jars
+from segments.kafka.access import KafkaError
+from segments.kafka.embedded import EmbeddedKafka, embedded_port
+from segments.process.ports import PortInUseError, free_port
 from segments.settings import Settings
 from tests.support import gone, start_command, stop_all, wait_until
 

@@ -7,7 +7,7 @@ import json
 
 from rich.console import Console
 
-from segments.local import _printer, with_chosen_ports
+from segments.local.up import _printer, with_chosen_ports
 from segments.settings import Settings
 
 ENTRY = {

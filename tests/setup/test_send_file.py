@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException
 
-from segments.cli import bulk, results
-from segments.cli.lines import LINE_MAX_BYTES, Lines
-from segments.cli.operate import UsageError
-from segments.ports import free_port
+from segments.cli import result_consumer, send_file
+from segments.cli.command_file import LINE_MAX_BYTES, Lines
+from segments.cli.settings import UsageError
+from segments.process.ports import free_port
 from segments.settings import Settings
 from tests.records import read
 
@@ -36,10 +36,10 @@ def test_without_results_the_rest_is_not_sent_and_all_of_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(bulk, "IN_FLIGHT_MAX", 10)
+    monkeypatch.setattr(send_file, "IN_FLIGHT_MAX", 10)
     lines = lines_of(tmp_path, b"\n".join([USER.encode()] * 12 + [b"x", USER.encode()]), add="a")
     target = tmp_path / "amiss"
-    assert bulk.send(deployment, lines, target, timeout_s=0.3) == 1
+    assert send_file.send(deployment, lines, target, timeout_s=0.3) == 1
     told = capsys.readouterr().out.splitlines()
     assert told == [
         "14 lines: 1 invalid, 10 no_result, 3 not_sent",
@@ -65,21 +65,21 @@ def test_what_kafka_does_not_take_is_told(
     away = Settings(
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}}  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(bulk, "results_from_now", lambda _: _Silent())
-    monkeypatch.setattr(bulk, "_DELIVERY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(send_file, "results_from_now", lambda _: _Silent())
+    monkeypatch.setattr(send_file, "_DELIVERY_TIMEOUT_MS", 200)
     lines = lines_of(tmp_path, f"{CHANGE}\n{CHANGE}\n".encode())
-    assert bulk.send(away, lines, tmp_path / "amiss", timeout_s=60) == 1
+    assert send_file.send(away, lines, tmp_path / "amiss", timeout_s=60) == 1
     assert capsys.readouterr().out.startswith("2 lines: 2 not_sent\n")
     assert ["Kafka" in line["detail"] for line in rejected(tmp_path / "amiss")] == [True, True]
-    monkeypatch.setattr(results, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(result_consumer, "_TIMEOUT_S", 0.2)
     with pytest.raises(KafkaException):
-        results.results_from_now(away)
+        result_consumer.results_from_now(away)
 
 
 def test_a_topic_that_is_not_there_is_an_error(deployment: Settings) -> None:
     kafka = deployment.kafka.model_copy(update={"prefix": "nowhere."})
     with pytest.raises(KafkaException, match="UNKNOWN_TOPIC"):
-        results.results_from_now(deployment.model_copy(update={"kafka": kafka}))
+        result_consumer.results_from_now(deployment.model_copy(update={"kafka": kafka}))
 
 
 def test_rejected_lines_go_where_they_may(tmp_path: Path) -> None:
@@ -87,11 +87,11 @@ def test_rejected_lines_go_where_they_may(tmp_path: Path) -> None:
     source.write_text("kept", "ascii")
     for target in (source, tmp_path, tmp_path / "no-folder" / "file"):
         with pytest.raises(UsageError):
-            bulk.Rejected(target, source)
+            send_file.Rejected(target, source)
     assert source.read_text("ascii") == "kept"
     (tmp_path / "link").symlink_to(source)
     with pytest.raises(UsageError, match="is the file to be sent"):
-        bulk.Rejected(tmp_path / "link", source)
+        send_file.Rejected(tmp_path / "link", source)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segments.child import command
-from segments.supervisor import Spec, Supervisor
+from segments.process.child import command
+from segments.process.supervisor import Spec, Supervisor
 from tests.support import gone, wait_until
 
 _SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
@@ -54,7 +54,7 @@ def test_a_killed_child_runs_again_and_none_is_left() -> None:
 
 
 def test_restarts_come_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segments.supervisor.BACKOFF_FIRST_S", 0.1)
+    monkeypatch.setattr("segments.process.supervisor.BACKOFF_FIRST_S", 0.1)
     starts = _Lines()
     with Supervisor(on_line=starts) as supervisor:
         supervisor.start(_spec("dying", "import time; print(time.monotonic())"))
@@ -101,7 +101,7 @@ def test_what_does_not_end_is_killed() -> None:
 def test_children_end_with_a_supervisor_that_was_killed() -> None:
     code = (
         "import os, sys, threading\n"
-        "from segments.supervisor import Spec, Supervisor\n"
+        "from segments.process.supervisor import Spec, Supervisor\n"
         "s = Supervisor(on_line=lambda n, l: None)\n"
         f"s.start(Spec('x', [sys.executable, '-c', {_STUBBORN!r}], dict(os.environ)))\n"
         "print(s.pids()['x'], flush=True)\n"

@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from segments import topics
+from segments.kafka import topics
 from segments.settings import Settings
 from tests.support import wait_until
 

@@ -17,7 +17,7 @@ SOURCES = ROOT / "src" / "segments"
 BUILD_INPUT = (
     "src", "streams", "state", "http", "topics.yaml", "pyproject.toml", "README.md", "LICENSE",
 )  # fmt: skip
-DATA = {"topics.yaml", "py.typed", "kafka_jars.lock"}
+DATA = {"topics.yaml", "py.typed", "kafka/jars.lock"}
 
 _IMPORT_ALL = """
 import importlib, pathlib, sys

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from segments.settings import Settings
-from segments.streams import consumption, quix
-from segments.streams.consumption import Consumption, Progress
+from segments.streams import lag, quix
+from segments.streams.lag import Consumption, Progress
 from segments.streams.shard_gauges import ShardGauges
 
 APPLICATION = "of-a-test"
@@ -60,7 +60,7 @@ class Group:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(consumption, "time", clock)
+    monkeypatch.setattr(lag, "time", clock)
     return clock
 
 

@@ -6,7 +6,7 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from segments.ports import free_port
+from segments.process.ports import free_port
 from segments.settings import Settings
 from tests import support
 from tests.records import send

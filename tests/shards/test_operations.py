@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from segments.settings import Settings
-from segments.streams import operations, startup
+from segments.streams import maintenance, startup_checks
 from tests import support
 from tests.records import read, send
 
@@ -36,29 +36,29 @@ def filled(deployment: Settings) -> Settings:
 
 
 def test_the_stored_state_equals_a_replay_of_the_log(filled: Settings) -> None:
-    found = list(operations.digests(filled))
+    found = list(maintenance.digests(filled))
     assert [each.partition for each in found] == list(range(filled.partitions))
     assert all(each.stored == each.replayed for each in found)
     assert len({each.stored for each in found}) == filled.partitions
 
 
 def test_missing_offsets_are_refused_and_rebuilt(filled: Settings) -> None:
-    before = list(operations.digests(filled))
+    before = list(maintenance.digests(filled))
     _delete_committed_offsets(filled)
-    with pytest.raises(startup.StartRefusedError, match="segments state rebuild"):
-        startup.check_shards(filled)
+    with pytest.raises(startup_checks.StartRefusedError, match="segments state rebuild"):
+        startup_checks.check_shards(filled)
 
-    offsets = operations.rebuild(filled)
+    offsets = maintenance.rebuild(filled)
 
     assert offsets == {each.partition: each.offset + 1 for each in before}
-    startup.check_shards(filled)
+    startup_checks.check_shards(filled)
     shards = support.start(filled, "shards")
     support.wait_until(
-        lambda: len(list(operations.digests(filled))) == filled.partitions,
+        lambda: len(list(maintenance.digests(filled))) == filled.partitions,
         what="the restored state",
     )
     assert shards.stop() == 0
-    after = list(operations.digests(filled))
+    after = list(maintenance.digests(filled))
     assert all(each.stored == each.replayed for each in after)
     assert len(read(filled, "segments.history")) == 200
 

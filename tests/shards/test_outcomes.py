@@ -9,9 +9,9 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from segments.ports import free_port
-from segments.state import outputs
-from segments.state.documents import Outcome
+from segments.process.ports import free_port
+from segments.state.machine import outputs
+from segments.state.machine.documents import Outcome
 from segments.streams.outcomes import Outcomes
 from tests import support
 from tests.records import send

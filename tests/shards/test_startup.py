@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from segments.settings import Settings
-from segments.streams import startup
+from segments.streams import startup_checks
 
 
 class _Consumer:
@@ -28,20 +28,20 @@ class _Consumer:
 
 def committed(code: int, failures: int) -> dict[int, int | None]:
     consumer: Any = _Consumer(code, failures)
-    return startup.committed_offsets(consumer, Settings(partitions=2))
+    return startup_checks.committed_offsets(consumer, Settings(partitions=2))
 
 
-@pytest.mark.parametrize("code", startup._COORDINATOR_MOVES)
+@pytest.mark.parametrize("code", startup_checks._COORDINATOR_MOVES)
 def test_a_broker_that_has_just_started_is_asked_again(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(startup, "_RETRY_S", 0)
+    monkeypatch.setattr(startup_checks, "_RETRY_S", 0)
     assert committed(code, failures=3) == {0: 7, 1: None}
 
 
 def test_other_errors_and_endless_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KafkaException):
         committed(KafkaError.GROUP_AUTHORIZATION_FAILED, failures=1)
-    monkeypatch.setattr(startup, "REQUEST_TIMEOUT_S", -1)
+    monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_S", -1)
     with pytest.raises(KafkaException):
         committed(KafkaError.NOT_COORDINATOR, failures=1_000)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.state.database import CHANGELOG_OFFSET_KEY, scan
-from segments.state.partition import ShardPartition, Surroundings
-from segments.state.shard import Config
+from segments.state.machine.shard import Config
+from segments.state.rocksdb import CHANGELOG_OFFSET_KEY, scan
+from segments.state.store.partition import ShardPartition, Surroundings
 
 CHANGELOG = "changelog"
 USERS = "segments.users"

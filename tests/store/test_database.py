@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rocksdict import Rdict
 
-from segments.state.database import is_damage, is_locked, open_database, scan
+from segments.state.rocksdb import is_damage, is_locked, open_database, scan
 
 ROWS = 2_000
 
@@ -103,7 +103,7 @@ def test_a_database_open_in_this_process_is_held(folder: Path, database: Rdict) 
 def test_a_database_open_in_another_process_is_held(folder: Path, database: Rdict) -> None:
     script = (
         "import pathlib, sys\n"
-        "from segments.state.database import is_damage, is_locked, open_database\n"
+        "from segments.state.rocksdb import is_damage, is_locked, open_database\n"
         "try:\n"
         "    open_database(pathlib.Path(sys.argv[1]))\n"
         "except Exception as error:\n"

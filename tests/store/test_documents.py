@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from segments.state.digest import digest
-from segments.state.documents import SHARD_KEY, new_user, user_key
-from segments.state.partition import IncompleteStateError
-from segments.state.shard import DROPPED
+from segments.state.machine.digest import digest
+from segments.state.machine.documents import SHARD_KEY, new_user, user_key
+from segments.state.machine.shard import DROPPED
+from segments.state.store.partition import IncompleteStateError
 from tests.machine.stir import Stirrer
 from tests.machine.world import World
 from tests.store.fakes import Host

@@ -10,7 +10,7 @@ import pytest
 from segments.contracts.commands import COMMANDS
 from segments.contracts.log import encode, log_record
 from segments.contracts.partitioning import partition_of
-from segments.state.outputs import Output
+from segments.state.machine.outputs import Output
 from segments.streams.quix import Record
 from segments.streams.routing import Output as Routed
 from segments.streams.routing import Router

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.ports import free_port
+from segments.process.ports import free_port
 from segments.settings import Settings
 from tests import support
 from tests.users.service import UserService

@@ -12,10 +12,10 @@ import pytest
 
 from segments.contracts.partitioning import partition_of
 from segments.settings import UserServiceSettings
-from segments.streams.fetching import Fetching
-from segments.streams.refreshing import Pending, RefreshError, RefreshRecord, parse, plan
-from segments.streams.serving import Served, Serving, Source
-from segments.streams.user_service import Account, FetchError, UserServiceClient
+from segments.streams.refresh.fetcher import Fetching
+from segments.streams.refresh.refresh_batch import Served, Serving, Source
+from segments.streams.refresh.refresh_plan import Pending, RefreshError, RefreshRecord, parse, plan
+from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
 
 PARTITIONS = 1
 USERS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(300)]

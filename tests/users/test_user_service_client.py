@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from examples.user_service import USERS, make_app
 from segments.settings import UserServiceSettings
-from segments.streams.user_service import Account, FetchError, UserServiceClient
+from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
 
 CONCURRENCY = 2
 TIMEOUT_MS = 50

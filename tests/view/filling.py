@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from segments.contracts.documents import PROGRESS_KEY_PREFIX
-from segments.state.view import View
-from segments.state.view_batch import ViewBatch
+from segments.state.view.view import View
+from segments.state.view.writer import ViewBatch
 
 IDENTITY: dict[str, Any] = {"topics": {"segments.users": "aa"}, "partitions": None}
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from segments.state import view_answers
-from segments.state import view_keys as keys
-from segments.state.view import View
+from segments.state.view import keys, responses
+from segments.state.view.view import View
 
 
 class Mark(NamedTuple):
@@ -86,8 +85,8 @@ def _wrong_answer(view: View, oracle: Oracle, user: str, now_ms: int) -> list[st
     if made is None:
         excused = oracle.dead_members() or oracle.ended(user, now_ms)
         return [] if excused else [f"no answer about {user}"]
-    body = view_answers.body(document, view.memberships(document, now_ms))
-    wanted = view_answers.Answer(0, view_answers.digest(body), body)
+    body = responses.body(document, view.memberships(document, now_ms))
+    wanted = responses.Answer(0, responses.digest(body), body)
     return [] if made == wanted else [f"{user} is answered with {made}"]
 
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import orjson
 import pytest
 
-from segments.state import view_answers
-from segments.state.view import View
-from segments.state.view_batch import ViewBatch
+from segments.state.view import responses
+from segments.state.view.view import View
+from segments.state.view.writer import ViewBatch
 from tests.view.filling import Filling, held, opened
 
 USER = str(UUID(int=7))
@@ -59,7 +59,7 @@ def test_an_answer_says_what_a_reader_is_told(view: View, fill: Filling) -> None
     }
     made = view.answer(USER, NOW_MS)
     assert made is not None
-    assert made.digest == view_answers.digest(made.body)
+    assert made.digest == responses.digest(made.body)
 
 
 def test_an_answer_holds_until_the_first_end(view: View, fill: Filling) -> None:
@@ -87,7 +87,7 @@ def test_the_partition_is_that_of_the_shard(view: View) -> None:
 def test_nothing_is_said_of_who_is_unknown_deleted_or_in_very_many(
     view: View, fill: Filling
 ) -> None:
-    many = {f"S{n}": held() for n in range(view_answers.MEMBERSHIPS_MAX + 1)}
+    many = {f"S{n}": held() for n in range(responses.MEMBERSHIPS_MAX + 1)}
     assert said(view) is None
     for segments, account in (({}, "deleted"), (many, "active"), ({"A": held()}, "active")):
         fill.user(USER, {"A": held()})

@@ -11,11 +11,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from segments.http import completeness as module
-from segments.http.completeness import Completeness
 from segments.http.problems import Problem
-from segments.state.history import Progress
-from segments.state.view import Marker
+from segments.http.read import watermark as module
+from segments.http.read.watermark import Completeness
+from segments.state.history.protocol import Progress
+from segments.state.view.view import Marker
 
 
 class _View:

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from segments.http.reporting.rows import month_bounds, parse_month, zone
+from segments.http.reports.rows import month_bounds, parse_month, zone
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZONES = sorted(available_timezones())

@@ -11,8 +11,8 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from pydantic import BeforeValidator, Field
 
-from segments.http.openapi.queries import OPAQUE, Instant, Page, Query, encode_cursor, place_of
 from segments.http.problems import Problem
+from segments.http.routing.query import OPAQUE, Instant, Page, Query, encode_cursor, place_of
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 text = st.text(st.characters(codec="utf-8"))

@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 
-from segments.http import requests
 from segments.http.problems import Problem
-from segments.http.waiting import Position
+from segments.http.read.waiters import Position
+from segments.http.routes import requests
 
 
 async def test_a_body_that_breaks_off() -> None:

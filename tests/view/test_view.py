@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from segments.state import view_keys as keys
-from segments.state.view import Marker, View
+from segments.state.view import keys
+from segments.state.view.view import Marker, View
 from tests.view.filling import (
     Filling,
     definition,

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from segments.state import view as view_module
-from segments.state.view import Known, Marker, View
+from segments.state.view import view as view_module
+from segments.state.view.view import Known, Marker, View
 from tests.view.filling import (
     IDENTITY,
     Filling,

@@ -12,8 +12,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from segments.state import view_keys as keys
-from segments.state.view_batch import ViewBatch
+from segments.state.view import keys
+from segments.state.view.writer import ViewBatch
 from tests.view import filling
 from tests.view.oracle import Mark, Oracle, differences
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 
 from segments.http.problems import Problem
-from segments.http.waiting import Position, Waiting
-from segments.state.view import Marker, View
+from segments.http.read.waiters import Position, Waiting
+from segments.state.view.view import Marker, View
 from tests.view.filling import opened, result
 
 LONG_S = 60.0

@@ -17,15 +17,15 @@ from rich.console import Console
 
 from segments.cli import (
     doctor,
-    explained,
+    errors,
     keys,
     openapi,
-    operate,
-    outcome,
     report,
+    result,
     run,
     segment,
     send,
+    settings,
     state,
     topics,
     user,
@@ -47,9 +47,9 @@ _GROUPS = {
     _KEEP: {"keys": keys.app, "topics": topics.app, "state": state.app},
 }
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    _ASK: {"send": send.send, "result": outcome.result, "report": report.report},
+    _ASK: {"send": send.send, "result": result.result, "report": report.report},
     _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
-    _KEEP: {"doctor": doctor.doctor, "settings": operate.settings, "openapi": openapi.openapi},
+    _KEEP: {"doctor": doctor.doctor, "settings": settings.settings, "openapi": openapi.openapi},
 }
 for _panel, _groups in _GROUPS.items():
     for _name, _group in _groups.items():
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         app(prog_name="segments")
     except Exception as error:
-        told = explained.lines(error)
+        told = errors.lines(error)
         if told is None:
             raise
         for number, line in enumerate(told):

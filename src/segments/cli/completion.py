@@ -36,7 +36,7 @@ def _beginning(names: object, incomplete: str) -> list[str]:
 
 
 def _client(context: typer.Context) -> SegmentsClient:
-    from segments.cli.operate import base_url  # noqa: PLC0415 - only when completing
+    from segments.cli.settings import base_url  # noqa: PLC0415 - only when completing
     from segments.settings import Settings  # noqa: PLC0415 - only when completing
 
     given = context.params

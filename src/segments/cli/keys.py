@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from segments.cli import output
-from segments.cli.operate import UsageError
+from segments.cli.settings import UsageError
 from segments.contracts import times
 from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
-from segments.http.access import keys
+from segments.http.auth import api_keys
 from segments.settings import Settings
 
 app = typer.Typer(help="API keys for the HTTP interface.", no_args_is_help=True)
@@ -39,11 +39,11 @@ def create(
     A name may have several keys, so that a new one can be handed out before the old one is revoked.
     """
     settings = Settings()
-    path = keys.path_of(settings)
+    path = api_keys.path_of(settings)
     now_ms = times.now_ms()
     expires_ms = None if expires is None else _instant_ms(expires, now_ms)
     try:
-        clear, made = keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
+        clear, made = api_keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
     except ValidationError as error:
         raise UsageError(f"--name: {error.errors(include_input=False)[0]['msg']}") from None
     typer.echo(clear)
@@ -55,7 +55,7 @@ def create(
 @app.command("list")
 def list_all(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Show whose keys there are; never the keys."""
-    found = keys.load(keys.path_of(Settings()))
+    found = api_keys.load(api_keys.path_of(Settings()))
     now_ms = times.now_ms()
     rows = [
         _shown(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
@@ -81,12 +81,12 @@ def revoke(
     name_or_id: Annotated[str, typer.Argument(help="all keys of a name, or the one of an id")],
 ) -> None:
     """Make keys useless; running sidecars know within a second."""
-    gone = keys.revoke(keys.path_of(Settings()), name_or_id)
+    gone = api_keys.revoke(api_keys.path_of(Settings()), name_or_id)
     for key in gone:
         typer.echo(f"revoked {key.id} of {key.name}")
 
 
-def _shown(key: keys.Key, now_ms: int) -> dict[str, Any]:
+def _shown(key: api_keys.Key, now_ms: int) -> dict[str, Any]:
     end_ms = key.expires_ms
     return {
         "id": key.id,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from segments import schemas
 from segments.settings import Settings
+from segments.specs import json_schemas
 
 
 def openapi(
@@ -24,4 +24,4 @@ def openapi(
     if dev is not None:
         enabled = settings.dev.model_copy(update={"enabled": dev})
         settings = settings.model_copy(update={"dev": enabled})
-    typer.echo(schemas.text(interface(settings)), nl=False)
+    typer.echo(json_schemas.text(interface(settings)), nl=False)

@@ -12,9 +12,9 @@ import typer
 
 from segments.cli import output
 from segments.cli.completion import segment_names
-from segments.cli.operate import UsageError
 from segments.cli.report_job import put
 from segments.cli.service import Options, Service, asks_service
+from segments.cli.settings import UsageError
 
 COLUMNS = ("user", "segment", "operation", "datetime")
 

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from segments.cli import output
-from segments.cli.operate import UsageError
 from segments.cli.service import Service
+from segments.cli.settings import UsageError
 from segments.client.models import ReportJob
 
 _STEP_S = 0.5

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segments import topics
+from segments.kafka import topics
 from segments.settings import Settings
 
 _MODULES = {
@@ -30,7 +30,7 @@ def run(application: Annotated[Application, typer.Argument(help="which one")]) -
 
 def kafka() -> None:
     """Run the embedded Kafka alone, on the port of kafka.bootstrap_servers."""
-    from segments import kafka as broker  # noqa: PLC0415  # the name is this command's
+    from segments.kafka import embedded as broker  # noqa: PLC0415  # the name is this command's
 
     broker.run(Settings())
 
@@ -42,7 +42,7 @@ def up(
     ] = None,
 ) -> None:
     """Run everything on this machine, restart what dies, end it all on Ctrl-C or SIGTERM."""
-    from segments import local  # noqa: PLC0415  # only `up` and `demo` need it
+    from segments.local import up as local  # noqa: PLC0415  # only `up` and `demo` need it
 
     settings = Settings()
     if embedded is not None:
@@ -55,6 +55,6 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="leave after the show")] = False,  # noqa: FBT002
 ) -> None:
     """Start everything with an embedded Kafka and 1,000 example users, and show it at work."""
-    from segments import demo as show  # noqa: PLC0415  # only this command needs it
+    from segments.local import demo as show  # noqa: PLC0415  # only this command needs it
 
     raise typer.Exit(show.run(Settings(), once=once))

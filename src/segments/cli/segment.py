@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from segments.cli import checked, output
+from segments.cli import output, parameters
 from segments.cli.completion import segment_names
-from segments.cli.operate import UsageError
-from segments.cli.rule import RuleOptions, told_progress, told_rule
+from segments.cli.rule_options import RuleOptions, told_progress, told_rule
 from segments.cli.service import Service, asks_service
+from segments.cli.settings import UsageError
 from segments.client import Member, Segment
 
 app = typer.Typer(help="Segments: make, change, delete, list.", no_args_is_help=True)
 _POLL_S = 0.3
-_NEW = typer.Argument(help="its name", metavar="NAME", parser=checked.segment)
+_NEW = typer.Argument(help="its name", metavar="NAME", parser=parameters.segment)
 _KNOWN = typer.Argument(help="its name", metavar="NAME", autocompletion=segment_names)
 
 

@@ -11,10 +11,10 @@ import orjson
 import typer
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from segments.cli import bulk, output
-from segments.cli.lines import Lines
-from segments.cli.operate import UsageError
-from segments.cli.results import results_from_now
+from segments.cli import output, send_file
+from segments.cli.command_file import Lines
+from segments.cli.result_consumer import results_from_now
+from segments.cli.settings import UsageError
 from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 
@@ -49,7 +49,7 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option
     if file is not None:
         lines = Lines(file, add=add, remove=remove)
         target = rejected or file.with_name(f"{file.name}.rejected")
-        raise typer.Exit(bulk.send(settings, lines, target, timeout_s, as_json=json))
+        raise typer.Exit(send_file.send(settings, lines, target, timeout_s, as_json=json))
     if add is not None or remove is not None or rejected is not None:
         raise typer.BadParameter("--add, --remove and --rejected go with --file")
     assert command is not None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, get_type_hints
 
 import typer
 
-from segments.cli.operate import UsageError, base_url
+from segments.cli.settings import UsageError, base_url
 from segments.client import Retries, SegmentsClient
 from segments.settings import Settings
 

@@ -13,10 +13,10 @@ app = typer.Typer(help="The shards' state on this machine.", no_args_is_help=Tru
 @app.command()
 def digest(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Compare the stored state of each shard with a replay of its log (status 1 if they differ)."""
-    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+    from segments.streams import maintenance  # noqa: PLC0415 - loads the whole stream processor
 
     differing = 0
-    for found in operations.digests(Settings()):
+    for found in maintenance.digests(Settings()):
         equal = None if found.replayed is None else found.replayed == found.stored
         if equal is None:
             verdict = "not compared: the log no longer begins at its first record"
@@ -36,9 +36,9 @@ def digest(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
 @app.command()
 def reset(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Remove the stored state of this instance; it is restored from the changelog at the start."""
-    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+    from segments.streams import maintenance  # noqa: PLC0415 - loads the whole stream processor
 
-    removed = operations.reset(Settings())
+    removed = maintenance.reset(Settings())
     if json:
         output.document({"removed": removed})
     else:
@@ -48,9 +48,9 @@ def reset(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
 @app.command()
 def rebuild(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     """Set missing committed offsets to where the changelog ends."""
-    from segments.streams import operations  # noqa: PLC0415 - loads the whole stream processor
+    from segments.streams import maintenance  # noqa: PLC0415 - loads the whole stream processor
 
-    offsets = operations.rebuild(Settings())
+    offsets = maintenance.rebuild(Settings())
     if json:
         output.document({"offsets": {str(partition): at for partition, at in offsets.items()}})
         return

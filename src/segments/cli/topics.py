@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from segments import asyncapi as asyncapi_document
-from segments import schemas as json_schemas
-from segments import topics, topics_doc
 from segments.cli import output
+from segments.kafka import topics
 from segments.settings import Settings
+from segments.specs import asyncapi as asyncapi_document
+from segments.specs import json_schemas, topics_table
 
 app = typer.Typer(help="The topics of this deployment.", no_args_is_help=True)
 
@@ -46,13 +46,13 @@ def _tell(settings: Settings, created: list[str], *, json: bool) -> None:
 @app.command()
 def table() -> None:
     """Print topics.yaml as a Markdown table."""
-    typer.echo(topics_doc.table(), nl=False)
+    typer.echo(topics_table.table(), nl=False)
 
 
 @app.command()
 def diagram() -> None:
     """Print who writes and who reads each topic."""
-    typer.echo(topics_doc.diagram(), nl=False)
+    typer.echo(topics_table.diagram(), nl=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segments.cli import checked, output
+from segments.cli import output, parameters
 from segments.cli.completion import segment_names
 from segments.cli.service import Service, asks_service
 from segments.client import Add, HistoryRow, Membership
@@ -18,7 +18,7 @@ app = typer.Typer(help="What a user has, had, and is given.", no_args_is_help=Tr
 
 
 UserArgument = Annotated[
-    str, typer.Argument(help="user id, a UUID", parser=checked.user, metavar="USER")
+    str, typer.Argument(help="user id, a UUID", parser=parameters.user, metavar="USER")
 ]
 
 
@@ -39,7 +39,7 @@ def show(
         str | None,
         typer.Option(
             help="as it was at this instant, such as 2026-11-24T15:00:00Z",
-            parser=checked.instant,
+            parser=parameters.instant,
             metavar="INSTANT",
         ),
     ] = None,
@@ -100,11 +100,11 @@ def history(
     user: UserArgument,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="not before", parser=checked.instant, metavar="INSTANT"),
+        typer.Option("--from", help="not before", parser=parameters.instant, metavar="INSTANT"),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--to", help="before this", parser=checked.instant, metavar="INSTANT"),
+        typer.Option("--to", help="before this", parser=parameters.instant, metavar="INSTANT"),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:

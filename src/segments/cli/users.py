@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from segments.cli import output
-from segments.cli.operate import UsageError
 from segments.cli.service import Service, asks_service
+from segments.cli.settings import UsageError
 from segments.client import Imported, InvalidError, NotFoundError
 
 app = typer.Typer(help="The replica of the users, by hand.", no_args_is_help=True)

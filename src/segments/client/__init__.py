@@ -9,9 +9,8 @@ accepted and not yet decided is followed; every answer says how fresh it is; pro
 (`segments.client.errors`). It needs no Kafka: nothing of the service itself is loaded.
 """
 
-from segments.client.asynchronous import AsyncItems
-from segments.client.blocking import Items
-from segments.client.calling import Retries
+from segments.client.async_driver import AsyncItems
+from segments.client.call import Retries
 from segments.client.clients import AsyncSegmentsClient, SegmentsClient
 from segments.client.errors import (
     AnswerError,
@@ -31,6 +30,7 @@ from segments.client.errors import (
     UnavailableError,
     UnreachableError,
 )
+from segments.client.inputs import Add, Rule
 from segments.client.models import (
     Accepted,
     Health,
@@ -46,7 +46,7 @@ from segments.client.models import (
     UserSegments,
     UserState,
 )
-from segments.client.rules import Add, Rule
+from segments.client.sync_driver import Items
 
 __all__ = [
     "Accepted",

@@ -19,12 +19,12 @@ import httpx
 from segments.client import commands, developer, reports, transport, users
 from segments.client import health as health_calls
 from segments.client import segments as segment_calls
-from segments.client.asynchronous import AsyncDriver, AsyncItems
-from segments.client.blocking import Driver, Items
-from segments.client.calling import Core, Retries, Token
-from segments.client.exchange import Steps, Walk
+from segments.client.async_driver import AsyncDriver, AsyncItems
+from segments.client.call import Core, Retries, Token
 from segments.client.positions import Positions
+from segments.client.sansio import Steps, Walk
 from segments.client.saving import whole_file
+from segments.client.sync_driver import Driver, Items
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import orjson
 
-from segments.client import calling, errors, writing
-from segments.client.calling import Core
-from segments.client.exchange import Emit, Freshness, Pause, Steps, Walk
+from segments.client import errors, writes
+from segments.client.call import ANSWER_TIMEOUT_S, Core, parsed
 from segments.client.models import Accepted, Result
+from segments.client.sansio import Emit, Freshness, Pause, Steps, Walk
 
 COMMANDS_MAX = 10_000
 """Commands that one request may carry."""
@@ -39,12 +39,12 @@ def send_commands(
             "POST",
             "/v1/commands",
             body=b"\n".join(lines) + b"\n",
-            headers={"Content-Type": "application/x-ndjson", writing.KEY: key},
+            headers={"Content-Type": "application/x-ndjson", writes.KEY: key},
         )
     except errors.SegmentsError as error:
         error.command_id = error.command_id or key
         raise
-    return calling.parsed(Accepted, reply)
+    return parsed(Accepted, reply)
 
 
 def result(core: Core, command_id: str, *, timeout_s: float = 0.0) -> Steps[Result]:
@@ -52,12 +52,12 @@ def result(core: Core, command_id: str, *, timeout_s: float = 0.0) -> Steps[Resu
 
     PendingError while it is on its way; NotFoundError `command_unknown` when it is not known.
     """
-    call = core.call(timeout_s, calling.ANSWER_TIMEOUT_S)
+    call = core.call(timeout_s, ANSWER_TIMEOUT_S)
     while True:
-        told = yield from writing.asked(call, command_id)
+        told = yield from writes.asked(call, command_id)
         if told is not None and told.get("status") != "pending":
             core.note(told.get("position"))
-            return writing.result(told)
+            return writes.result(told)
         if call.left_s <= _POLL_S:
             break
         yield Pause(_POLL_S)
@@ -78,8 +78,8 @@ def results(
 
     def steps() -> Steps[None]:
         for command_id in command_ids:
-            told = yield from writing.awaited(call, command_id)
+            told = yield from writes.awaited(call, command_id)
             core.note(told.get("position"))
-            yield Emit([writing.result(told)])
+            yield Emit([writes.result(told)])
 
     return Walk(steps(), seen)

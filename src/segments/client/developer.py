@@ -9,10 +9,10 @@ from uuid import UUID
 
 import orjson
 
-from segments.client import calling, errors, reading, rules
-from segments.client.calling import Core, path
-from segments.client.exchange import Body, Pause, Steps
+from segments.client import errors, inputs, reads
+from segments.client.call import Core, document, parsed, path
 from segments.client.models import Imported, UserState
+from segments.client.sansio import Body, Pause, Steps
 
 _CHUNK_BYTES = 262_144
 _POLL_S = 0.05
@@ -32,9 +32,9 @@ def user_state(
     timeout_s: float | None = None,
 ) -> Steps[UserState]:
     """The state of a user in the replica, whatever it is. NotFoundError `user_unknown`."""
-    target = path("dev", "users", rules.user(user_id))
-    reply = yield from reading.read(core, target, min_position=min_position, timeout_s=timeout_s)
-    return calling.parsed(UserState, reply)
+    target = path("dev", "users", inputs.user(user_id))
+    reply = yield from reads.read(core, target, min_position=min_position, timeout_s=timeout_s)
+    return parsed(UserState, reply)
 
 
 def set_user_state(
@@ -44,14 +44,14 @@ def set_user_state(
 
     PendingError when it does not in time: the state is accepted all the same.
     """
-    return (yield from _set(core, "PUT", rules.user(user_id), state, timeout_s))
+    return (yield from _set(core, "PUT", inputs.user(user_id), state, timeout_s))
 
 
 def delete_user(
     core: Core, user_id: str | UUID, *, timeout_s: float | None = None
 ) -> Steps[UserState]:
     """Remove a user: it holds no segments from then on. Otherwise as `set_user_state`."""
-    return (yield from _set(core, "DELETE", rules.user(user_id), "deleted", timeout_s))
+    return (yield from _set(core, "DELETE", inputs.user(user_id), "deleted", timeout_s))
 
 
 def _set(
@@ -67,8 +67,8 @@ def _set(
             raise errors.PendingError("", f"the state of {user_id} is accepted and not shown yet")
         yield Pause(_POLL_S)
         reply = yield from call.send("GET", target, accepted=frozenset({404}))
-        shown = reply.status == 200 and calling.document(reply).get("state") == state
-    answer = calling.parsed(UserState, reply)
+        shown = reply.status == 200 and document(reply).get("state") == state
+    answer = parsed(UserState, reply)
     core.note(answer.position)
     return answer
 
@@ -95,7 +95,7 @@ def import_users(
     reply = yield from core.call(timeout_s).send(
         "POST", "/dev/users/import", body=body, headers=headers
     )
-    return calling.parsed(Imported, reply)
+    return parsed(Imported, reply)
 
 
 def file_headers(file: Path) -> dict[str, str]:

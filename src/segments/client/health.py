@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from segments.client import calling
-from segments.client.calling import Core
-from segments.client.exchange import Steps
+from segments.client import call
+from segments.client.call import Core
 from segments.client.models import Health
+from segments.client.sansio import Steps
 
 
 def health(core: Core, *, timeout_s: float | None = None) -> Steps[Health]:
@@ -13,5 +13,5 @@ def health(core: Core, *, timeout_s: float | None = None) -> Steps[Health]:
     reply = yield from core.call(timeout_s).send(
         "GET", "/readyz?verbose", accepted=frozenset({503})
     )
-    told = calling.document(reply)
-    return calling.model(Health, told | {"ready": told.get("status") == "ready"})
+    told = call.document(reply)
+    return call.model(Health, told | {"ready": told.get("status") == "ready"})

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from segments.client import calling, errors, rules, writing
-from segments.client.calling import Core, path
-from segments.client.exchange import Emit, Failure, Freshness, Pause, Read, Reply, Steps, Walk
+from segments.client import errors, inputs, writes
+from segments.client.call import ANSWER_TIMEOUT_S, Core, document, freshness, parsed, path
 from segments.client.models import ReportJob
+from segments.client.sansio import Emit, Failure, Freshness, Pause, Read, Reply, Steps, Walk
 
 ROW_COUNT = "segments-row-count"
 _POLL_S = 0.5
@@ -43,8 +43,8 @@ def asked(
     wanted = {
         "month": month,
         "timezone": timezone,
-        "segment": None if segment is None else rules.segment(segment),
-        "user_id": None if user_id is None else rules.user(user_id),
+        "segment": None if segment is None else inputs.segment(segment),
+        "user_id": None if user_id is None else inputs.user(user_id),
         "operations": operations,
         "header": header or None,
     }
@@ -55,7 +55,7 @@ def _link(core: Core, wanted: Mapping[str, Any], timeout_s: float | None) -> Ste
     # In words: the service may have another destination for those who do not say.
     asked_for = {**wanted, "destination": "link"}
     reply = yield from core.call(timeout_s).send("POST", "/v1/reports", json=asked_for)
-    url = calling.document(reply).get("url")
+    url = document(reply).get("url")
     if not isinstance(url, str):
         raise errors.AnswerError("the answer has no link; is this the service?")
     return url
@@ -83,20 +83,20 @@ def put_report(  # noqa: PLR0913 - what can be asked of a report
         "POST",
         "/v1/reports",
         json={**wanted, "destination": destination},
-        headers={writing.KEY: idempotency_key or str(uuid4())},
+        headers={writes.KEY: idempotency_key or str(uuid4())},
         min_position=core.minimum(None),
         waits=True,
     )
-    return calling.parsed(ReportJob, reply)
+    return parsed(ReportJob, reply)
 
 
 def report_job(core: Core, job_id: str, *, timeout_s: float = 0.0) -> Steps[ReportJob]:
     """How far a job is, or where it ended, which is waited for as long as `timeout_s`."""
-    call = core.call(max(timeout_s, calling.ANSWER_TIMEOUT_S))
+    call = core.call(max(timeout_s, ANSWER_TIMEOUT_S))
     until_s = call.left_s - timeout_s
     while True:
         reply = yield from call.send("GET", path("v1", "reports", "jobs", job_id))
-        job = calling.parsed(ReportJob, reply)
+        job = parsed(ReportJob, reply)
         pause_s = min(_POLL_S, call.left_s - until_s)
         if job.ended or pause_s <= 0:
             return job
@@ -108,7 +108,7 @@ def cancel_report_job(
 ) -> Steps[ReportJob]:
     """End a job that has not ended; as it is then."""
     target = path("v1", "reports", "jobs", job_id)
-    return calling.parsed(ReportJob, (yield from core.call(timeout_s).send("DELETE", target)))
+    return parsed(ReportJob, (yield from core.call(timeout_s).send("DELETE", target)))
 
 
 def report(  # noqa: PLR0913 - what can be asked of a report
@@ -147,7 +147,7 @@ class Download(Walk[bytes]):
         reply = yield from core.call(timeout_s).send(
             "GET", url, min_position=position, waits=True, streamed=True
         )
-        vars(self.freshness).update(vars(calling.freshness(reply)))
+        vars(self.freshness).update(vars(freshness(reply)))
         self.promised = _promised(reply)
         # The line with the names of the columns is none of the rows.
         self.rows = -1 if wanted.get("header") else 0

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from segments.client import calling, errors, reading, rules, writing
-from segments.client.calling import Core, path
-from segments.client.exchange import Emit, Failure, Freshness, Read, Steps, Walk
+from segments.client import call, errors, inputs, reads, writes
+from segments.client.call import Core, path
+from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.rules import Rule
+from segments.client.sansio import Emit, Failure, Freshness, Read, Steps, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -29,9 +29,9 @@ def create_segment(
 
     With a rule (`auto`) the segment is `assigning` until everybody who is chosen has it.
     """
-    name = rules.segment(segment)
+    name = inputs.segment(segment)
     body = {"segment": name} | _body(description, auto)
-    decided = yield from writing.perform(
+    decided = yield from writes.perform(
         core, "POST", "/v1/segments", body, key=idempotency_key, timeout_s=timeout_s
     )
     return (yield from _shown(core, name, decided))
@@ -51,8 +51,8 @@ def update_segment(
     RejectedError `percent_shrinks` for less than before; ConflictError `assigning` for a rule while
     another is being carried out.
     """
-    name = rules.segment(segment)
-    decided = yield from writing.perform(
+    name = inputs.segment(segment)
+    decided = yield from writes.perform(
         core,
         "PATCH",
         path("v1", "segments", name),
@@ -65,13 +65,13 @@ def update_segment(
 
 def _body(description: str | None, auto: Rule | Mapping[str, Any] | None) -> dict[str, Any]:
     told: dict[str, Any] = {} if description is None else {"description": description}
-    return told if auto is None else told | {"auto": rules.rule(auto)}
+    return told if auto is None else told | {"auto": inputs.rule(auto)}
 
 
-def _shown(core: Core, name: str, decided: writing.Decided) -> Steps[Segment]:
+def _shown(core: Core, name: str, decided: writes.Decided) -> Steps[Segment]:
     """The segment after a write; asked for where the answer was the result alone."""
     if decided.whole:
-        return calling.model(Segment, decided.told)
+        return call.model(Segment, decided.told)
     try:
         reply = yield from decided.call.send(
             "GET",
@@ -82,7 +82,7 @@ def _shown(core: Core, name: str, decided: writing.Decided) -> Steps[Segment]:
     except errors.SegmentsError as error:
         error.command_id = error.command_id or decided.told["command_id"]
         raise
-    return calling.parsed(Segment, reply)
+    return call.parsed(Segment, reply)
 
 
 def delete_segment(
@@ -93,43 +93,43 @@ def delete_segment(
     timeout_s: float | None = None,
 ) -> Steps[Result]:
     """End a segment and every membership in it. NotFoundError when there is none."""
-    target = path("v1", "segments", rules.segment(segment))
-    decided = yield from writing.perform(
+    target = path("v1", "segments", inputs.segment(segment))
+    decided = yield from writes.perform(
         core, "DELETE", target, None, key=idempotency_key, timeout_s=timeout_s
     )
-    return writing.result(decided.told)
+    return writes.result(decided.told)
 
 
 def preview_segment(
     core: Core, auto: Rule | Mapping[str, Any], *, timeout_s: float | None = None
 ) -> Steps[Preview]:
     """How many users a rule lets through now, and how many it would choose; changes nothing."""
-    body = {"auto": rules.rule(auto)}
-    decided = yield from writing.perform(
+    body = {"auto": inputs.rule(auto)}
+    decided = yield from writes.perform(
         core, "POST", "/v1/segments/preview", body, key=None, timeout_s=timeout_s
     )
     counts = {} if decided.whole else decided.told.get("preview") or {}
-    return calling.model(Preview, decided.told | counts)
+    return call.model(Preview, decided.told | counts)
 
 
 def segment(
     core: Core, segment: str, *, min_position: str | None = None, timeout_s: float | None = None
 ) -> Steps[Segment]:
     """A segment as it is now, with its size. NotFoundError `segment_unknown`."""
-    target = path("v1", "segments", rules.segment(segment))
-    reply = yield from reading.read(core, target, min_position=min_position, timeout_s=timeout_s)
-    return calling.parsed(Segment, reply)
+    target = path("v1", "segments", inputs.segment(segment))
+    reply = yield from reads.read(core, target, min_position=min_position, timeout_s=timeout_s)
+    return call.parsed(Segment, reply)
 
 
 def segments(
     core: Core,
     *,
-    page_size: int = reading.PAGE,
+    page_size: int = reads.PAGE,
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[Segment]:
     """Every segment in use, by name; `timeout_s` is for each page."""
-    return reading.pages(
+    return reads.pages(
         core,
         Segment,
         "/v1/segments",
@@ -151,7 +151,7 @@ def members(
     IncompleteError when the list breaks off: what came before is right, and not all. `timeout_s` is
     for the time to its first line.
     """
-    target = path("v1", "segments", rules.segment(segment), "users")
+    target = path("v1", "segments", inputs.segment(segment), "users")
     seen = Freshness()
 
     def steps() -> Steps[None]:
@@ -164,7 +164,7 @@ def members(
             waits=position is not None,
             streamed=True,
         )
-        vars(seen).update(vars(calling.freshness(reply)))
+        vars(seen).update(vars(call.freshness(reply)))
         given, rest, count = 0, b"", None
         while True:
             piece = yield Read()
@@ -198,5 +198,5 @@ def _members(lines: list[bytes], count: int | None) -> tuple[list[Member], int |
         if isinstance(told, dict) and isinstance(told.get("count"), int):
             count = told["count"]
         else:
-            items.append(calling.model(Member, told))
+            items.append(call.model(Member, told))
     return items, count

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from segments.client.exchange import Failure, Reply, Request
+from segments.client.sansio import Failure, Reply, Request
 
 # Nothing that another attempt would mend.
 _LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from uuid import UUID
 
-from segments.client import calling, reading, rules, writing
-from segments.client.calling import Core, path
-from segments.client.exchange import Freshness, Steps, Walk
+from segments.client import call, inputs, reads, writes
+from segments.client.call import Core, path
+from segments.client.inputs import Addition, When
 from segments.client.models import HistoryRow, MembershipDetail, Result, UserSegments
-from segments.client.rules import Addition, When
+from segments.client.sansio import Freshness, Steps, Walk
 
 QUERY_USERS = 10_000
 """Users a query may ask for."""
@@ -28,16 +28,16 @@ def user_segments(
 
     NotFoundError `user_unknown`, `user_deleted`; StaleError when not as fresh as asked for in time.
     """
-    query = {"at": None if at is None else rules.instant(at, "at")}
-    reply = yield from reading.read(
+    query = {"at": None if at is None else inputs.instant(at, "at")}
+    reply = yield from reads.read(
         core,
-        path("v1", "users", rules.user(user_id), "segments"),
+        path("v1", "users", inputs.user(user_id), "segments"),
         query=query,
         min_position=min_position,
         timeout_s=timeout_s,
         waits=at is not None,
     )
-    return calling.parsed(UserSegments, reply)
+    return call.parsed(UserSegments, reply)
 
 
 def membership(
@@ -49,9 +49,9 @@ def membership(
     timeout_s: float | None = None,
 ) -> Steps[MembershipDetail]:
     """One membership: since when, until when, and why. NotFoundError `not_a_member`."""
-    target = path("v1", "users", rules.user(user_id), "segments", rules.segment(segment))
-    reply = yield from reading.read(core, target, min_position=min_position, timeout_s=timeout_s)
-    return calling.parsed(MembershipDetail, reply)
+    target = path("v1", "users", inputs.user(user_id), "segments", inputs.segment(segment))
+    reply = yield from reads.read(core, target, min_position=min_position, timeout_s=timeout_s)
+    return call.parsed(MembershipDetail, reply)
 
 
 def change(
@@ -67,16 +67,16 @@ def change(
 
     RejectedError when it was refused: nothing was changed then.
     """
-    decided = yield from writing.perform(
+    decided = yield from writes.perform(
         core,
         "PATCH",
-        path("v1", "users", rules.user(user_id), "segments"),
-        {"add": [rules.addition(each) for each in add], "remove": list(remove)},
+        path("v1", "users", inputs.user(user_id), "segments"),
+        {"add": [inputs.addition(each) for each in add], "remove": list(remove)},
         key=idempotency_key,
         timeout_s=timeout_s,
         addressed=False,
     )
-    return writing.result(decided.told)
+    return writes.result(decided.told)
 
 
 def history(
@@ -85,19 +85,19 @@ def history(
     *,
     since: When | None = None,
     until: When | None = None,
-    page_size: int = reading.PAGE,
+    page_size: int = reads.PAGE,
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[HistoryRow]:
     """Every change of a user, newest first, with since <= at < until; `timeout_s` is for a page."""
     query = {
-        "from": None if since is None else rules.instant(since, "since"),
-        "to": None if until is None else rules.instant(until, "until"),
+        "from": None if since is None else inputs.instant(since, "since"),
+        "to": None if until is None else inputs.instant(until, "until"),
     }
-    return reading.pages(
+    return reads.pages(
         core,
         HistoryRow,
-        path("v1", "users", rules.user(user_id), "history"),
+        path("v1", "users", inputs.user(user_id), "history"),
         query=query,
         min_position=min_position,
         timeout_s=timeout_s,
@@ -132,12 +132,12 @@ def query(
                 min_position=position,
                 waits=position is not None,
             )
-            yield from reading.emit(UserSegments, reply, seen)
+            yield from reads.emit(UserSegments, reply, seen)
 
     return Walk(steps(), seen)
 
 
 def _chunks(user_ids: Iterable[str | UUID]) -> Iterator[list[str]]:
     rest = iter(user_ids)
-    while chunk := [rules.user(each) for each in islice(rest, QUERY_USERS)]:
+    while chunk := [inputs.user(each) for each in islice(rest, QUERY_USERS)]:
         yield chunk

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
-from segments.contracts import commands, documents, envelopes, events, headers, log, log_records
+from segments.contracts import commands, documents, events, headers, log, log_records
+from segments.contracts.cloudevents import schemas
 from segments.contracts.names import CommandId, SegmentName
 
 _USER_KEY = TypeAdapter(documents.UserIdText).json_schema()
@@ -78,9 +79,9 @@ def _named(model: type[BaseModel]) -> str:
 
 KINDS: tuple[Kind, ...] = (
     *(Kind("segments.commands", _named(model), model, headers.EventHeaders) for model in _COMMANDS),
-    Kind("segments.commands", "cloud_event", envelopes.CommandEvent, headers.EventHeaders),
+    Kind("segments.commands", "cloud_event", schemas.CommandEvent, headers.EventHeaders),
     Kind("users.events", "user_event", events.UserEvent, headers.EventHeaders),
-    Kind("users.events", "cloud_event", envelopes.UserEventEvent, headers.EventHeaders),
+    Kind("users.events", "cloud_event", schemas.UserEventEvent, headers.EventHeaders),
     Kind("users.refreshes", "refresh", events.Refresh, None, _USER_KEY),
     *(
         Kind(

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote
 
-from segments import logs
+from segments.telemetry import logs
 
 CLEANUP_S = 10.0
 """What is spent on taking a broken try away. It runs out where the destination is gone, too."""

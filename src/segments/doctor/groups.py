@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from segments import topics
 from segments.doctor import kafka
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
+from segments.kafka import topics
 from segments.settings import Settings
 
 APPLICATIONS = ("router", "users", "shards", "history")

@@ -12,8 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from segments import topics
 from segments.doctor.findings import Finding, fail, ok, warn
+from segments.kafka import topics
 from segments.settings import Settings
 
 _ADDRESS = "set kafka.bootstrap_servers to where brokers listen, and see that they run"

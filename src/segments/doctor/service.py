@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from segments.cli.operate import base_url
+from segments.cli.settings import base_url
 from segments.client import Health, Retries, SegmentsClient, SegmentsError
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.settings import Settings

@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from segments.settings.access import AuthSettings
+from segments.settings.auth import AuthSettings
 from segments.settings.reports import ReportSettings
 from segments.settings.sections import (
     DevSettings,
@@ -36,7 +36,7 @@ from segments.settings.sources import (
     SecretFilesSource,
     names_a_file,
 )
-from segments.settings.unknown import UnknownSettingError, require_known
+from segments.settings.strict_env import UnknownSettingError, require_known
 
 __all__ = [
     "CONFIG_FILE_VARIABLE",

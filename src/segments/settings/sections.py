@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from segments.settings.hiding import shown
+from segments.settings.redaction import shown
 
 
 class Section(BaseModel):

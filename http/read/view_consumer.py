@@ -1,0 +1,216 @@
+"""Fills the view from Kafka: one consumer, one thread, from the offsets stored with the view."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from segments.settings import Settings
+from segments.state.rocksdb import is_damage
+from segments.state.view.view import View
+from segments.state.view.writer import ViewBatch
+from segments.streams.quix import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
+from segments.telemetry import logs, metrics
+
+USERS = "segments.users"
+DEFINITIONS = "segments.definitions"
+RESULTS = "segments.results"
+TOPICS = (USERS, DEFINITIONS, RESULTS)
+# RocksDB keeps the interpreter while a batch is written, and requests wait: about a millisecond.
+BATCH_RECORDS = 128
+_POLL_S = 0.5
+_JOIN_S = 20.0
+_UPKEEP_INTERVAL_S = 1.0
+_FORGOTTEN_AT_LEAST = 2_000
+# Where a partition cannot be continued from the stored offset, the view is filled anew.
+_LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+
+log = logs.get(__name__)
+
+Report = Callable[[list[int], Mapping[str, bytes]], None]
+"""(partitions that advanced, results by command id), called in the event loop."""
+
+
+class FeedError(RuntimeError):
+    """The view cannot be continued; the next start makes it anew."""
+
+
+class Feed:
+    """Consumes until `close`. `failed` is done, with the exception, when it had to give up."""
+
+    def __init__(self, settings: Settings, view: View, report: Report) -> None:
+        self._settings = settings
+        self._view = view
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self._forgotten_below: bytes | None = None
+        self._results_taken = 0
+        self._names = {settings.topic(name): name for name in TOPICS}
+        self._behind: set[tuple[str, int]] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="view", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; blocks until it has ended."""
+        self._stopping.set()
+        self._thread.join(_JOIN_S)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition has been read to its end at least once since the start."""
+        return self.alive and self._behind is not None and not self._behind
+
+    def _run(self) -> None:
+        try:
+            self._consume()
+        except Exception as error:
+            log.exception("the view cannot be filled")
+            if isinstance(error, FeedError) or is_damage(error):
+                self._view.demand_rebuild()
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def give_up(self, error: Exception) -> None:
+        """The view was found damaged by a reader: the next start makes it anew."""
+        self._view.demand_rebuild()
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _consume(self) -> None:
+        consumer = Consumer(
+            self._settings.client_config()
+            | {
+                "group.id": self._settings.group("http"),
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.queue.backoff.ms": 10,
+                "queued.max.messages.kbytes": 32_768,
+            }
+        )
+        upkeep_at_s = time.monotonic() + _UPKEEP_INTERVAL_S
+        try:
+            start = self._start_offsets(consumer)
+            self._behind = {(self._names[tp.topic], tp.partition) for tp in start}
+            consumer.assign(start)
+            while not self._stopping.is_set():
+                first = consumer.poll(_POLL_S)
+                if first is not None:
+                    self._apply([first, *consumer.consume(BATCH_RECORDS, timeout=0)])
+                if time.monotonic() >= upkeep_at_s:
+                    self._keep_up()
+                    upkeep_at_s = time.monotonic() + _UPKEEP_INTERVAL_S
+        finally:
+            consumer.close()
+
+    def _start_offsets(self, consumer: Consumer) -> list[TopicPartition]:
+        stored = self._view.offsets()
+        kept = self._settings.http.partitions
+        start = []
+        for on_cluster, name in self._names.items():
+            for partition in range(self._settings.partitions):
+                if name == USERS and kept is not None and partition not in kept:
+                    continue
+                offset = stored.get((name, partition), OFFSET_BEGINNING)
+                tp = TopicPartition(on_cluster, partition, offset)
+                start.append(self._kept_results(consumer, tp) if name == RESULTS else tp)
+        return start
+
+    def _kept_results(self, consumer: Consumer, stored: TopicPartition) -> TopicPartition:
+        """Where to go on with results: older ones than are kept need not be read."""
+        low, high = consumer.get_watermark_offsets(stored, timeout=REQUEST_TIMEOUT_S)
+        if stored.offset >= low:
+            return stored
+        wanted = TopicPartition(stored.topic, stored.partition, self._oldest_result_ms())
+        [found] = consumer.offsets_for_times([wanted], timeout=REQUEST_TIMEOUT_S)
+        offset = found.offset if found.offset >= 0 else high
+        return TopicPartition(stored.topic, stored.partition, offset)
+
+    def _oldest_result_ms(self) -> int:
+        return int((time.time() - self._settings.http.result_retention_s) * 1000)
+
+    def _apply(self, messages: list[Message]) -> None:
+        batch = ViewBatch(self._view)
+        counts = dict.fromkeys(TOPICS, 0)
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._handle(error, message)
+                continue
+            name = self._names[message.topic()]
+            counts[name] += 1
+            _add(batch, name, message)
+        if any(counts.values()):
+            batch.write()
+            self._results_taken += counts[RESULTS]
+            self._loop.call_soon_threadsafe(self._report, batch.advanced, batch.results)
+        for name, count in counts.items():
+            if count:
+                metrics.VIEW_RECORDS.labels(name).inc(count)
+        self._notice_completeness()
+
+    def _handle(self, error: KafkaError, message: Message) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            assert self._behind is not None, "the partitions were assigned"
+            self._behind.discard((self._names[message.topic()], message.partition()))
+        elif code in _LOST:
+            raise FeedError(f"stored offsets are gone from the topics: {error.str()}")
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            log.warning("view waits for Kafka", error=error.str())
+
+    def _notice_completeness(self) -> None:
+        if not self._behind and not self._view.complete:
+            self._view.mark_complete()
+            log.info("view is complete", users_topic=self._settings.topic(USERS))
+
+    def _keep_up(self) -> None:
+        """Forget old results, a few at a time."""
+        # Faster than they come, or they would pile up for ever.
+        limit = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
+        self._results_taken = 0
+        old = self._view.old_results(self._oldest_result_ms(), limit, self._forgotten_below)
+        if old:
+            batch = ViewBatch(self._view)
+            for age_key in old:
+                batch.forget_result(age_key)
+            batch.write()
+            self._forgotten_below = old[-1]
+
+
+def _add(batch: ViewBatch, name: str, message: Any) -> None:
+    key, value = message.key(), message.value()
+    if key is not None:
+        if name == USERS:
+            batch.user(key, value)
+        elif name == DEFINITIONS:
+            batch.definition(key, value)
+        else:
+            batch.result(key, value, message.timestamp()[1])
+    batch.consumed(name, message.partition(), message.offset() + 1)

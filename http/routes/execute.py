@@ -1,0 +1,106 @@
+"""A write over HTTP: its command id, the wait for the result, and for the view to show it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from segments.contracts.names import CommandId
+from segments.contracts.responses.users_and_segments import Pending
+from segments.http.auth.roles import actor
+from segments.http.context import SERVICES
+from segments.http.problems import Problem, invalid
+from segments.http.read.waiters import Position
+from segments.http.routes.requests import json_response, location, preference
+from segments.http.routes.serializers import rejection
+from segments.http.routing.headers import IDEMPOTENCY_KEY, POSITION
+from segments.http.routing.operation import Answer
+from segments.telemetry import tracing
+
+PENDING = Answer(
+    "Kafka has the command; its result is to be asked for at `Location`.",
+    Pending,
+    headers=("Location",),
+)
+"""The answer to a write that has no result within its wait."""
+DECISION_S = 2.0
+"""What a decision takes at most, as a rule, once its time has come."""
+_COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
+
+
+def command_id(request: web.Request) -> str:
+    """The header Idempotency-Key, or a fresh id. Problem 400 when it is none."""
+    text = request.headers.get(IDEMPOTENCY_KEY)
+    if text is None:
+        return str(uuid4())
+    try:
+        return _COMMAND_ID.validate_python(text)
+    except ValidationError as error:
+        errors = invalid(error, IDEMPOTENCY_KEY).errors
+        raise Problem(
+            400, "invalid", f"{IDEMPOTENCY_KEY} is no command id", errors=errors
+        ) from None
+
+
+async def perform(
+    request: web.Request, key: str, command: dict[str, Any], *, addressed: str | None = None
+) -> dict[str, Any] | web.Response:
+    """The result of a command once the view shows it, or the 202 to answer.
+
+    Problem when the command was rejected, when its id is that of another one, or when Kafka did not
+    take it.
+    """
+    services = request.app[SERVICES]
+    join_trace(request)
+    if (who := actor(request)) is not None:
+        command = command | {"actor": who}
+    wanted = preference(request)
+    if wanted.respond_async:
+        await services.writer.accept(key, command)
+        return pending(request, command["id"])
+    wait_s = wanted.wait_s
+    if not wanted.explicit:
+        # What names an unknown segment is decided only once its command has waited for it.
+        wait_s = max(wait_s, services.settings.limits.park_ms / 1000 + DECISION_S)
+    result, left_s = await services.writer.write(key, command, wait_s)
+    if result is None:
+        return pending(request, command["id"])
+    if result["status"] == "rejected":
+        raise rejection(result, addressed=addressed)
+    if ("preview" in result) != (command["type"] == "preview_segment"):
+        # Results are told apart by their command's id alone.
+        detail = f"the id {command['id']!r} is that of another command"
+        raise Problem(422, "idempotency_key_reused", detail)
+    # What the same client reads next here shall be no older than its own write. Where too many
+    # wait already it reads with the position: the command was applied, which is what counts.
+    with suppress(Problem):
+        await services.waiting.fresh(Position.parse(result["position"]), left_s)
+    return result
+
+
+def join_trace(request: web.Request) -> None:
+    """Let the commands of this request belong to its trace (W3C Trace Context), if it has one."""
+    if tracing.TRACEPARENT in request.headers:
+        lines = (request.headers.getall(name, []) for name in tracing.FIELDS)
+        tracing.enter(tracing.checked(*lines))
+
+
+def pending(request: web.Request, accepted_id: str) -> web.Response:
+    """202: Kafka has the command, its result is to be asked for."""
+    services = request.app[SERVICES]
+    if services.view.result(accepted_id) is None:
+        services.writer.remember(accepted_id)
+    return json_response(
+        {"command_id": accepted_id, "status": "pending"},
+        status=202,
+        headers={"Location": location("/v1/commands", accepted_id)},
+    )
+
+
+def position_header(result: dict[str, Any]) -> dict[str, str]:
+    """The position from which on a read sees what the command did."""
+    return {POSITION: result["position"]}

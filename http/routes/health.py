@@ -1,0 +1,113 @@
+"""/livez, /readyz, /metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
+
+from segments.contracts.responses.service import Alive, Readiness
+from segments.http import gauges
+from segments.http.context import SERVICES, Services
+from segments.http.routes.requests import json_response
+from segments.http.routing.operation import Answer
+from segments.http.routing.query import Query
+from segments.http.routing.routes import Routes
+from segments.state.history.protocol import HistoryUnavailableError
+from segments.state.view.view import staleness_ms
+
+routes = Routes("health")
+
+
+class ReadinessQuery(Query):
+    """How much is said."""
+
+    verbose: Annotated[
+        str | None, Field(description="with it, whatever its value, every check and partition")
+    ] = None
+
+
+@routes.get("/livez", query=None, answers={200: Answer("The process serves requests.", Alive)})
+async def livez(_request: web.Request) -> web.Response:
+    """The process serves requests."""
+    return json_response({"status": "alive"})
+
+
+@routes.get(
+    "/readyz",
+    query=ReadinessQuery,
+    answers={
+        200: Answer("Answers are complete and fresh enough.", Readiness),
+        503: Answer("They are not, and why.", Readiness),
+    },
+)
+async def readyz(request: web.Request, query: ReadinessQuery) -> web.Response:
+    """200 when answers are complete and fresh enough; 503 with what is amiss."""
+    services = request.app[SERVICES]
+    checks = await _checks(services)
+    ready = all(fault is None for fault in checks.values())
+    body: dict[str, object] = {"status": "ready" if ready else "not_ready"}
+    verbose = query.verbose is not None
+    if not ready or verbose:
+        body["checks"] = {name: fault or "ok" for name, fault in checks.items()}
+    if verbose:
+        body["partitions"] = {
+            str(partition): {
+                "position": f"{partition}:{marker.log_offset}",
+                "staleness_ms": staleness_ms(marker),
+            }
+            for partition, marker in sorted(services.view.progress.items())
+        }
+    return json_response(body, status=200 if ready else 503)
+
+
+async def _checks(services: Services) -> dict[str, str | None]:
+    """What is amiss, by part; None where nothing is."""
+    return {
+        "feed": _feed(services),
+        "view": _view(services),
+        "history": await _history(services),
+    }
+
+
+def _feed(services: Services) -> str | None:
+    if not services.feed.alive:
+        return "the consumer has ended"
+    return None if services.feed.caught_up else "the topics have not been read to their ends yet"
+
+
+def _view(services: Services) -> str | None:
+    if not services.view.complete:
+        return "the view is being filled"
+    http = services.settings.http
+    wanted = range(services.settings.partitions) if http.partitions is None else http.partitions
+    progress = services.view.progress
+    if missing := [number for number in wanted if number not in progress]:
+        return f"nothing heard from partitions {missing}"
+    worst, partition = max((staleness_ms(progress[number]), number) for number in wanted)
+    if worst > http.ready_lag_ms:
+        return f"partition {partition} is {worst} ms old, more than {http.ready_lag_ms} ms"
+    return None
+
+
+async def _history(services: Services) -> str | None:
+    try:
+        await services.history.progress()
+    except HistoryUnavailableError as error:
+        return str(error)
+    return None
+
+
+@routes.get(
+    "/metrics",
+    query=None,
+    answers={200: Answer("The metrics.", media={"text/plain": "A line a sample."})},
+)
+async def metrics(request: web.Request) -> web.Response:
+    """The catalogue in the text format of Prometheus."""
+    services = request.app[SERVICES]
+    faults = (await _checks(services)).values()
+    body = await gauges.exposed(services, ready=not any(faults))
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,170 @@
+"""What was: a user's history, its memberships as of an instant, and why it has a segment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BeforeValidator, Field
+
+from segments.contracts.responses.users_and_segments import HistoryPage
+from segments.contracts.times import to_rfc3339
+from segments.http.context import SERVICES, Services, not_ready
+from segments.http.problems import Problem
+from segments.http.routes import requests
+from segments.http.routing.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
+from segments.http.routing.operation import ELSEWHERE, FRESHNESS, HISTORY, Answer
+from segments.http.routing.query import OPAQUE, Instant, Page, place_of
+from segments.http.routing.routes import Routes
+from segments.state.history.protocol import Cursor, HistoryEntry, HistoryUnavailableError
+
+WHY_WAIT_S = 1.0
+_WHY_ROWS = 100
+_POLL_S = 0.05
+
+routes = Routes("users")
+
+
+class HistoryQuery(Page):
+    """Which rows: from <= at < to."""
+
+    from_ms: Annotated[Instant | None, Field(alias="from", description="not before then")] = None
+    to_ms: Annotated[Instant | None, Field(alias="to", description="before then")] = None
+    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, int, int)), OPAQUE] = None
+
+
+@routes.get(
+    "/v1/users/{user_id}/history",
+    query=HistoryQuery,
+    headers=(PREFER, MIN_POSITION),
+    answers={200: Answer("A page.", HistoryPage, maybe=(COMPLETE_UNTIL, "Link"))},
+    problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS, *HISTORY),
+)
+async def list_history(request: web.Request, query: HistoryQuery) -> web.Response:
+    """Every change of a user, newest first, with from <= at < to.
+
+    With `Segments-Min-Position` the answer has every row that was written up to that position.
+    `Segments-Complete-Until` is absent while it is not known.
+    """
+    user_id = requests.user_id(request)
+    limit, place = query.limit, query.cursor
+    services = request.app[SERVICES]
+    partition = services.partition_of_user(user_id)
+    complete_ms = await _as_fresh_as_asked(request, services, partition)
+    entries = await services.history.user_rows(
+        user_id,
+        from_ms=query.from_ms,
+        to_ms=query.to_ms,
+        before=None if place is None else Cursor(*place),
+        limit=limit + 1,
+    )
+    following = list(entries[limit - 1].cursor) if len(entries) > limit else None
+    if not entries and place is None and services.view.user(user_id) is None:
+        services.freshness(partition)
+        raise Problem(404, "user_unknown", "the user is not in the replica")
+    answer = requests.page(request, [row(entry) for entry in entries[:limit]], following)
+    if complete_ms is not None:
+        answer.headers[COMPLETE_UNTIL] = to_rfc3339(complete_ms)
+    return answer
+
+
+async def _as_fresh_as_asked(
+    request: web.Request, services: Services, partition: int
+) -> int | None:
+    """The instant up to which the rows of the partition are complete, if that is known.
+
+    With Segments-Min-Position the store is waited for until it has what the position wrote.
+    """
+    positions = requests.min_positions(request)
+    if not positions:
+        return await services.completeness.reached([partition], 0, 0)
+    left_s = await services.wait_for(positions, requests.preference(request).wait_s)
+    marker = services.view.progress.get(partition)
+    if marker is None:
+        raise not_ready()
+    return await services.completeness.require_rows(partition, marker, left_s)
+
+
+def row(entry: HistoryEntry) -> dict[str, Any]:
+    """A history row as the contract names its fields, with its identity."""
+    return {
+        "id": f"{entry.partition}:{entry.offset}",
+        "user_id": entry.user_id,
+        "segment": entry.segment,
+        "generation": entry.generation,
+        "operation": entry.operation,
+        "at": to_rfc3339(entry.at_ms),
+        "cause": entry.cause,
+        "command_id": entry.command_id,
+        "actor": entry.actor,
+        "expires_at": None if entry.expires_at_ms is None else to_rfc3339(entry.expires_at_ms),
+    }
+
+
+async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.Response:
+    """What a user was a member of at an instant. Problem 503 unless the store is complete then."""
+    if at_ms > time.time() * 1000:
+        raise Problem(400, "invalid", "at: the instant is in the future")
+    services = request.app[SERVICES]
+    partition = services.partition_of_user(user_id)
+    services.freshness(partition)
+    wait_s = requests.preference(request).wait_s
+    left_s = await services.wait_for(requests.min_positions(request), wait_s)
+    complete_ms = await services.completeness.require([partition], at_ms, left_s)
+    held = await services.history.memberships_at(user_id, at_ms)
+    if not held and services.view.user(user_id) is None:
+        raise Problem(404, "user_unknown", "the user is not in the replica")
+    body = {
+        "user_id": user_id,
+        "at": to_rfc3339(at_ms),
+        "segments": [
+            {
+                "segment": past.segment,
+                "since": to_rfc3339(past.since_ms),
+                "expires_at": None
+                if past.expires_at_ms is None
+                else to_rfc3339(past.expires_at_ms),
+                "origin": past.origin,
+            }
+            for past in held
+        ],
+    }
+    return requests.json_response(body, headers={COMPLETE_UNTIL: to_rfc3339(complete_ms)})
+
+
+async def why(
+    services: Services, user_id: str, segment: str, held: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The rows behind a membership: who began it, and who set its end since.
+
+    None while the history store does not have them; it is waited for a moment.
+    """
+    deadline_s = time.monotonic() + WHY_WAIT_S
+    while True:
+        try:
+            found = await _rows_behind(services, user_id, segment, held)
+        except HistoryUnavailableError:
+            return None
+        if found is not None or time.monotonic() >= deadline_s:
+            return found
+        await asyncio.sleep(_POLL_S)
+
+
+async def _rows_behind(
+    services: Services, user_id: str, segment: str, held: dict[str, Any]
+) -> dict[str, Any] | None:
+    since_ms, expires_at_ms = held["since"], held["expires_at"]
+    rows = services.history.user_rows
+    first = await rows(user_id, from_ms=since_ms, to_ms=since_ms + 1, segment=segment)
+    began = next((entry for entry in first if entry.operation == "add"), None)
+    if began is None:
+        return None
+    newest = await rows(user_id, from_ms=since_ms, segment=segment, limit=_WHY_ROWS)
+    extended = (entry for entry in newest if entry.operation == "extend")
+    # The store can be ahead of the view or behind it: what set the end that is shown is wanted.
+    end_set = next((entry for entry in extended if entry.expires_at_ms == expires_at_ms), None)
+    if end_set is None and began.expires_at_ms != expires_at_ms:
+        return None
+    return {"began": row(began), "end_set": None if end_set is None else row(end_set)}

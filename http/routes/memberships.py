@@ -1,0 +1,175 @@
+"""POST /v1/memberships/query: the segments of many users at once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated, Any
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+
+from segments.contracts import times
+from segments.contracts.names import SegmentName, UserId
+from segments.contracts.responses.users_and_segments import QueriedUsers
+from segments.http.context import SERVICES, Services
+from segments.http.routes import requests
+from segments.http.routing.headers import MIN_POSITION, POSITION, PREFER, STALENESS
+from segments.http.routing.operation import ELSEWHERE, FRESHNESS, STREAMS, Answer, Body, Received
+from segments.http.routing.routes import Routes
+from segments.http.routing.streaming import require_chunks, stream
+from segments.state.view import responses
+
+MAX_USERS = 10_000
+MAX_SEGMENTS = 1_000
+WHOLE_MAX_BYTES = 4 * 1024 * 1024
+_SLICE = 50
+_LARGE_SLICE_BYTES = 256 * 1024
+_STRIDE = 37
+_NO_SEPARATORS = str.maketrans("", "", "-,")
+_HEXADECIMAL = re.compile(r"[0-9a-f]*")
+
+routes = Routes("users")
+
+
+def _user_ids(value: Any, checked: ValidatorFunctionWrapHandler) -> list[str]:
+    """Canonical ids are recognised all at once, anything else is looked at one by one."""
+    if isinstance(value, list) and 1 <= len(value) <= MAX_USERS and _all_canonical(value):
+        return value
+    ids: list[str] = checked(value)
+    return ids
+
+
+def _all_canonical(ids: list[Any]) -> bool:
+    try:
+        text = ",".join(ids) + ","
+    except TypeError:
+        return False
+    count, hyphens = len(ids), "-" * len(ids)
+    if len(text) != count * _STRIDE or text[_STRIDE - 1 :: _STRIDE] != "," * count:
+        return False
+    if any(text[place::_STRIDE] != hyphens for place in (8, 13, 18, 23)):
+        return False
+    digits = text.translate(_NO_SEPARATORS)
+    return len(digits) == count * 32 and _HEXADECIMAL.fullmatch(digits) is not None
+
+
+class UsersQuery(BaseModel):
+    """Body of POST /v1/memberships/query; without `segments` all are told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_ids: Annotated[
+        list[UserId], Field(min_length=1, max_length=MAX_USERS), WrapValidator(_user_ids)
+    ]
+    segments: Annotated[list[SegmentName], Field(min_length=1, max_length=MAX_SEGMENTS)] | None = (
+        None
+    )
+
+
+@routes.post(
+    "/v1/memberships/query",
+    body=Body(
+        UsersQuery,
+        {"two": {"user_ids": ["cd613e30-d8f1-4adf-91b7-584a2265b1f5"], "segments": ["beta"]}},
+    ),
+    headers=(PREFER, MIN_POSITION),
+    answers={
+        200: Answer("The users.", QueriedUsers, headers=(STALENESS,), maybe=(POSITION,)),
+    },
+    problems=(*ELSEWHERE, *FRESHNESS, *STREAMS),
+)
+async def query(request: web.Request, body: Received[UsersQuery]) -> web.StreamResponse:
+    """The segments of up to 10,000 users.
+
+    In the order asked for; who is not in the replica or deleted is marked. An answer of many
+    megabytes is sent as it is made, so that none has to fit into memory.
+    """
+    wanted = body.model
+    services = request.app[SERVICES]
+    await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
+    reading = _Reading(services, None if wanted.segments is None else frozenset(wanted.segments))
+    chunks = _chunks(reading, wanted.user_ids)
+    begun: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        begun.append(chunk)
+        size += len(chunk)
+        if size > WHOLE_MAX_BYTES:
+            break
+    else:
+        return web.Response(
+            body=b"".join(begun), headers=reading.headers(), content_type="application/json"
+        )
+    headers = reading.headers(of=wanted.user_ids) | {"Content-Type": "application/json"}
+    require_chunks(request)
+    with services.stream_slot():
+        return await stream(request, headers, _joined(begun, chunks))
+
+
+async def _chunks(reading: _Reading, user_ids: list[str]) -> AsyncIterator[bytes]:
+    """The body in pieces."""
+    prefix, place, count = b'{"items":[', 0, _SLICE
+    while place < len(user_ids):
+        # In the event loop, with a pause: RocksDB and JSON hold the interpreter, so that a thread
+        # would gain nothing and make everyone else wait for its turns.
+        await asyncio.sleep(0)
+        chunk = b",".join(map(reading.item, user_ids[place : place + count]))
+        yield prefix + chunk
+        place += count
+        prefix, count = b",", _SLICE if len(chunk) < _LARGE_SLICE_BYTES else 1
+    yield b"]}"
+
+
+async def _joined(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"".join(begun)
+    begun.clear()
+    async for chunk in rest:
+        yield chunk
+
+
+class _Reading:
+    """The items of one answer, and the partitions they came from."""
+
+    def __init__(self, services: Services, only: frozenset[str] | None) -> None:
+        self._services = services
+        self._only = only
+        self._progress = services.view.progress
+        self._partitions: set[int] = set()
+
+    def headers(self, *, of: Iterable[str] = ()) -> dict[str, str]:
+        """How fresh the items are: as fresh as the view was before the first was read.
+
+        `of`: users that are still to be read.
+        """
+        partitions = self._partitions.union(map(self._services.partition_of_user, of))
+        return self._services.freshness_of(partitions, self._progress)
+
+    def item(self, user_id: str) -> bytes:
+        """What there is to say of a user. Problem 421 for one of another sidecar's partitions."""
+        now_ms = times.now_ms()
+        if self._only is None:
+            made = self._services.view.answer(user_id, now_ms)
+            if made is not None:
+                self._partitions.add(made.partition)
+                return made.body[:-1] + b',"error":null}'
+        return self._from_document(user_id, now_ms)
+
+    def _from_document(self, user_id: str, now_ms: int) -> bytes:
+        self._partitions.add(self._services.partition_of_user(user_id))
+        view = self._services.view
+        document = view.user(user_id)
+        if document is None:
+            return _refusal(user_id, None, "user_unknown")
+        if document["account"] == "deleted":
+            return _refusal(user_id, "deleted", "user_deleted")
+        held = view.memberships(document, now_ms)
+        if self._only is not None:
+            held = {segment: held[segment] for segment in held.keys() & self._only}
+        return responses.body(document, held)[:-1] + b',"error":null}'
+
+
+def _refusal(user_id: str, account: str | None, error: str) -> bytes:
+    return orjson.dumps({"user_id": user_id, "account": account, "segments": [], "error": error})

@@ -1,0 +1,63 @@
+"""Bodies of answers: the contracts' fields, with instants as RFC 3339."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from segments.contracts.times import to_rfc3339
+from segments.http.context import Services
+from segments.http.problems import Problem
+
+# What a rejection means for the resource that was addressed; everything else is 422.
+_NOT_FOUND = frozenset({"segment_unknown"})
+
+
+def definition(services: Services, stored: dict[str, Any]) -> dict[str, Any]:
+    """A definition with the size of its segment."""
+    key = (stored["segment"], stored["generation"])
+    shown = stored | {
+        "created_at": to_rfc3339(stored["created_at"]),
+        "size": services.view.size(*key),
+    }
+    if stored["auto"] is not None:
+        shown["auto"] = _rule(stored["auto"]) | _progress(services, stored, key)
+    return shown
+
+
+def _rule(auto: dict[str, Any]) -> dict[str, Any]:
+    ttl_ms = auto["ttl_ms"]
+    names = ("percent", "count", "include", "exclude", "accounts", "newcomers", "threshold")
+    return {name: auto[name] for name in names} | {
+        "ttl": None if ttl_ms is None else f"PT{Decimal(ttl_ms) / 1000:f}S"
+    }
+
+
+def _progress(services: Services, stored: dict[str, Any], key: tuple[str, int]) -> dict[str, Any]:
+    """`assigned` counts while the segment is assigning, and is the outcome afterwards."""
+    auto = stored["auto"]
+    so_far = services.view.chosen.get(key, 0)
+    return {
+        "target": auto["target"],
+        "assigned": so_far if stored["state"] == "assigning" else auto["assigned"],
+        "skipped": auto["skipped"],
+    }
+
+
+def rejection(result: dict[str, Any], *, addressed: str | None = None) -> Problem:
+    """The problem of a rejected command. `addressed` is the segment of the path, if there is one.
+
+    409 when the name is in use or being assigned, 404 when the addressed segment is unknown, 422
+    otherwise.
+    """
+    error = result["error"]
+    code = error["code"]
+    status = 422
+    if code in ("segment_exists", "assigning"):
+        status = 409
+    elif code in _NOT_FOUND and addressed is not None:
+        status = 404
+    extra = {"command_id": result["command_id"], "position": result["position"]}
+    if error.get("segments") is not None:
+        extra["segments"] = error["segments"]
+    return Problem(status, code, error["detail"], extra=extra)

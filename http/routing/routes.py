@@ -1,0 +1,125 @@
+"""The routes of a module: one declaration registers the handler and says what it does."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Required, TypedDict, TypeVar, Unpack
+
+from aiohttp import hdrs, web
+
+from segments.http.routes import requests
+from segments.http.routing.operation import Answer, Body, Kind, Operation, RawBody, Received
+from segments.http.routing.query import Query
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
+
+
+class Said(TypedDict, total=False):
+    """What is said of an operation beside its method, path and handler: fields of `Operation`."""
+
+    answers: Required[Mapping[int, Answer]]
+    query: type[Query] | None
+    body: Body | RawBody | None
+    headers: tuple[str, ...]
+    problems: tuple[Kind, ...]
+
+
+class Routes:
+    """Declared with `@routes.get(path, answers=…, …)` and its siblings; iterable as aiohttp's.
+
+    A handler is given the request, then its query (where there are parameters), then its body
+    (where it is JSON).
+    """
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.operations: list[Operation] = []
+        self._routes: list[web.RouteDef] = []
+
+    def __iter__(self) -> Iterator[web.RouteDef]:
+        return iter(self._routes)
+
+    def get(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+        """Declare a GET; HEAD comes with it."""
+        return self._declare(hdrs.METH_GET, path, said)
+
+    def post(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+        """Declare a POST."""
+        return self._declare(hdrs.METH_POST, path, said)
+
+    def put(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+        """Declare a PUT."""
+        return self._declare(hdrs.METH_PUT, path, said)
+
+    def patch(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+        """Declare a PATCH."""
+        return self._declare(hdrs.METH_PATCH, path, said)
+
+    def delete(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+        """Declare a DELETE."""
+        return self._declare(hdrs.METH_DELETE, path, said)
+
+    def _declare(self, method: str, path: str, said: Said) -> Callable[[Handler], Handler]:
+        def declared(handler: Handler) -> Handler:
+            summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
+            operation = Operation(
+                method=method,
+                path=path,
+                name=getattr(handler, "__name__", ""),
+                tag=self.tag,
+                summary=" ".join(summary.split()),
+                description=description,
+                **said,
+            )
+            self.operations.append(operation)
+            serve = getattr(web, method.lower())
+            self._routes.append(serve(path, _serving(operation, handler)))
+            return handler
+
+        return declared
+
+
+def _serving(
+    operation: Operation, handler: Callable[..., Awaitable[web.StreamResponse]]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler, given what is declared. Without a query string it costs a call and no more."""
+    query, body = operation.query, operation.body
+    if query is None:
+        asking: Callable[..., Awaitable[web.StreamResponse]] = handler
+    elif query.model_fields:
+        asking = _with_parameters(query, handler)
+    else:
+        asking = _without_parameters(query, handler)
+    if body is None:
+        return asking
+
+    async def with_body(request: web.Request) -> web.StreamResponse:
+        if isinstance(body, RawBody):
+            requests.require_content_type(request, *body.accepted())
+            return await asking(request)
+        return await asking(request, Received(*await requests.received(request, body.model)))
+
+    return with_body
+
+
+def _with_parameters(
+    query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    none = query()
+
+    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+        return handler(request, query.of(request) if request.query_string else none, *body)
+
+    return asking
+
+
+def _without_parameters(
+    query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+        if request.query_string:
+            query.of(request)
+        return handler(request, *body)
+
+    return asking

@@ -1,0 +1,205 @@
+"""`segments send --file`: many commands to Kafka, and what became of each."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import typer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from segments.cli import output
+from segments.cli.command_file import Line, Lines
+from segments.cli.result_consumer import results_from_now
+from segments.cli.settings import UsageError
+from segments.settings import Settings
+
+COMMANDS_TOPIC = "segments.commands"
+IN_FLIGHT_MAX = 20_000
+_DELIVERY_TIMEOUT_MS = 20_000
+_RESULTS_AT_ONCE = 5_000
+_POLL_S = 0.05
+
+
+class Rejected:
+    """A file of the lines that were not taken; it is made with the first of them."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        if not path.parent.is_dir() or path.is_dir():
+            raise UsageError(f"rejected lines cannot be written to {path}")
+        if path.exists() and path.samefile(source):
+            raise UsageError(f"{path} is the file to be sent")
+        if path.is_file():
+            path.unlink()  # of a former run
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def write(self, line: Line, **outcome: Any) -> None:
+        """`line`, `text`, and either `error`, as in a result, or `detail`."""
+        if self._file is None:
+            self._file = self.path.open("wb")
+        self._file.write(orjson.dumps(line.told(**outcome)) + b"\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Sending:
+    """Commands on their way, and what is known of those that came back."""
+
+    def __init__(self, settings: Settings, results: Consumer, rejected: Rejected) -> None:
+        self._topic = settings.topic(COMMANDS_TOPIC)
+        self._producer = Producer(
+            settings.client_config()
+            | {
+                "partitioner": "murmur2",
+                "enable.idempotence": True,
+                "message.timeout.ms": _DELIVERY_TIMEOUT_MS,
+            }
+        )
+        self._results = results
+        self._rejected = rejected
+        # An id may stand in several lines: each of them has a result of its own, in their order.
+        self._waiting: dict[str, deque[Line]] = {}
+        self.waiting = 0
+        self.counts: Counter[str] = Counter()
+
+    def produce(self, line: Line) -> None:
+        """Send the command of a line."""
+        assert line.command is not None
+        self._waiting.setdefault(line.command["id"], deque()).append(line)
+        self.waiting += 1
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, orjson.dumps(line.command), line.key, on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(_POLL_S)
+            else:
+                self._producer.poll(0)
+                return
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            line = self._taken(orjson.loads(message.value())["id"])
+            if line is not None:
+                self.refuse(line, "not_sent", f"Kafka did not take it: {error.str()}")
+
+    def _taken(self, command_id: str) -> Line | None:
+        """The first line that waits for a result of this id, which waits no more."""
+        lines = self._waiting.get(command_id)
+        if lines is None:
+            return None
+        line = lines.popleft()
+        self.waiting -= 1
+        if not lines:
+            del self._waiting[command_id]
+        return line
+
+    def refuse(self, line: Line, status: str, reason: str) -> None:
+        """A line that has no result: it is no command, or was not sent."""
+        self.counts[status] += 1
+        self._rejected.write(line, detail=reason)
+
+    def leave(self, line: Line) -> None:
+        """A line that is not sent any more."""
+        if line.command is None:
+            self.refuse(line, "invalid", line.reason)
+        else:
+            self.refuse(line, "not_sent", "not sent: no results came of those before")
+
+    def gather(self, timeout_s: float) -> int:
+        """Take the results that have come; how many of ours there were."""
+        before = self.waiting
+        self._producer.poll(0)
+        for message in self._results.consume(_RESULTS_AT_ONCE, timeout_s):
+            if message.error():
+                raise KafkaException(message.error())
+            line = self._taken((message.key() or b"").decode())
+            if line is not None:
+                self._settle(line, orjson.loads(message.value() or b"{}"))
+        return before - self.waiting
+
+    def _settle(self, line: Line, result: dict[str, Any]) -> None:
+        self.counts[result["status"]] += 1
+        if result["status"] == "rejected":
+            self._rejected.write(line, error=result["error"])
+
+    def give_up(self) -> None:
+        """Whatever still waits has had no result in time."""
+        for command_id in list(self._waiting):
+            while (line := self._taken(command_id)) is not None:
+                self.refuse(line, "no_result", "no result in time; it may have been taken")
+
+
+def send(
+    settings: Settings,
+    lines: Lines,
+    rejected_path: Path,
+    timeout_s: float,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Send every line and wait for its result; the exit status.
+
+    `timeout_s`: how long to wait when no further result comes.
+    """
+    rejected = Rejected(rejected_path, lines.path)
+    total = lines.count()
+    with ExitStack() as stack:
+        stack.callback(rejected.close)
+        results = results_from_now(settings)
+        stack.callback(results.close)
+        sending = Sending(settings, results, rejected)
+        progress = stack.enter_context(output.progress("commands"))
+        task = progress.add_task("commands", total=total)
+
+        def gather(most: int) -> bool:
+            """Take results until at most so many wait; whether they came in time."""
+            heard_at_s = time.monotonic()
+            while sending.waiting > most:
+                if sending.gather(_POLL_S):
+                    heard_at_s = time.monotonic()
+                    progress.update(task, completed=sum(sending.counts.values()))
+                elif time.monotonic() - heard_at_s > timeout_s:
+                    return False
+            return True
+
+        commands = lines.commands()
+        _send_all(sending, commands, gather)
+        if not gather(0):
+            sending.give_up()
+        for line in commands:
+            sending.leave(line)
+    return _conclude(sending.counts, total, rejected_path, as_json=as_json)
+
+
+def _send_all(sending: Sending, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
+    """Send line by line; stop when results come no more."""
+    for line in commands:
+        if line.command is None:
+            sending.refuse(line, "invalid", line.reason)
+        else:
+            sending.produce(line)
+        if sending.waiting >= IN_FLIGHT_MAX and not gather(IN_FLIGHT_MAX // 2):
+            return
+
+
+def _conclude(counts: Counter[str], total: int, rejected: Path, *, as_json: bool) -> int:
+    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
+    if as_json:
+        file = str(rejected) if amiss else None
+        output.document({"lines": total, "outcomes": counts, "rejected_file": file})
+        return 1 if amiss else 0
+    told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    typer.echo(f"{total} lines: {told or 'nothing to send'}")
+    if amiss:
+        typer.echo(f"{amiss} of them are in {rejected}")
+    return 1 if amiss else 0

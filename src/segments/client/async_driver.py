@@ -1,0 +1,157 @@
+"""The asynchronous driver: does what the steps of a call ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from segments.client import transport
+from segments.client.sansio import (
+    Effect,
+    Emit,
+    Failure,
+    Freshness,
+    Pause,
+    Reply,
+    Request,
+    Run,
+    Steps,
+    Walk,
+)
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """Runs steps over one connection pool, in one event loop."""
+
+    def __init__(self, http: httpx.AsyncClient, connect_timeout_s: float) -> None:
+        self._http = http
+        self._connect_timeout_s = connect_timeout_s
+
+    async def run(self, steps: Steps[T]) -> T:
+        """What the steps come to."""
+        run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
+        try:
+            while run.effect is not None:
+                run.advance(await io.outcome(run.effect))
+            return run.value
+        finally:
+            run.close()
+            await io.close()
+
+    async def items(self, walk: Walk[T]) -> AsyncIterator[T]:
+        """What the steps hand over, as it is asked for."""
+        io = _Io(self._http, self._connect_timeout_s)
+        run = Run(walk.steps)
+        try:
+            while run.effect is not None:
+                if isinstance(run.effect, Emit):
+                    for item in run.effect.items:
+                        yield item
+                    run.advance(None)
+                else:
+                    run.advance(await io.outcome(run.effect))
+        finally:
+            run.close()
+            await io.close()
+
+
+class _Io:
+    """The input and output of one call: at most one response is open."""
+
+    def __init__(self, http: httpx.AsyncClient, connect_timeout_s: float) -> None:
+        self._http = http
+        self._connect_timeout_s = connect_timeout_s
+        self._open: httpx.Response | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    async def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
+        """Do it."""
+        if isinstance(effect, Pause):
+            await asyncio.sleep(effect.seconds)
+            return None
+        try:
+            if isinstance(effect, Request):
+                return await self._exchange(effect)
+            return b"" if self._pieces is None else await anext(self._pieces, b"")
+        except transport.FAILURES as error:
+            return transport.failure(error)
+
+    async def _exchange(self, request: Request) -> Reply | Failure:
+        await self.close()
+        until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
+        body: Any = request.body
+        built = self._http.build_request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=_pieces(body()) if callable(body) else body,
+            timeout=transport.timeouts(request, self._connect_timeout_s),
+        )
+        response = self._open = await self._http.send(built, stream=True)
+        if request.streamed and response.is_success:
+            self._pieces = response.aiter_bytes()
+            return transport.reply(response, b"")
+        gathered = bytearray()
+        async for piece in response.aiter_bytes():
+            gathered += piece
+            if until_s is not None and time.monotonic() > until_s:
+                return transport.TOO_SLOW
+        await self.close()
+        return transport.reply(response, bytes(gathered))
+
+    async def close(self) -> None:
+        """Let the open response go."""
+        if self._open is not None:
+            await self._open.aclose()
+            self._open = None
+
+
+async def _pieces(body: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Pieces that are made by reading a file: not in the event loop."""
+    while piece := await asyncio.to_thread(next, body, b""):
+        yield piece
+
+
+class AsyncItems(Generic[T]):
+    """An iterator over what the service lists, and how fresh the last of it is.
+
+    Let go early it gives its connection back: by `aclose`, or as an `async with`.
+    """
+
+    def __init__(self, driver: AsyncDriver, walk: Walk[T]) -> None:
+        self._walk = walk
+        self._items = driver.items(walk)
+
+    @property
+    def freshness(self) -> Freshness:
+        """Of what came last; nothing is known before the first item."""
+        return self._walk.freshness
+
+    def __aiter__(self) -> AsyncItems[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        return await anext(self._items)
+
+    async def aclose(self) -> None:
+        """Iterate no further."""
+        closing: Any = self._items
+        await closing.aclose()
+
+    async def __aenter__(self) -> AsyncItems[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,149 @@
+"""The blocking driver: does what the steps of a call ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from segments.client import transport
+from segments.client.sansio import (
+    Effect,
+    Emit,
+    Failure,
+    Freshness,
+    Pause,
+    Reply,
+    Request,
+    Run,
+    Steps,
+    Walk,
+)
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Runs steps over one connection pool. Safe for threads."""
+
+    def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
+        self._http = http
+        self._connect_timeout_s = connect_timeout_s
+
+    def run(self, steps: Steps[T]) -> T:
+        """What the steps come to."""
+        run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
+        try:
+            while run.effect is not None:
+                run.advance(io.outcome(run.effect))
+            return run.value
+        finally:
+            run.close()
+            io.close()
+
+    def items(self, walk: Walk[T]) -> Iterator[T]:
+        """What the steps hand over, as it is asked for."""
+        io = _Io(self._http, self._connect_timeout_s)
+        run = Run(walk.steps)
+        try:
+            while run.effect is not None:
+                if isinstance(run.effect, Emit):
+                    yield from run.effect.items
+                    run.advance(None)
+                else:
+                    run.advance(io.outcome(run.effect))
+        finally:
+            run.close()
+            io.close()
+
+
+class _Io:
+    """The input and output of one call: at most one response is open."""
+
+    def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
+        self._http = http
+        self._connect_timeout_s = connect_timeout_s
+        self._open: httpx.Response | None = None
+        self._pieces: Iterator[bytes] = iter(())
+
+    def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
+        """Do it."""
+        if isinstance(effect, Pause):
+            time.sleep(effect.seconds)
+            return None
+        try:
+            return (
+                self._exchange(effect) if isinstance(effect, Request) else next(self._pieces, b"")
+            )
+        except transport.FAILURES as error:
+            return transport.failure(error)
+
+    def _exchange(self, request: Request) -> Reply | Failure:
+        self.close()
+        until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
+        body: Any = request.body
+        built = self._http.build_request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=body() if callable(body) else body,
+            timeout=transport.timeouts(request, self._connect_timeout_s),
+        )
+        response = self._open = self._http.send(built, stream=True)
+        if request.streamed and response.is_success:
+            self._pieces = response.iter_bytes()
+            return transport.reply(response, b"")
+        gathered = bytearray()
+        for piece in response.iter_bytes():
+            gathered += piece
+            if until_s is not None and time.monotonic() > until_s:
+                return transport.TOO_SLOW
+        self.close()
+        return transport.reply(response, bytes(gathered))
+
+    def close(self) -> None:
+        """Let the open response go."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+class Items(Generic[T]):
+    """An iterator over what the service lists, and how fresh the last of it is.
+
+    Let go early it gives its connection back: by `close`, or as a context manager.
+    """
+
+    def __init__(self, driver: Driver, walk: Walk[T]) -> None:
+        self._walk = walk
+        self._items = driver.items(walk)
+
+    @property
+    def freshness(self) -> Freshness:
+        """Of what came last; nothing is known before the first item."""
+        return self._walk.freshness
+
+    def __iter__(self) -> Items[T]:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Iterate no further."""
+        closing: Callable[[], None] = self._items.close  # type: ignore[attr-defined]
+        closing()
+
+    def __enter__(self) -> Items[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Running a whole deployment on one machine."""

@@ -1,0 +1,1 @@
+"""Generated interface descriptions: AsyncAPI, JSON Schemas, tables for the docs."""

@@ -1,0 +1,192 @@
+"""The AsyncAPI 3.0 document of a deployment, made from topics.yaml and the models of its messages.
+
+Kafka's part of it follows version 0.5.0 of the Kafka bindings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from segments import __version__
+from segments.contracts.examples import EXAMPLES
+from segments.contracts.messages import BYTES, KINDS, Kind, kinds_of
+from segments.kafka.topics import Topic, load
+from segments.settings import Settings
+from segments.specs.json_schemas import MODE, Generator
+
+VERSION = "3.0.0"
+_BINDING = "0.5.0"
+_OF_TOPICS = ("cleanup.policy", "retention.ms", "max.message.bytes", "message.timestamp.type")
+_SERVER = "kafka"
+
+
+def document(settings: Settings) -> dict[str, Any]:
+    """The document: channels, operations and messages of this deployment's topics."""
+    return {
+        "asyncapi": VERSION,
+        "info": {
+            "title": "Segments",
+            "version": __version__,
+            "description": "Who is in which segment, since when, until when and why.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(settings),
+        "channels": {_id(topic): _channel(topic, settings) for topic in load()},
+        "operations": dict(
+            operation for topic in load() for operation in _operations(topic, settings)
+        ),
+        "components": {
+            "messages": {_message_id(kind): _message(kind) for kind in KINDS},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _servers(settings: Settings) -> dict[str, Any]:
+    hosts = [host.strip() for host in settings.kafka.bootstrap_servers.split(",")]
+    return {
+        _SERVER + (f"-{number}" if number else ""): {
+            "host": host,
+            "protocol": "kafka",
+            "description": "A broker of the cluster of this deployment.",
+        }
+        for number, host in enumerate(hosts)
+    }
+
+
+def _id(topic: Topic) -> str:
+    # Words in braces would be parameters of the channel.
+    return topic.name if "{" not in topic.name else topic.name.partition("{")[0].strip("_")
+
+
+def _channel(topic: Topic, settings: Settings) -> dict[str, Any]:
+    return {
+        "address": topic.on_cluster(settings),
+        "title": topic.on_cluster(settings),
+        "description": f"{topic.purpose}. Key: {topic.key}.",
+        "messages": {
+            kind.name: {"$ref": f"#/components/messages/{_message_id(kind)}"}
+            for kind in kinds_of(topic.name)
+        },
+        "bindings": {
+            "kafka": {
+                "topic": topic.on_cluster(settings),
+                "partitions": topic.partition_count(settings),
+                "replicas": settings.kafka.replication_factor,
+                "topicConfiguration": {
+                    name: _config(name, topic.config[name])
+                    for name in _OF_TOPICS
+                    if name in topic.config
+                },
+                "bindingVersion": _BINDING,
+            }
+        },
+    }
+
+
+def _config(name: str, value: str) -> Any:
+    if name == "cleanup.policy":
+        return value.split(",")
+    return int(value) if value.lstrip("-").isdigit() else value
+
+
+def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, Any]]]:
+    """Who sends to a topic, and who receives from it."""
+    found = []
+    for action, parties in (("send", topic.writers), ("receive", topic.readers)):
+        for party in parties:
+            kinds = [
+                kind
+                for kind in kinds_of(topic.name)
+                if action == "receive" or kind.writers is None or party in kind.writers
+            ]
+            channel = f"#/channels/{_id(topic)}"
+            operation: dict[str, Any] = {
+                "action": action,
+                "channel": {"$ref": channel},
+                "summary": f"{party}: {action} {_id(topic)}",
+                "tags": [{"name": party}],
+                "messages": [{"$ref": f"{channel}/messages/{kind.name}"} for kind in kinds],
+            }
+            if action == "receive" and party in _GROUPS:
+                group = {"type": "string", "enum": [settings.group(party)]}
+                operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": _BINDING}}
+            found.append((f"{party.replace(' ', '_')}.{action}.{_id(topic)}", operation))
+    return found
+
+
+# The sidecars and strangers read without a group, or with one of their own.
+_GROUPS = ("router", "users", "shards", "history")
+
+
+def _message_id(kind: Kind) -> str:
+    return f"{kind.topic.partition('{')[0].strip('_')}.{kind.name}"
+
+
+# Where the id of a command stands. In a CloudEvent it may be one that is made from the event's.
+_CORRELATION = {
+    "segments.commands": "/id",
+    "segments.results": "/command_id",
+}
+
+
+def _message(kind: Kind) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "name": kind.name,
+        "title": kind.name,
+        "summary": kind.says(),
+        "contentType": kind.content_type,
+    }
+    if kind.headers is not None:
+        message["headers"] = {"$ref": _ref(kind.headers.__name__)}
+    if kind.value is not None:
+        message["payload"] = {"$ref": _ref(kind.value.__name__)}
+    elif kind.content_type == BYTES:
+        message["payload"] = {"type": "string", "format": "binary"}
+    field = _CORRELATION.get(kind.topic)
+    if field is not None and kind.name != "cloud_event":
+        message["correlationId"] = {
+            "description": "The command's id: a result is for the command with the same one.",
+            "location": f"$message.payload#{field}",
+        }
+    binding = {"bindingVersion": _BINDING}
+    message["bindings"] = {"kafka": binding if kind.key is None else {"key": kind.key, **binding}}
+    examples = [
+        ({} if example.headers is None else {"headers": example.headers})
+        | {"payload": example.payload}
+        for example in EXAMPLES.get((kind.topic, kind.name), ())
+    ]
+    return message | ({"examples": examples} if examples else {})
+
+
+def _ref(name: str) -> str:
+    return f"#/components/schemas/{name}"
+
+
+def _schemas() -> dict[str, Any]:
+    """Every model, and what they are made of, by name: as drafts 07 and later understand it."""
+    models = dict.fromkeys(
+        model for kind in KINDS for model in (kind.value, kind.headers) if model is not None
+    )
+    _, made = models_json_schema(
+        [(model, MODE) for model in models],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=Generator,
+    )
+    schemas: dict[str, Any] = _as_draft_07(made["$defs"])
+    return schemas
+
+
+def _as_draft_07(schema: Any) -> Any:
+    """A schema of 2020-12 in the words of draft 07, on which AsyncAPI builds: tuples differ."""
+    if isinstance(schema, list):
+        return [_as_draft_07(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _as_draft_07(value) for name, value in schema.items()}
+    if (tuple_of := made.pop("prefixItems", None)) is not None:
+        made |= {"items": tuple_of, "additionalItems": False}
+    return made

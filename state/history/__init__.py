@@ -1,0 +1,1 @@
+"""The history store: every membership change, kept for reports and past states."""

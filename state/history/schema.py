@@ -1,0 +1,102 @@
+"""The SQLite tables of the history store."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from segments.state.history.protocol import HistoryError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_MS = 30_000
+# The write-ahead log shrinks back to this after a long read kept it from being folded in.
+_JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+# by_instant holds every column of a report: a month is then one walk along the index, without a
+# look-up in the table for each row.
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE history (
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    user_id BLOB NOT NULL,
+    segment TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    command_id TEXT,
+    actor TEXT,
+    expires_at INTEGER,
+    PRIMARY KEY (partition, offset)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX by_instant ON history (at, partition, offset, operation, segment, user_id);
+CREATE INDEX by_user ON history (user_id, at, partition, offset);
+CREATE TABLE progress (
+    partition INTEGER PRIMARY KEY,
+    next_offset INTEGER NOT NULL,
+    log_time INTEGER NOT NULL,
+    rows INTEGER NOT NULL
+) STRICT;
+"""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """The database, made when absent. HistoryError when its schema is of another version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        # A rebalance flushes in another thread; the sink allows one at a time.
+        check_same_thread=False,
+    )
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
+        _create_tables(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
+    # Under the write lock: of several processes that start at once, one makes the tables.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    if version not in (0, SCHEMA_VERSION):
+        raise HistoryError(
+            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}: run the "
+            "version of the program that wrote it, or move the file away and reset the offsets of "
+            "the history application to rebuild it"
+        )
+
+
+def bind_topic(connection: sqlite3.Connection, path: Path, topic_id: str) -> None:
+    """Tie the store to one segments.history. HistoryError when it is tied to another.
+
+    A topic deleted and made again counts its offsets from 0: its rows would be taken for
+    redelivered ones and silently left out.
+    """
+    connection.execute(
+        "INSERT INTO meta VALUES ('topic_id', ?) ON CONFLICT (name) DO NOTHING", (topic_id,)
+    )
+    row = connection.execute("SELECT value FROM meta WHERE name = 'topic_id'").fetchone()
+    if row[0] != topic_id:
+        raise HistoryError(
+            f"{path} was filled from the topic with id {row[0]}, the cluster's segments.history "
+            f"has id {topic_id}: it was deleted and made again, or this is another cluster. "
+            "Move the file away (and keep it) to begin a new one"
+        )

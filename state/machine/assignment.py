@@ -1,0 +1,352 @@
+"""A shard's part in automatic assignment: it counts, chooses, and writes.
+
+The decision falls at one log position, that of `select`; the writing is spread over ticks. Whoever
+is touched by a record before its turn is settled first, so nobody can tell the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyroaring import BitMap
+
+from segments.contracts.auto import AutoRule
+from segments.contracts.log import REFINED, SELECTED, SURVEYED
+from segments.contracts.partitioning import partition_of
+from segments.state.machine import outputs, ranks
+from segments.state.machine.documents import (
+    ASSIGNMENT_PREFIX,
+    AssignmentState,
+    KnownRule,
+    MembershipState,
+    ShardState,
+    State,
+    UserState,
+    assignment_key,
+    bitmap,
+    replica_key,
+)
+from segments.state.machine.memberships import Step
+from segments.state.machine.outputs import Output, Reason
+from segments.state.machine.population import MemberKey, Population
+
+if TYPE_CHECKING:
+    from segments.state.machine.segments import SegmentDecisions
+    from segments.state.machine.shard import Config
+
+Write = Callable[[str, UserState, Step, Reason], None]
+"""Change one membership of a user, with its history row."""
+
+
+class Assignments:
+    """The rounds that this shard takes part in, one a segment."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        shard: ShardState,
+        out: list[Output],
+        segments: SegmentDecisions,
+        population: Population,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._shard = shard
+        self._out = out
+        self._segments = segments
+        self._population = population
+        self._rounds: dict[str, AssignmentState] = {}
+        self._order: list[tuple[int, str]] = []
+        for _, stored in state.scan(ASSIGNMENT_PREFIX):
+            for name in ("candidates", "pending", "late"):
+                stored[name] = bitmap(stored[name])
+            self._rounds[stored["segment"]] = stored
+        self._sort()
+
+    def _sort(self) -> None:
+        """One order of all rounds, the same before and after a restart."""
+        self._order = sorted((a["at"], a["segment"]) for a in self._rounds.values())
+
+    def _in_order(self) -> Iterator[AssignmentState]:
+        return (self._rounds[segment] for _, segment in self._order)
+
+    def _put(self, assignment: AssignmentState) -> None:
+        key = assignment_key(assignment["segment"], assignment["generation"])
+        self._state.put(key, assignment)
+
+    def _remove(self, assignment: AssignmentState) -> None:
+        del self._rounds[assignment["segment"]]
+        self._state.delete(assignment_key(assignment["segment"], assignment["generation"]))
+        self._sort()
+
+    # --- what the home asks ---
+
+    def survey(self, value: dict[str, Any]) -> None:
+        """Count whom the rule lets through, as soon as nothing is due at the log time."""
+        segment, generation = value["segment"], value["generation"]
+        if self._segments.usable.get(segment) != generation:
+            return  # deleted since: nobody waits for an answer
+        assignment = self._new(segment, generation, value["round"], value["rule"])
+        # Who was still to be let in by the rule before is judged by the new one.
+        running = self._rounds.get(segment)
+        if running is not None:
+            assignment["late"] = running["late"]
+        self._add(assignment)
+
+    def welcome(self, segment: str, known: KnownRule) -> None:
+        """Other users than before are let through: those before the threshold join."""
+        key = (segment, self._segments.usable[segment])
+        found = self._population.eligible(known["rule"], key, self.members_of)
+        running = self._rounds.get(segment)
+        if running is None or running["stage"] == "selected":
+            found = self._up_to(found, key, known["threshold"])
+        else:
+            found -= running["candidates"]
+        if not found:
+            return
+        if running is None:
+            running = self._new(*key, 0, known["rule"])
+            running["stage"] = "selected"
+            self._add(running)
+        running["late"] |= found
+        self._put(running)
+
+    def _new(self, segment: str, generation: int, number: int, rule: AutoRule) -> AssignmentState:
+        return AssignmentState(
+            segment=segment,
+            generation=generation,
+            round=number,
+            stage="asked",
+            rule=rule,
+            candidates=BitMap(),
+            pending=BitMap(),
+            late=BitMap(),
+            threshold=None,
+            at=self._shard["log_time"],
+            assigned=0,
+            skipped=0,
+            command_id=None,
+            actor=None,
+        )
+
+    def _add(self, assignment: AssignmentState) -> None:
+        self._rounds[assignment["segment"]] = assignment
+        self._put(assignment)
+        self._sort()
+
+    def answer(self) -> None:
+        """Answer the surveys that wait; only when nothing is due, or ends would be counted in."""
+        for assignment in list(self._in_order()):
+            if assignment["stage"] == "asked":
+                self._answer(assignment)
+
+    def _answer(self, assignment: AssignmentState) -> None:
+        segment, key = assignment["segment"], _key(assignment)
+        candidates = self._population.eligible(assignment["rule"], key, self.members_of)
+        _, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
+        assignment["candidates"], assignment["stage"] = candidates, "surveyed"
+        assignment["late"] -= candidates
+        self._put(assignment)
+        reply = {
+            "eligible": len(candidates),
+            "members": self._population.chosen_count(key),
+            "histogram": ranks.histogram(ranked),
+        }
+        self._reply(SURVEYED, segment, _identity(assignment) | reply)
+
+    def members_of(self, segment: str) -> BitMap:
+        """Who has a segment, also those for whom it is still to be written."""
+        generation = self._segments.usable.get(segment)
+        if generation is None:
+            return BitMap()
+        key = (segment, generation)
+        members: BitMap = self._population.members(key)
+        running = self._rounds.get(segment)
+        if running is None or not running["pending"]:
+            return members
+        ttl_ms = running["rule"]["ttl_ms"]
+        if ttl_ms is not None and running["at"] + ttl_ms <= self._shard["log_time"]:
+            return members  # whoever is still to be given it has it no more
+        pending: BitMap = running["pending"] - self._population.pinned(key)
+        return members | pending
+
+    def refine(self, value: dict[str, Any]) -> None:
+        """Tell the places of the candidates in one bucket."""
+        assignment = self._current(value, "surveyed")
+        if assignment is None:
+            return
+        numbers, ranked = self._population.ranked(
+            assignment["candidates"], ranks.seed_of(*_key(assignment))
+        )
+        inside = ranks.in_bucket(ranked, value["bucket"])
+        places = [
+            [int(rank), self._population.id_bytes(int(number)).hex()]
+            for number, rank in zip(numbers[inside], ranked[inside], strict=True)
+        ]
+        self._reply(REFINED, assignment["segment"], _identity(assignment) | {"places": places})
+
+    def select(self, value: dict[str, Any]) -> None:
+        """From this log position on the candidates up to the chosen place have the segment."""
+        assignment = self._current(value, "surveyed")
+        if assignment is None:
+            return
+        assignment["pending"] = self._up_to(
+            assignment["candidates"], _key(assignment), value["chosen"]
+        )
+        assignment["candidates"] = BitMap()
+        assignment["stage"] = "selected"
+        assignment["threshold"] = value["threshold"]
+        assignment["at"] = self._shard["log_time"]
+        assignment["command_id"], assignment["actor"] = value["command_id"], value["actor"]
+        self._sort()
+        self._put(assignment)
+        key = replica_key(assignment["segment"])
+        replica = self._state.get(key)
+        replica["auto"]["threshold"] = value["threshold"]
+        self._state.put(key, replica)
+        self._segments.know_rule(assignment["segment"], replica["auto"])
+
+    def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
+        """Of these, whoever stands up to a place; for None: nobody."""
+        if last is None:
+            return BitMap()
+        numbers, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
+        rank, user = last
+        if rank < 0:
+            return BitMap()
+        chosen = BitMap(numbers[ranked < rank])
+        for number in numbers[ranked == rank].tolist():
+            if self._population.id_bytes(number).hex() <= user:
+                chosen.add(number)
+        return chosen
+
+    def _current(self, value: dict[str, Any], stage: str) -> AssignmentState | None:
+        """The round that a message is about, unless it is over."""
+        assignment = self._rounds.get(value["segment"])
+        if (
+            assignment is None
+            or assignment["stage"] != stage
+            or assignment["generation"] != value["generation"]
+            or assignment["round"] != value["round"]
+        ):
+            return None
+        return assignment
+
+    def drop(self, segment: str, generation: int) -> None:
+        """A generation is deleted: whatever was still to be written of it never will be."""
+        assignment = self._rounds.get(segment)
+        if assignment is not None and assignment["generation"] <= generation:
+            self._remove(assignment)
+        self._population.forget_pins((segment, generation))
+
+    # --- work of ticks ---
+
+    @property
+    def count(self) -> int:
+        """Rounds on their way."""
+        return len(self._rounds)
+
+    @property
+    def oldest_at(self) -> int | None:
+        """Instant (ms) of the oldest round on its way; None when there is none."""
+        return self._order[0][0] if self._order else None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a tick would find something to do, once nothing is due."""
+        return any(a["stage"] != "surveyed" for a in self._rounds.values())
+
+    def next_user(self) -> int | None:
+        """The ordinal whose turn it is, the oldest round first; rounds with nobody left end."""
+        for assignment in list(self._in_order()):
+            if assignment["stage"] != "selected":
+                continue
+            waiting = assignment["pending"] or assignment["late"]
+            if waiting:
+                ordinal: int = waiting.min()
+                return ordinal
+            if assignment["round"]:
+                counts = {name: assignment[name] for name in ("assigned", "skipped")}
+                self._reply(SELECTED, assignment["segment"], _identity(assignment) | counts)
+            self._remove(assignment)
+        return None
+
+    def first_pending_at(self) -> int | None:
+        """The earliest instant of a membership that is not written yet."""
+        return min((a["at"] for a in self._rounds.values() if a["pending"]), default=None)
+
+    # --- one user ---
+
+    def of(self, user: UserState) -> list[AssignmentState]:
+        """The rounds that have chosen a user and have not been written for it, oldest first."""
+        if not self._rounds:
+            return []
+        return [a for a in self._in_order() if user["ordinal"] in a["pending"]]
+
+    def running(self, segment: str) -> AssignmentState | None:
+        """The round of a segment, if there is one."""
+        return self._rounds.get(segment)
+
+    def give(
+        self, user_id: str, user: UserState, assignment: AssignmentState, write: Write
+    ) -> bool:
+        """Write what a round has decided about a user; False when something is in the way."""
+        assignment["pending"].discard(user["ordinal"])
+        self._put(assignment)
+        segment, generation = _key(assignment)
+        given = self.can_be_given(user, segment, generation)
+        if given:
+            reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
+            after = membership_from(assignment["at"], generation, assignment["rule"]["ttl_ms"])
+            write(user_id, user, Step(segment, "add", None, after), reason)
+        held = user["segments"].get(segment)
+        # It may have joined as a newcomer in the course of the round.
+        chosen = held is not None and held["origin"] == "auto"
+        assignment["assigned" if chosen else "skipped"] += 1
+        return given
+
+    def can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
+        """Whether nothing is in the way of a segment that the filters let a user have."""
+        return (
+            user["account"] != "deleted"
+            and segment not in user["segments"]
+            and user.get("pins", {}).get(segment) != generation
+            and len(user["segments"]) < self._config.segments_per_user
+        )
+
+    def wait(self, assignment: AssignmentState, ordinal: int) -> None:
+        """A user became eligible; the threshold is about to be found, or to be raised."""
+        if ordinal not in assignment["candidates"] and ordinal not in assignment["late"]:
+            assignment["late"].add(ordinal)
+            self._put(assignment)
+
+    def wait_no_more(self, assignment: AssignmentState, ordinal: int) -> None:
+        """A user who became eligible is judged now."""
+        if ordinal in assignment["late"]:
+            assignment["late"].discard(ordinal)
+            self._put(assignment)
+
+    def _reply(self, kind: str, key: str, value: dict[str, Any]) -> None:
+        value["partition"] = self._config.partition
+        home = partition_of(key, self._config.partitions)
+        self._out.append(outputs.message(home, key, kind, value))
+
+
+def _key(assignment: AssignmentState) -> MemberKey:
+    return assignment["segment"], assignment["generation"]
+
+
+def _identity(assignment: AssignmentState) -> dict[str, Any]:
+    return {name: assignment[name] for name in ("segment", "generation", "round")}
+
+
+def membership_from(at_ms: int, generation: int, ttl_ms: int | None) -> MembershipState:
+    """What automation gives at an instant."""
+    return MembershipState(
+        since=at_ms,
+        expires_at=None if ttl_ms is None else at_ms + ttl_ms,
+        origin="auto",
+        generation=generation,
+    )

@@ -1,0 +1,163 @@
+"""Decisions on one segment in its home shard: pure functions of its document and a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from segments.contracts.auto import AutoRule
+from segments.state.machine.assignment_coordinator import raises
+from segments.state.machine.documents import AutoState, HomeState, ReplicaState
+from segments.state.machine.eligibility import same_filters
+from segments.state.machine.memberships import Rejection
+
+
+def undefined() -> HomeState:
+    """The home of a name that was never in use: it remembers what was refused."""
+    return HomeState(
+        generation=0, version=0, state="deleted", description=None, created_at=0, outcomes={}
+    )
+
+
+def create(
+    home: HomeState,
+    command: dict[str, Any],
+    *,
+    now: int,
+    active: int,
+    max_segments: int,
+) -> Rejection | HomeState:
+    """A new generation of a name that is not in use; with a rule it begins as `assigning`."""
+    if home["state"] != "deleted":
+        return Rejection("segment_exists", "the name is in use", [command["segment"]])
+    if active >= max_segments:
+        return Rejection("too_many_segments", f"there are at most {max_segments} segments")
+    created = HomeState(
+        generation=home["generation"] + 1,
+        version=home["version"] + 1,
+        state="active",
+        description=command.get("description"),
+        created_at=now,
+        outcomes=home["outcomes"],
+    )
+    if (rule := command.get("auto")) is not None:
+        created["state"] = "assigning"
+        created["auto"] = _new_auto(rule)
+    return created
+
+
+def _new_auto(rule: AutoRule) -> AutoState:
+    return AutoState(rule=rule, round=0, threshold=None, target=None, assigned=None, skipped=0)
+
+
+def update(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+    """The same generation with another description; the same object when nothing changes."""
+    if home["state"] == "deleted":
+        return Rejection("segment_unknown", "no such segment", [command["segment"]])
+    changed = home.copy()
+    if "description" in command:
+        changed["description"] = command["description"]
+    rule = command.get("auto")
+    refusal = None if rule is None else _change_rule(changed, rule, command["segment"])
+    if refusal is not None:
+        return refusal
+    if changed == home:
+        return home
+    changed["version"] += 1
+    return changed
+
+
+def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection | None:
+    """Take over a rule. More than before begins a round; less is refused."""
+    auto = changed.get("auto")
+    if auto is None:
+        changed["auto"] = _new_auto(rule)
+        changed["state"] = "assigning"
+        return None
+    if auto["rule"] == rule:
+        return None
+    if changed["state"] == "assigning":
+        return Rejection("assigning", "an assignment is on its way, its rule stays", [segment])
+    more = raises(auto["rule"], rule)
+    if more is None:
+        detail = "a percentage or count can only be raised, and not be exchanged for the other"
+        return Rejection("percent_shrinks", detail, [segment])
+    changed["auto"] = auto.copy()
+    changed["auto"]["rule"] = rule
+    if more:
+        changed["state"] = "assigning"
+        if not same_filters(auto["rule"], rule):
+            # It says nothing about those whom other filters let through: the round finds another.
+            changed["auto"]["threshold"] = None
+    return None
+
+
+def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+    """The end of a generation; its document stays, so that the next one has a higher number."""
+    if home["state"] == "deleted":
+        return Rejection("segment_unknown", "no such segment", [command["segment"]])
+    deleted = home.copy()
+    deleted["version"] += 1
+    deleted["state"] = "deleted"
+    deleted.pop("running", None)
+    deleted.pop("auto", None)
+    return deleted
+
+
+def refuse_unknown_filters(
+    home: HomeState, command: dict[str, Any], usable: Mapping[str, int]
+) -> Rejection | None:
+    """A rule names segments in use; the one that is held already may name what is deleted since."""
+    rule: AutoRule | None = command.get("auto")
+    held = home.get("auto")
+    if rule is None or (held is not None and held["rule"] == rule):
+        return None
+    unknown = unusable_filters(rule, usable)
+    if not unknown:
+        return None
+    return Rejection("segment_unknown", "the filters name no such segment", unknown)
+
+
+def unusable_filters(rule: AutoRule, usable: Mapping[str, int]) -> list[str]:
+    """Segments of the filters that are not in use."""
+    return [name for name in (*rule["include"], *rule["exclude"]) if name not in usable]
+
+
+def definition(segment: str, home: HomeState, position: str) -> dict[str, Any]:
+    """The public definition. `position` = partition:offset of the record behind it."""
+    return {
+        "segment": segment,
+        "generation": home["generation"],
+        "version": home["version"],
+        "state": home["state"],
+        "description": home["description"],
+        "created_at": home["created_at"],
+        "auto": _public_auto(home.get("auto")),
+        "position": position,
+    }
+
+
+def _public_auto(auto: AutoState | None) -> dict[str, Any] | None:
+    if auto is None:
+        return None
+    rule, threshold = auto["rule"], auto["threshold"]
+    ppm = rule["ppm"]
+    return {
+        "percent": None if ppm is None else ppm / 10_000,
+        "count": rule["count"],
+        "include": rule["include"],
+        "exclude": rule["exclude"],
+        "accounts": rule["accounts"],
+        "ttl_ms": rule["ttl_ms"],
+        "newcomers": rule["newcomers"],
+        # As text: many readers of JSON keep no more than 53 bits of a number.
+        "threshold": None if threshold is None else f"{threshold[0]:016x}",
+        "target": auto["target"],
+        "assigned": auto["assigned"],
+        "skipped": auto["skipped"],
+    }
+
+
+def supersedes(define: dict[str, Any], known: ReplicaState | None) -> bool:
+    """Whether a `define` says more than the shard has heard."""
+    return known is None or define["version"] > known["version"]

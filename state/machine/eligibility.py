@@ -1,0 +1,36 @@
+"""Whom a rule lets through: pure, for one user's document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segments.contracts.auto import AutoRule
+from segments.state.machine.documents import UserState
+
+
+def is_eligible(user: UserState, rule: AutoRule, usable: Mapping[str, int]) -> bool:
+    """Whether the filters let a settled user through, whatever else keeps it out.
+
+    A segment that is deleted has no members: in `include` it lets nobody through, in `exclude` it
+    keeps nobody out.
+    """
+    if user["account"] not in rule["accounts"]:
+        return False
+    if rule["include"] and not any(_has(user, name, usable) for name in rule["include"]):
+        return False
+    return not any(_has(user, name, usable) for name in rule["exclude"])
+
+
+def same_filters(one: AutoRule, other: AutoRule) -> bool:
+    """Whether two rules are about the same users, now and later, whatever their share."""
+    return (
+        one["accounts"] == other["accounts"]
+        and one["include"] == other["include"]
+        and one["exclude"] == other["exclude"]
+        and one["newcomers"] == other["newcomers"]
+    )
+
+
+def _has(user: UserState, segment: str, usable: Mapping[str, int]) -> bool:
+    held = user["segments"].get(segment)
+    return held is not None and held["generation"] == usable.get(segment)

@@ -1,0 +1,79 @@
+"""Newcomers: whoever the filters let through later joins, if it stands before the threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segments.state.machine import ranks
+from segments.state.machine.assignment import Write, membership_from
+from segments.state.machine.documents import KnownRule, ShardState, UserState
+from segments.state.machine.eligibility import is_eligible, same_filters
+from segments.state.machine.memberships import Step
+from segments.state.machine.outputs import Reason
+from segments.state.machine.population import Population
+
+if TYPE_CHECKING:
+    from segments.state.machine.assignment import Assignments
+    from segments.state.machine.segments import SegmentDecisions
+
+
+class Newcomers:
+    """Looks at users whose documents change; nothing of it is stored."""
+
+    def __init__(
+        self,
+        shard: ShardState,
+        segments: SegmentDecisions,
+        population: Population,
+        assignments: Assignments,
+    ) -> None:
+        self._shard = shard
+        self._segments = segments
+        self._population = population
+        self._assignments = assignments
+
+    def let_in(self, user_id: str, user: UserState, write: Write) -> None:
+        """Give a settled user the segments whose newcomers it is among now."""
+        joined = True
+        while joined:
+            joined = False
+            # A segment joined may let the user through the filter of another one.
+            for segment, known in sorted(self._segments.joinable.items()):
+                joined |= self._join(user_id, user, segment, known, write)
+
+    def _join(
+        self, user_id: str, user: UserState, segment: str, known: KnownRule, write: Write
+    ) -> bool:
+        generation, ordinal = self._segments.usable[segment], user["ordinal"]
+        running = self._assignments.running(segment)
+        if running is not None:
+            self._assignments.wait_no_more(running, ordinal)
+        if not self._assignments.can_be_given(user, segment, generation) or not is_eligible(
+            user, known["rule"], self._segments.usable
+        ):
+            return False
+        threshold = known["threshold"]
+        seed = ranks.seed_of(segment, generation)
+        place = ranks.place_of(seed, self._population.id_bytes(ordinal))
+        if threshold is not None and list(place) <= threshold:
+            now = self._shard["log_time"]
+            after = membership_from(now, generation, known["rule"]["ttl_ms"])
+            write(user_id, user, Step(segment, "add", None, after), Reason(now, "auto"))
+            return True
+        if running is not None and running["stage"] != "selected":
+            self._assignments.wait(running, ordinal)
+        return False
+
+    def filters_changed(self, segment: str, before: KnownRule | None) -> None:
+        """A definition came; `before` is what was known of those who may join."""
+        known = self._segments.joinable.get(segment)
+        if known is None or known["threshold"] is None:
+            return  # nobody may join, or a round is about to find up to where
+        if before is None or not same_filters(before["rule"], known["rule"]):
+            self._assignments.welcome(segment, known)
+
+    def filter_gone(self, segment: str) -> None:
+        """A segment is deleted: it keeps nobody out any more."""
+        for name, known in sorted(self._segments.joinable.items()):
+            if segment in known["rule"]["exclude"]:
+                self._assignments.welcome(name, known)

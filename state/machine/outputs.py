@@ -1,0 +1,143 @@
+"""What a shard tells the outside, in the order in which it decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from segments.contracts.documents import Cause, Operation
+from segments.contracts.times import to_rfc3339
+from segments.state.machine.documents import MembershipState, Outcome, ShardState, UserState
+
+
+class Output(NamedTuple):
+    """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
+
+    `trace`: the trace context (`tracing`) of the command behind it, if it came with one.
+    """
+
+    topic: str
+    key: str
+    value: bytes
+    partition: int | None = None
+    type: str | None = None
+    trace: dict[str, str] | None = None
+
+
+class Reason(NamedTuple):
+    """Why a membership changed, and the instant (ms) at which it did."""
+
+    at: int
+    cause: Cause
+    command_id: str | None = None
+    actor: str | None = None
+    trace: dict[str, str] | None = None
+
+
+def history_row(
+    partition: int,
+    user_id: str,
+    segment: str,
+    operation: Operation,
+    membership: MembershipState,
+    reason: Reason,
+) -> Output:
+    """A row of segments.history; `membership` as it is after an addition, before a removal."""
+    expires_at = membership["expires_at"]
+    row = {
+        "user_id": user_id,
+        "segment": segment,
+        "generation": membership["generation"],
+        "operation": operation,
+        "at": to_rfc3339(reason.at),
+        "cause": reason.cause,
+        "command_id": reason.command_id,
+        "actor": reason.actor,
+        "expires_at": None if expires_at is None else to_rfc3339(expires_at),
+    }
+    return Output("segments.history", user_id, orjson.dumps(row), partition, trace=reason.trace)
+
+
+def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
+    """A record of segments.results; `command` is the record of the log that it answers."""
+    command_id: str = command["id"]
+    value = {
+        "command_id": command_id,
+        "status": outcome["status"],
+        "error": outcome["error"],
+        "changes": [
+            {"segment": segment, "operation": operation}
+            for segment, operation in outcome["changes"]
+        ],
+        "position": f"{partition}:{outcome['offset']}",
+        "at": to_rfc3339(outcome["at"]),
+    }
+    return Output("segments.results", command_id, orjson.dumps(value), trace=command.get("trace"))
+
+
+def public_document(partition: int, user_id: str, user: UserState) -> bytes:
+    """Value of segments.users."""
+    return orjson.dumps(
+        {
+            "user_id": user_id,
+            "account": user["account"],
+            "segments": user["segments"],
+            "position": f"{partition}:{user['offset']}",
+            "at": user["at"],
+        }
+    )
+
+
+def progress_marker(shard: ShardState, complete_at: int) -> bytes:
+    """Value of segments.users at the partition's progress key."""
+    return orjson.dumps(
+        {
+            "log_offset": shard["offset"],
+            "log_time": shard["log_time"],
+            "at": complete_at,
+            "history_rows": shard["history_rows"],
+            "defined": shard["defined"],
+        }
+    )
+
+
+def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
+    """The home shard's word on a segment, for the log of one partition."""
+    return Output("segments.shards", segment, orjson.dumps(value), partition, "define")
+
+
+def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
+    """A record of the assignment protocol, for the log of one partition."""
+    return Output("segments.shards", key, orjson.dumps(value), partition, kind)
+
+
+def preview(
+    partition: int,
+    command_id: str,
+    at: tuple[int, int],
+    counts: dict[str, int],
+    trace: dict[str, str] | None,
+) -> Output:
+    """The result of a preview. `at` = log offset and log time of the last reply."""
+    value: dict[str, Any] = {
+        "command_id": command_id,
+        "status": "unchanged",
+        "error": None,
+        "changes": [],
+        "position": f"{partition}:{at[0]}",
+        "at": to_rfc3339(at[1]),
+        "preview": counts,
+    }
+    return Output("segments.results", command_id, orjson.dumps(value), trace=trace)
+
+
+def definition(segment: str, value: dict[str, Any]) -> Output:
+    return Output("segments.definitions", segment, orjson.dumps(value))
+
+
+def refresh(partition: int, user_id: str) -> Output:
+    """Ask for the state of a user whom only a command has named."""
+    value = orjson.dumps({"user_id": user_id, "reason": "unknown"})
+    return Output("users.refreshes", user_id, value, partition)

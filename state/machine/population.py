@@ -1,0 +1,207 @@
+"""What a shard keeps in memory about all its users; derived from the documents, never stored."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from segments.contracts.auto import AutoRule
+from segments.state.machine.documents import UserState
+from segments.state.machine.ranks import Ranks, ranks_of
+from segments.state.machine.timers import Timers
+
+_ID_BYTES = 16
+
+MemberKey = tuple[str, int]
+"""(segment, generation)"""
+MembersOf = Callable[[str], BitMap]
+"""Who has a segment, also those in whose documents it is still to be written."""
+
+
+class Population:
+    """Users by ordinal, members of each segment's generation, who waits, and who has what due.
+
+    `ids`: 16 bytes an ordinal. Bitmaps hold ordinals, so that every walk has one order, the same
+    before and after a restart. `ready`: whose first parked command has all its segments.
+    """
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._ids = bytearray()
+        self._members: dict[MemberKey, BitMap] = {}
+        self._chosen: dict[MemberKey, BitMap] = {}
+        self._pinned: dict[MemberKey, BitMap] = {}
+        self._accounts: dict[str, BitMap] = {}
+        self._waiting: dict[str, BitMap] = {}
+        self._awaited: dict[int, int] = {}
+        self.ready = BitMap()
+        self.timers = Timers()
+
+    @classmethod
+    def rebuild(
+        cls,
+        users: Iterable[tuple[str, UserState]],
+        known_segments: Iterable[str],
+        usable: Mapping[str, int],
+    ) -> Population:
+        """Read all documents of a shard once: (user id, document) in any order."""
+        population = cls()
+        known = set(known_segments)
+        for user_id, user in users:
+            ordinal = user["ordinal"]
+            population.add_user(ordinal, user_id)
+            population.set_account(ordinal, None, user["account"])
+            for segment, membership in user["segments"].items():
+                key = (segment, membership["generation"])
+                population.add_member(key, ordinal, chosen=membership["origin"] == "auto")
+            for segment, generation in user.get("pins", {}).items():
+                if usable.get(segment) == generation:
+                    population.pin((segment, generation), ordinal)
+            if user["due"] is not None:
+                population.timers.set(ordinal, user["due"])
+            if user["parked"]:
+                population.wait(ordinal, names_of(user["parked"][0]["change"]) - known)
+        return population
+
+    def add_user(self, ordinal: int, user_id: str) -> None:
+        """Ordinals come once each; gaps are filled later when read out of order."""
+        self.users += 1
+        end = (ordinal + 1) * _ID_BYTES
+        if len(self._ids) < end:
+            self._ids.extend(bytes(end - len(self._ids)))
+        self._ids[end - _ID_BYTES : end] = bytes.fromhex(user_id.replace("-", ""))
+
+    @property
+    def parked_users(self) -> int:
+        """Users whose first parked command waits for a segment."""
+        return len(self._awaited)
+
+    def user_id(self, ordinal: int) -> str:
+        """The canonical id of the user with this ordinal."""
+        text = self.id_bytes(ordinal).hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def set_account(self, ordinal: int, before: str | None, after: str) -> None:
+        """A user's account changed its state."""
+        if before is not None:
+            self._accounts[before].discard(ordinal)
+        _add(self._accounts, after, ordinal)
+
+    def add_member(self, key: MemberKey, ordinal: int, *, chosen: bool) -> None:
+        """`chosen`: by automation."""
+        _add(self._members, key, ordinal)
+        if chosen:
+            _add(self._chosen, key, ordinal)
+
+    def remove_member(self, key: MemberKey, ordinal: int) -> None:
+        _discard(self._members, key, ordinal)
+        _discard(self._chosen, key, ordinal)
+
+    def pin(self, key: MemberKey, ordinal: int) -> None:
+        """Automation gives this user the generation no more."""
+        _add(self._pinned, key, ordinal)
+
+    def forget_pins(self, key: MemberKey) -> None:
+        """The generation is deleted."""
+        self._pinned.pop(key, None)
+
+    def members(self, key: MemberKey) -> BitMap:
+        """Everybody who has a generation; not to be changed."""
+        return self._members.get(key, _NOBODY)
+
+    def pinned(self, key: MemberKey) -> BitMap:
+        """Everybody whom automation gives a generation no more; not to be changed."""
+        return self._pinned.get(key, _NOBODY)
+
+    def chosen_count(self, key: MemberKey) -> int:
+        """How many have a generation by automation."""
+        return len(self._chosen.get(key, _NOBODY))
+
+    def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
+        """Whom a rule lets through, less those who have `own` already or are pinned out of it."""
+        found = BitMap.union(_NOBODY, *(self._accounts.get(a, _NOBODY) for a in rule["accounts"]))
+        if rule["include"]:
+            found &= BitMap.union(_NOBODY, *map(members_of, rule["include"]))
+        for segment in rule["exclude"]:
+            found -= members_of(segment)
+        if own is not None:
+            found -= self._members.get(own, _NOBODY)
+            found -= self._pinned.get(own, _NOBODY)
+        return found
+
+    def ranked(self, ordinals: BitMap, seed: int) -> tuple[NDArray[np.uint32], Ranks]:
+        """(ordinals, their ranks), both as arrays in the order of the ordinals."""
+        numbers = np.array(ordinals.to_array(), dtype=np.uint32)
+        # A view of the ids would forbid to add a user as long as it lives: taken for a copy only.
+        words = np.frombuffer(self._ids, dtype="<u8").reshape(-1, 2)[numbers]
+        return numbers, ranks_of(seed, words)
+
+    def id_bytes(self, ordinal: int) -> bytes:
+        """The 16 bytes of the id of the user with this ordinal."""
+        return bytes(self._ids[ordinal * _ID_BYTES : (ordinal + 1) * _ID_BYTES])
+
+    def first_member(self, key: MemberKey) -> int | None:
+        """The member with the lowest ordinal, or None when there is none left."""
+        members = self._members.get(key)
+        return None if members is None else members.min()
+
+    def wait(self, ordinal: int, segments: Collection[str]) -> None:
+        """The user's first parked command waits for these segments; for none: it can be decided."""
+        if not segments:
+            self.ready.add(ordinal)
+            return
+        self._awaited[ordinal] = len(segments)
+        for segment in segments:
+            self._waiting.setdefault(segment, BitMap()).add(ordinal)
+
+    def wait_no_more(self, ordinal: int, segments: Iterable[str]) -> None:
+        """The user's first parked command was decided."""
+        self.ready.discard(ordinal)
+        self._awaited.pop(ordinal, None)
+        for segment in segments:
+            waiting = self._waiting.get(segment)
+            if waiting is not None:
+                waiting.discard(ordinal)
+                if not waiting:
+                    del self._waiting[segment]
+
+    def heard_of(self, segment: str) -> None:
+        """Whoever waited for this segment, and for no other, may go on."""
+        for ordinal in self._waiting.pop(segment, BitMap()):
+            self._awaited[ordinal] -= 1
+            if not self._awaited[ordinal]:
+                del self._awaited[ordinal]
+                self.ready.add(ordinal)
+
+
+_NOBODY = BitMap()
+
+
+def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
+    found = bitmaps.get(key)
+    if found is None:
+        if isinstance(key, tuple):
+            # Each document brings its own copy of a name: one will do for all shards of a process.
+            key = (sys.intern(key[0]), key[1])
+        found = bitmaps[key] = BitMap()
+    found.add(ordinal)
+
+
+def _discard(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
+    found = bitmaps.get(key)
+    if found is not None:
+        found.discard(ordinal)
+        if not found:
+            del bitmaps[key]
+
+
+def names_of(change: dict[str, object]) -> set[str]:
+    """The segments that a `change` record names."""
+    additions: list[list[str]] = change["add"]  # type: ignore[assignment]
+    removals: list[str] = change["remove"]  # type: ignore[assignment]
+    return {addition[0] for addition in additions}.union(removals)

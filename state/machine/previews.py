@@ -1,0 +1,133 @@
+"""Previews: how many users a rule lets through now, asked of every shard and counted in one.
+
+The one that counts is that of the command's id. Nothing about segments or users is changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segments.contracts.auto import AutoRule, target_of
+from segments.contracts.log import SURVEY, SURVEYED
+from segments.contracts.partitioning import partition_of
+from segments.state.machine import definitions, outputs
+from segments.state.machine.documents import (
+    ASKED_PREFIX,
+    AskedState,
+    Outcome,
+    PreviewState,
+    ShardState,
+    State,
+    asked_key,
+    preview_key,
+)
+from segments.state.machine.memberships import Rejection
+from segments.state.machine.outputs import Output
+from segments.state.machine.population import MembersOf, Population
+
+if TYPE_CHECKING:
+    from segments.state.machine.segments import SegmentDecisions
+    from segments.state.machine.shard import Config
+
+
+class Previews:
+    """The previews that this shard is asked about, and those that it counts."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        shard: ShardState,
+        out: list[Output],
+        segments: SegmentDecisions,
+        population: Population,
+        members_of: MembersOf,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._shard = shard
+        self._out = out
+        self._segments = segments
+        self._population = population
+        self._members_of = members_of
+        self._asked: dict[str, AutoRule] = {
+            asked["preview"]: asked["rule"] for _, asked in state.scan(ASKED_PREFIX)
+        }
+
+    # --- where the command is at home ---
+
+    def command(self, command: dict[str, Any]) -> None:
+        """Ask every shard, itself as well; a preview with this id may be on its way already."""
+        command_id, rule = command["id"], command["auto"]
+        if unknown := definitions.unusable_filters(rule, self._segments.usable):
+            rejection = Rejection("segment_unknown", "the filters name no such segment", unknown)
+            outcome = Outcome(
+                status="rejected",
+                error=rejection.as_error(),
+                changes=[],
+                offset=self._shard["offset"],
+                at=self._shard["log_time"],
+            )
+            self._out.append(outputs.result(self._config.partition, command, outcome))
+            return
+        key = preview_key(command_id)
+        if self._state.get(key) is not None:
+            return  # replies to the two could not be told apart; the first's result is for both
+        counting = PreviewState(rule=rule, replied=[], eligible=0)
+        if (trace := command.get("trace")) is not None:
+            counting["trace"] = trace
+        self._state.put(key, counting)
+        for partition in range(self._config.partitions):
+            value = {"preview": command_id, "rule": rule}
+            self._out.append(outputs.message(partition, command_id, SURVEY, value))
+
+    def count(self, reply: dict[str, Any]) -> None:
+        """Add a shard's reply; the last one gives the result."""
+        command_id = reply["preview"]
+        key = preview_key(command_id)
+        counting: PreviewState | None = self._state.get(key)
+        if counting is None or reply["partition"] in counting["replied"]:
+            return
+        counting["replied"].append(reply["partition"])
+        counting["eligible"] += reply["eligible"]
+        if len(counting["replied"]) < self._config.partitions:
+            self._state.put(key, counting)
+            return
+        self._state.delete(key)
+        eligible = counting["eligible"]
+        counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
+        at = (self._shard["offset"], self._shard["log_time"])
+        trace = counting.get("trace")
+        self._out.append(outputs.preview(self._config.partition, command_id, at, counts, trace))
+
+    # --- at every shard ---
+
+    def survey(self, value: dict[str, Any], *, at_once: bool) -> None:
+        """Count whom the rule lets through, now or once nothing is due."""
+        if at_once:
+            self._reply(value["preview"], value["rule"])
+        else:
+            asked = AskedState(preview=value["preview"], rule=value["rule"])
+            self._asked[value["preview"]] = value["rule"]
+            self._state.put(asked_key(value["preview"]), asked)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._asked)
+
+    def answer(self) -> None:
+        """Nothing is due any more: answer those who wait."""
+        # In an order that is the same before and after a restart.
+        for command_id in sorted(self._asked):
+            self._reply(command_id, self._asked.pop(command_id))
+            self._state.delete(asked_key(command_id))
+
+    def _reply(self, command_id: str, rule: AutoRule) -> None:
+        value = {
+            "preview": command_id,
+            "partition": self._config.partition,
+            "eligible": len(self._population.eligible(rule, None, self._members_of)),
+        }
+        home = partition_of(command_id, self._config.partitions)
+        self._out.append(outputs.message(home, command_id, SURVEYED, value))

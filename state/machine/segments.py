@@ -1,0 +1,246 @@
+"""What a shard does about segments: as their home, and as one who has heard of them."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from typing import TYPE_CHECKING, Any
+
+from segments.contracts.log import (
+    DELETE,
+    REFINED,
+    SELECT,
+    SELECTED,
+    SURVEYED,
+    UPDATE,
+)
+from segments.contracts.partitioning import partition_of
+from segments.state.machine import assignment_coordinator, definitions, outputs
+from segments.state.machine.deduplication import recall, remember
+from segments.state.machine.documents import (
+    HOME_PREFIX,
+    REPLICA_PREFIX,
+    HomeState,
+    JobState,
+    KnownRule,
+    Outcome,
+    ReplicaState,
+    ShardState,
+    State,
+    home_key,
+    job_key,
+    replica_key,
+)
+from segments.state.machine.memberships import Rejection
+from segments.state.machine.outputs import Output
+
+if TYPE_CHECKING:
+    from segments.state.machine.shard import Config
+
+
+_STAGES = {SURVEYED: "survey", REFINED: "refine", SELECTED: "select"}
+
+
+class SegmentDecisions:
+    """Definitions and deletions of a shard.
+
+    `usable`: generation of every active segment. `heard_of`: every name ever defined here.
+    `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
+    """
+
+    def __init__(self, config: Config, state: State, shard: ShardState, out: list[Output]) -> None:
+        self._config = config
+        self._state = state
+        self._shard = shard
+        self._out = out
+        self.jobs: dict[tuple[str, int], JobState] = {}
+        self._jobs_in_order: list[tuple[int, str, int]] = []
+        self.usable: dict[str, int] = {}
+        self.joinable: dict[str, KnownRule] = {}
+        self.automatic: set[str] = set()
+        self.heard_of: set[str] = set()
+        self._active_elsewhere = 0
+        for key, replica in state.scan(REPLICA_PREFIX):
+            self._know(key[1:].decode(), replica)
+        homes = (home for _, home in state.scan(HOME_PREFIX))
+        self._active_here: int = sum(home["state"] != "deleted" for home in homes)
+
+    def _know(self, segment: str, replica: ReplicaState) -> None:
+        segment = sys.intern(segment)
+        self.heard_of.add(segment)
+        before = len(self.usable)
+        if replica["state"] == "deleted":
+            self.usable.pop(segment, None)
+        else:
+            self.usable[segment] = replica["generation"]
+        self.know_rule(segment, replica.get("auto"))
+        if partition_of(segment, self._config.partitions) != self._config.partition:
+            self._active_elsewhere += len(self.usable) - before
+
+    def know_rule(self, segment: str, known: KnownRule | None) -> None:
+        """Take over the rule of a segment, or that it has none."""
+        self.automatic.discard(segment)
+        self.joinable.pop(segment, None)
+        if known is not None:
+            self.automatic.add(segment)
+            if known["rule"]["newcomers"]:
+                self.joinable[segment] = known
+
+    @property
+    def active(self) -> int:
+        """Segments in use: those at home here as decided, the others as heard of."""
+        here: int = self._active_here
+        return here + self._active_elsewhere
+
+    def command(self, kind: str, command: dict[str, Any]) -> None:
+        """A `create`, `update` or `delete` at the segment's home."""
+        key = home_key(command["segment"])
+        home: HomeState = self._state.get(key) or definitions.undefined()
+        if (first := recall(home["outcomes"], command["id"])) is not None:
+            self._out.append(outputs.result(self._config.partition, command, first))
+            return
+        decided = self._decide(kind, home, command)
+        rejection = decided if isinstance(decided, Rejection) else None
+        document = home if isinstance(decided, Rejection) else decided
+        outcome = Outcome(
+            status="rejected" if rejection else "unchanged" if document is home else "applied",
+            error=rejection.as_error() if rejection else None,
+            changes=[],
+            offset=self._shard["offset"],
+            at=self._shard["log_time"],
+        )
+        self._out.append(outputs.result(self._config.partition, command, outcome))
+        remember(document["outcomes"], command["id"], outcome, self._config.remembered_ids)
+        self._state.put(key, document)
+        self._active_here += _in_use(document) - _in_use(home)
+        if outcome["status"] == "applied":
+            begun = document["state"] == "assigning" and (home["state"] != "assigning")
+            survey = (
+                assignment_coordinator.begin(command["segment"], document, command)
+                if begun
+                else None
+            )
+            self._broadcast(command["segment"], document, command)
+            if survey is not None:
+                self._tell_all(command["segment"], survey)
+
+    def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        if kind == DELETE:
+            return definitions.delete(home, command)
+        if kind == UPDATE:
+            decided = definitions.update(home, command)
+        else:
+            decided = definitions.create(
+                home,
+                command,
+                now=self._shard["log_time"],
+                active=self.active,
+                max_segments=self._config.segments,
+            )
+        if isinstance(decided, Rejection):
+            return decided
+        return definitions.refuse_unknown_filters(home, command, self.usable) or decided
+
+    def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
+        """Publish a definition and tell every shard. `command` has the id and actor behind it."""
+        value = self._publish(segment, home)
+        value |= {"command_id": command["id"], "actor": command.get("actor")}
+        if (auto := home.get("auto")) is not None:
+            value["known"] = KnownRule(rule=auto["rule"], threshold=auto["threshold"])
+        for partition in range(self._config.partitions):
+            self._out.append(outputs.define(partition, segment, value))
+
+    def _publish(self, segment: str, home: HomeState) -> dict[str, Any]:
+        self._shard["defined"] = self._shard["offset"]
+        position = f"{self._config.partition}:{self._shard['offset']}"
+        public = definitions.definition(segment, home, position)
+        self._out.append(outputs.definition(segment, public))
+        return public
+
+    def _tell_all(self, key: str, message: assignment_coordinator.Message) -> None:
+        for partition in range(self._config.partitions):
+            self._out.append(outputs.message(partition, key, message.type, message.value))
+
+    # --- rounds of automatic assignment, at home ---
+
+    def reply(self, kind: str, reply: dict[str, Any]) -> None:
+        """A shard's answer to `survey`, `refine` or `select`."""
+        segment = reply["segment"]
+        home: HomeState | None = self._state.get(home_key(segment))
+        if home is None or not assignment_coordinator.is_awaited(home, reply, _STAGES[kind]):
+            return
+        running = home["running"]
+        if kind == SELECTED:
+            if assignment_coordinator.selected(home, reply, self._config.partitions):
+                behind = {"id": running["command_id"], "actor": running["actor"]}
+                self._broadcast(segment, home, behind)
+        else:
+            step = (
+                assignment_coordinator.surveyed
+                if kind == SURVEYED
+                else assignment_coordinator.refined
+            )
+            message = step(segment, home, reply, self._config.partitions)
+            if message is not None:
+                self._tell_all(segment, message)
+                if message.type == SELECT:
+                    home["version"] += 1
+                    self._publish(segment, home)
+        self._state.put(home_key(segment), home)
+
+    # --- what the home says ---
+
+    def define(self, value: dict[str, Any]) -> bool:
+        """Hear of a segment; whether it was news."""
+        key = replica_key(value["segment"])
+        if not definitions.supersedes(value, self._state.get(key)):
+            return False
+        replica = ReplicaState(
+            generation=value["generation"], version=value["version"], state=value["state"]
+        )
+        if (known := value.get("known")) is not None:
+            replica["auto"] = known
+        self._state.put(key, replica)
+        self._know(value["segment"], replica)
+        return True
+
+    def begin_deletion(self, define: dict[str, Any]) -> None:
+        """From this log position on the generation counts for nothing; its rows follow."""
+        job = JobState(
+            segment=define["segment"],
+            generation=define["generation"],
+            at=self._shard["log_time"],
+            command_id=define["command_id"],
+            actor=define["actor"],
+        )
+        self._state.put(job_key(job["segment"], job["generation"]), job)
+        self.add_job(job)
+
+    def add_job(self, job: JobState) -> None:
+        self.jobs[job["segment"], job["generation"]] = job
+        heapq.heappush(self._jobs_in_order, (job["at"], job["segment"], job["generation"]))
+
+    def end_first_job(self) -> None:
+        """Nothing is left of what `first_job` says."""
+        job = self.jobs.pop(heapq.heappop(self._jobs_in_order)[1:])
+        self._state.delete(job_key(job["segment"], job["generation"]))
+
+    @property
+    def has_jobs(self) -> bool:
+        return bool(self.jobs)
+
+    def first_job(self) -> JobState | None:
+        """The job that began first, ties by name: the same one before and after a restart."""
+        return self.jobs[self._jobs_in_order[0][1:]] if self.jobs else None
+
+    def job_of(self, segment: str, generation: int) -> JobState | None:
+        """The deletion that ended this generation and is still being written."""
+        return self.jobs.get((segment, generation))
+
+    def deleted_at(self, segment: str, generation: int) -> int | None:
+        job = self.jobs.get((segment, generation))
+        return None if job is None else job["at"]
+
+
+def _in_use(home: HomeState) -> bool:
+    return home["state"] != "deleted"

@@ -1,0 +1,223 @@
+"""The state machine of one shard: `apply(record)` for each record of its log, in order.
+
+State, outputs and their order are a function of the log alone: no clock, no randomness, no walk
+over anything unordered. Users are decided in `UserDecisions`, segments in `SegmentDecisions`; this
+module holds what every record goes through: redelivery, time, ticks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from segments.contracts.log import (
+    CHANGE,
+    CREATE,
+    DEFINE,
+    DELETE,
+    PREVIEW,
+    REFINE,
+    REFINED,
+    SELECT,
+    SELECTED,
+    SURVEY,
+    SURVEYED,
+    TICK,
+    UPDATE,
+    USER,
+)
+from segments.state.machine import documents
+from segments.state.machine.assignment import Assignments
+from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
+from segments.state.machine.outputs import Output
+from segments.state.machine.population import Population
+from segments.state.machine.previews import Previews
+from segments.state.machine.segments import SegmentDecisions
+from segments.state.machine.users import UserDecisions
+
+
+class Config(NamedTuple):
+    """Inputs of the machine besides its log: equal in every process, or replays differ."""
+
+    partition: int
+    partitions: int
+    accept_unknown_users: bool = True
+    segments_per_user: int = 2_000
+    segments: int = 100_000
+    parked_per_user: int = 64
+    park_ms: int = 5_000
+    remembered_ids: int = 64
+    job_slice: int = 1_000
+
+
+class LogRecord(NamedTuple):
+    """A decoded record. `source` = (`topic id:partition`, offset) or None; instants in ms."""
+
+    type: str
+    value: dict[str, Any]
+    offset: int
+    append_time: int
+    source: tuple[str, int] | None = None
+
+
+DROPPED: list[Output] = []
+"""What a redelivered record gives."""
+
+
+class Shard:
+    """One partition of the log and what follows from it."""
+
+    def __init__(self, config: Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self.shard: ShardState = state.get(SHARD_KEY) or documents.new_shard()
+        self._outputs: list[Output] = []
+        self.segments = SegmentDecisions(config, state, self.shard, self._outputs)
+        self.population = Population.rebuild(
+            ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
+            self.segments.heard_of,
+            self.segments.usable,
+        )
+        parts = (config, state, self.shard, self._outputs, self.segments, self.population)
+        self.assignments = Assignments(*parts)
+        self.previews = Previews(*parts, self.assignments.members_of)
+        self.users = UserDecisions(*parts, self.assignments)
+        for _, job in sorted(state.scan(JOB_PREFIX)):
+            self.segments.add_job(job)
+
+    def apply(self, record: LogRecord) -> list[Output]:
+        """Apply one record and return what it gives; ValueError for a type nobody writes."""
+        shard = self.shard
+        if record.source is not None:
+            origin, offset = record.source
+            if offset <= shard["sources"].get(origin, -1):
+                shard["offset"] = record.offset
+                self._state.put(SHARD_KEY, shard)
+                return DROPPED
+            shard["sources"][origin] = offset
+        shard["log_time"] = max(shard["log_time"], record.append_time)
+        shard["offset"] = record.offset
+        self._state.put(SHARD_KEY, shard)
+        self._dispatch(record)
+        taken = self._outputs.copy()
+        self._outputs.clear()
+        return taken
+
+    def _dispatch(self, record: LogRecord) -> None:
+        kind, value = record.type, record.value
+        if kind == CHANGE:
+            self.users.change(value)
+        elif kind == TICK:
+            self._tick()
+        elif kind == USER:
+            self.users.user_state(value)
+        elif kind == DEFINE:
+            self._define(value)
+        elif kind in (CREATE, UPDATE, DELETE):
+            self.segments.command(kind, value)
+        elif kind == SURVEYED and "preview" in value:
+            self.previews.count(value)
+        elif kind in (SURVEYED, REFINED, SELECTED):
+            self.segments.reply(kind, value)
+        elif kind == PREVIEW:
+            self.previews.command(value)
+        else:
+            self._dispatch_round(record)
+
+    def _dispatch_round(self, record: LogRecord) -> None:
+        """What a segment's home asks of every shard."""
+        if record.type == SURVEY:
+            self.users.settle_due(self._config.job_slice)
+            if "preview" in record.value:
+                self.previews.survey(record.value, at_once=not self._is_due())
+            else:
+                self.assignments.survey(record.value)
+            self._answer_surveys()
+        elif record.type == REFINE:
+            self.assignments.refine(record.value)
+        elif record.type == SELECT:
+            self.assignments.select(record.value)
+        else:
+            raise ValueError(
+                f"unknown type of log record: {record.type!r} at offset {record.offset}"
+            )
+
+    def _is_due(self) -> bool:
+        due = self.population.timers.next_due_ms()
+        return due is not None and due <= self.shard["log_time"]
+
+    def _answer_surveys(self) -> None:
+        """Only while nothing is due: what has ended must not be counted in."""
+        if not self._is_due():
+            self.assignments.answer()
+            self.previews.answer()
+
+    def _define(self, value: dict[str, Any]) -> None:
+        segment, generation = value["segment"], value["generation"]
+        before = self.segments.joinable.get(segment)
+        if not self.segments.define(value):
+            return
+        deleted = value["state"] == "deleted"
+        self.assignments.drop(segment, generation if deleted else generation - 1)
+        if deleted:
+            if self.population.first_member((segment, generation)) is not None:
+                self.segments.begin_deletion(value)
+            self.users.newcomers.filter_gone(segment)
+        else:
+            self.users.newcomers.filters_changed(segment, before)
+        self.population.heard_of(segment)
+        self.users.resume_parked(self._config.job_slice)
+
+    def _tick(self) -> None:
+        # One budget for all kinds of work, so that no tick holds commands up for long.
+        left = self.users.settle_due(self._config.job_slice)
+        self._answer_surveys()
+        left = self.users.resume_parked(left)
+        while left > 0 and (job := self.segments.first_job()) is not None:
+            key = (job["segment"], job["generation"])
+            left -= self.users.end_members(key, left)
+            if self.population.first_member(key) is None:
+                self.segments.end_first_job()
+        while (ordinal := self.assignments.next_user()) is not None and left > 0:
+            self.users.settle_late(ordinal)
+            left -= 1
+
+    @property
+    def jobs(self) -> int:
+        """Deletions and assignments still being written."""
+        return len(self.segments.jobs) + self.assignments.count
+
+    @property
+    def oldest_job_at(self) -> int | None:
+        """Instant (ms) of the oldest of `jobs`; None when there is none."""
+        job = self.segments.first_job()
+        instants = [] if job is None else [job["at"]]
+        if (round_at := self.assignments.oldest_at) is not None:
+            instants.append(round_at)
+        return min(instants, default=None)
+
+    @property
+    def has_urgent_work(self) -> bool:
+        """Whether somebody waits for what the next tick does: it is not just a slice of a job."""
+        return bool(self.population.ready) or self.previews.has_work
+
+    def next_due_ms(self) -> int | None:
+        """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
+        if self.population.ready or self.segments.has_jobs:
+            return 0
+        if self.assignments.has_work or self.previews.has_work:
+            return 0
+        return self.population.timers.next_due_ms()
+
+    def complete_at_ms(self) -> int:
+        """Every change with an instant up to this one has been given out.
+
+        Never the log time itself: the next record may have been appended in the same millisecond.
+        """
+        complete = self.shard["log_time"] - 1
+        due = self.population.timers.next_due_ms()
+        if due is not None and due <= complete:
+            complete = due - 1
+        if (job := self.segments.first_job()) is not None:
+            complete = min(complete, job["at"] - 1)
+        pending_at = self.assignments.first_pending_at()
+        return complete if pending_at is None else min(complete, pending_at - 1)

@@ -1,0 +1,318 @@
+"""What a shard does about users: changes, endings, parked commands, account states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segments.state.machine import memberships, outputs
+from segments.state.machine.deduplication import recall, remember
+from segments.state.machine.documents import (
+    MembershipState,
+    Outcome,
+    Parked,
+    ShardState,
+    State,
+    UserState,
+    new_user,
+    user_key,
+)
+from segments.state.machine.enrollment import Newcomers
+from segments.state.machine.memberships import Ending, Rejection, Step
+from segments.state.machine.outputs import Output, Reason
+from segments.state.machine.population import MemberKey, Population, names_of
+
+if TYPE_CHECKING:
+    from segments.state.machine.assignment import Assignments
+    from segments.state.machine.segments import SegmentDecisions
+    from segments.state.machine.shard import Config
+
+
+class UserDecisions:
+    """Everything that touches a user's document, which is settled before anything else."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        shard: ShardState,
+        out: list[Output],
+        segments: SegmentDecisions,
+        population: Population,
+        assignments: Assignments,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._shard = shard
+        self._out = out
+        self._segments = segments
+        self._population = population
+        self._assignments = assignments
+        self.newcomers = Newcomers(shard, segments, population, assignments)
+        self._changed = False
+
+    # --- records ---
+
+    def change(self, change: dict[str, Any]) -> None:
+        """A `change` record: decided now, or parked behind a segment not yet heard of."""
+        user_id = change["user_id"]
+        user: UserState | None = self._state.get(user_key(user_id))
+        if not self._config.accept_unknown_users and (user is None or user["account"] == "unknown"):
+            rejection = Rejection("user_unknown", "the user is not in the replica")
+            self._reply(change, self._outcome(rejection, []))
+            return
+        if user is None:
+            user = self._new_user(user_id)
+            self._out.append(outputs.refresh(self._config.partition, user_id))
+        self._settle(user_id, user)
+        if change["id"] not in user["outcomes"]:
+            self._make_room(user_id, user)
+        if (first := recall(user["outcomes"], change["id"])) is not None:
+            self._reply(change, first)
+        elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
+            self._park(user, change)
+        else:
+            self._execute(user_id, user, change, self._shard["log_time"])
+        self._keep(user_id, user)
+
+    def user_state(self, record: dict[str, Any]) -> None:
+        """A `user` record: what the user service says, unless something newer is held."""
+        user_id, account, version = record["user_id"], record["account"], record["version"]
+        user: UserState | None = self._state.get(user_key(user_id))
+        if user is None:
+            user = self._new_user(user_id)
+        elif memberships.is_stale(user, version, record["refresh"]):
+            return
+        self._settle(user_id, user)
+        user["refresh"], user["version"] = record["refresh"], version
+        if user["account"] != account:
+            self._population.set_account(user["ordinal"], user["account"], account)
+            user["account"] = account
+            self._changed = True
+            self._show(user_id, user)
+            if account == "deleted":
+                self._end_everything(user_id, user)
+        self._keep(user_id, user)
+
+    # --- work of ticks: at most `budget` users; what is left of it is given back ---
+
+    def settle_due(self, budget: int) -> int:
+        """Ends and deadlines that no other record has touched."""
+        now = self._shard["log_time"]
+        while budget > 0:
+            ordinal = self._population.timers.first_due(now)
+            if ordinal is None:
+                break
+            self._settle_and_keep(ordinal)
+            budget -= 1
+        return budget
+
+    def resume_parked(self, budget: int) -> int:
+        """Commands whose segment has been heard of."""
+        ready = self._population.ready
+        while budget > 0 and ready:
+            self._settle_and_keep(ready.min())
+            budget -= 1
+        return budget
+
+    def end_members(self, key: MemberKey, budget: int) -> int:
+        """Members of a deleted generation, in order of their ordinals; how many were ended."""
+        ended = 0
+        while ended < budget:
+            ordinal = self._population.first_member(key)
+            if ordinal is None:
+                break
+            self._settle_and_keep(ordinal)
+            ended += 1
+        return ended
+
+    def settle_late(self, ordinal: int) -> None:
+        """A user chosen by a round, or who became eligible in its course."""
+        self._changed = True
+        self._settle_and_keep(ordinal)
+
+    def _settle_and_keep(self, ordinal: int) -> None:
+        user_id = self._population.user_id(ordinal)
+        user: UserState = self._state.get(user_key(user_id))
+        self._settle(user_id, user)
+        self._keep(user_id, user)
+
+    # --- one document ---
+
+    def _new_user(self, user_id: str) -> UserState:
+        ordinal = self._shard["next_ordinal"]
+        self._shard["next_ordinal"] = ordinal + 1
+        self._population.add_user(ordinal, user_id)
+        user = new_user(ordinal)
+        self._population.set_account(ordinal, None, user["account"])
+        self._changed = True
+        self._show(user_id, user)
+        return user
+
+    def _keep(self, user_id: str, user: UserState) -> None:
+        if self._changed and self._segments.joinable:
+            self.newcomers.let_in(user_id, user, self._write)
+        self._changed = False
+        self._state.put(user_key(user_id), user)
+        due = memberships.due_ms(user)
+        if due != user["due"]:
+            user["due"] = due
+            self._population.timers.set(user["ordinal"], due)
+
+    def _show(self, user_id: str, user: UserState) -> None:
+        user["offset"], user["at"] = self._shard["offset"], self._shard["log_time"]
+        self._state.publish(user_id)
+
+    def _settle(self, user_id: str, user: UserState) -> None:
+        """Give what was decided and end what has ended, oldest first; then decide what waited."""
+        due = user["due"]
+        for assignment in self._assignments.of(user):
+            # An older generation of the same segment may still be there.
+            self._end_up_to(assignment["at"], due, user_id, user)
+            if self._assignments.give(user_id, user, assignment, self._write):
+                due = memberships.due_ms(user)
+        self._end_up_to(self._shard["log_time"], due, user_id, user)
+        self._resume(user_id, user)
+
+    def _end_up_to(self, until: int, due: int | None, user_id: str, user: UserState) -> None:
+        if (due is not None and due <= until) or self._segments.has_jobs:
+            for ending in memberships.endings(user, until, self._segments.deleted_at):
+                if ending.at <= until:
+                    self._end(user_id, user, ending)
+
+    def _end(self, user_id: str, user: UserState, ending: Ending) -> None:
+        held = user["segments"][ending.segment]
+        reason = Reason(ending.at, "expired")
+        if ending.cause == "segment_deleted":
+            job = self._segments.job_of(ending.segment, held["generation"])
+            assert job is not None, "only a job says that a generation was deleted"
+            reason = Reason(ending.at, "segment_deleted", job["command_id"], job["actor"])
+        self._write(user_id, user, Step(ending.segment, "remove", held, None), reason)
+
+    def _end_everything(self, user_id: str, user: UserState) -> None:
+        reason = Reason(self._shard["log_time"], "user_deleted")
+        for segment in sorted(user["segments"]):
+            step = Step(segment, "remove", user["segments"][segment], None)
+            self._write(user_id, user, step, reason)
+        while user["parked"]:
+            self._unpark_first(user_id, user)
+
+    def _write(self, user_id: str, user: UserState, step: Step, reason: Reason) -> None:
+        segment, operation, before, after = step
+        shown = after or before
+        assert shown is not None, "a step has a before, an after, or both"
+        key = (segment, shown["generation"])
+        if after is None:
+            del user["segments"][segment]
+            self._population.remove_member(key, user["ordinal"])
+            self._pin_lost(user, segment, shown, reason)
+        else:
+            user["segments"][segment] = after
+            self._population.add_member(key, user["ordinal"], chosen=after["origin"] == "auto")
+        self._changed = True
+        self._shard["history_rows"] += 1
+        self._out.append(
+            outputs.history_row(self._config.partition, user_id, segment, operation, shown, reason)
+        )
+        self._show(user_id, user)
+
+    def _pin_lost(
+        self, user: UserState, segment: str, before: MembershipState, reason: Reason
+    ) -> None:
+        """Whoever has lost what automation gave is given it no more, in this generation."""
+        lost = before["origin"] == "auto" and reason.cause != "segment_deleted"
+        if lost and self._segments.usable.get(segment) == before["generation"]:
+            self._pin(user, segment)
+
+    def _pin_removed(self, user: UserState, segments: list[str]) -> None:
+        """A removal by hand beats automation, also of a user who was not yet given the segment."""
+        for segment in segments:
+            if segment in self._segments.automatic:
+                self._pin(user, segment)
+
+    def _pin(self, user: UserState, segment: str) -> None:
+        usable = self._segments.usable
+        pins = {
+            name: generation
+            for name, generation in user.get("pins", {}).items()
+            if usable.get(name) == generation
+        }
+        user["pins"] = pins | {segment: usable[segment]}
+        self._population.pin((segment, usable[segment]), user["ordinal"])
+
+    # --- commands ---
+
+    def _unheard(self, change: dict[str, Any]) -> set[str]:
+        heard_of = self._segments.heard_of
+        return {name for name in names_of(change) if name not in heard_of}
+
+    def _make_room(self, user_id: str, user: UserState) -> None:
+        # The queue is bounded: its oldest command is decided as if its time were over.
+        if len(user["parked"]) >= self._config.parked_per_user:
+            self._unpark_first(user_id, user)
+            self._resume(user_id, user)
+
+    def _resume(self, user_id: str, user: UserState) -> None:
+        now = self._shard["log_time"]
+        while user["parked"]:
+            first = user["parked"][0]
+            if first["deadline"] > now and self._unheard(first["change"]):
+                break
+            self._unpark_first(user_id, user)
+
+    def _park(self, user: UserState, change: dict[str, Any]) -> None:
+        now = self._shard["log_time"]
+        parked = Parked(
+            change=change,
+            offset=self._shard["offset"],
+            at=now,
+            deadline=now + self._config.park_ms,
+        )
+        user["parked"].append(parked)
+        if len(user["parked"]) == 1:
+            self._population.wait(user["ordinal"], self._unheard(change))
+
+    def _unpark_first(self, user_id: str, user: UserState) -> None:
+        parked = user["parked"].pop(0)
+        self._population.wait_no_more(user["ordinal"], names_of(parked["change"]))
+        first = recall(user["outcomes"], parked["change"]["id"])
+        if first is not None:
+            self._reply(parked["change"], first)
+        else:
+            self._execute(user_id, user, parked["change"], parked["at"])
+        if user["parked"]:
+            self._population.wait(user["ordinal"], self._unheard(user["parked"][0]["change"]))
+
+    def _execute(
+        self, user_id: str, user: UserState, change: dict[str, Any], asked_at: int
+    ) -> None:
+        now = self._shard["log_time"]
+        plan = memberships.plan_change(
+            user,
+            change,
+            self._segments.usable,
+            asked_at=asked_at,
+            now=now,
+            max_segments=self._config.segments_per_user,
+        )
+        steps = [] if isinstance(plan, Rejection) else plan
+        command_id = change["id"]
+        reason = Reason(now, "command", command_id, change.get("actor"), change.get("trace"))
+        for step in steps:
+            self._write(user_id, user, step, reason)
+        if not isinstance(plan, Rejection):
+            self._pin_removed(user, change["remove"])
+        outcome = self._outcome(plan if isinstance(plan, Rejection) else None, steps)
+        remember(user["outcomes"], command_id, outcome, self._config.remembered_ids)
+        self._reply(change, outcome)
+
+    def _outcome(self, rejection: Rejection | None, steps: list[Step]) -> Outcome:
+        return Outcome(
+            status="rejected" if rejection else "applied" if steps else "unchanged",
+            error=rejection.as_error() if rejection else None,
+            changes=[[step.segment, step.operation] for step in steps],
+            offset=self._shard["offset"],
+            at=self._shard["log_time"],
+        )
+
+    def _reply(self, change: dict[str, Any], outcome: Outcome) -> None:
+        self._out.append(outputs.result(self._config.partition, change, outcome))

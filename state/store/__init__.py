@@ -1,0 +1,1 @@
+"""RocksDB persistence of shard state as a Quix Streams store."""

@@ -1,0 +1,1 @@
+"""The query side's RocksDB view of users, segments and results."""

@@ -1,0 +1,329 @@
+"""The query side's RocksDB: documents, memberships by segment, definitions, results, progress.
+
+One thread writes (`writer.ViewBatch`), any number read. A batch is one WriteBatch, together
+with the Kafka offsets behind it: after a crash the view goes on where its stored offsets are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from rocksdict import Options, Rdict
+
+from segments.contracts import times
+from segments.state.rocksdb import is_damage
+from segments.state.rocksdb import scan as scan_entries
+from segments.state.view import keys
+from segments.state.view import responses as answers
+from segments.state.view.members import Member
+from segments.state.view.members import decode as decode_member
+from segments.telemetry import logs
+
+FORMAT = 3
+_REBUILD_MARK = "rebuild"
+_WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+_BLOCK_CACHE_BYTES = 64 * 1024 * 1024
+
+log = logs.get(__name__)
+
+
+class Marker(NamedTuple):
+    """A progress marker. Documents are as of `log_time_ms`; `at_ms`: history is out up to there.
+
+    The two are far apart while a shard still writes what was decided: a deletion, a share.
+    """
+
+    log_offset: int
+    at_ms: int
+    history_rows: int
+    defined: int
+    log_time_ms: int
+
+
+class Known(NamedTuple):
+    """What filters memberships: the newest generation of a segment, and whether it is deleted."""
+
+    generation: int
+    deleted: bool
+
+
+def parse_marker(value: bytes) -> Marker:
+    """Value of a progress record."""
+    fields = orjson.loads(value)
+    names = ("log_offset", "at", "history_rows", "defined", "log_time")
+    return Marker._make(fields[name] for name in names)
+
+
+class View:
+    """Open view. Reads are safe from any thread; what a batch changes is seen once it is written.
+
+    `progress` holds, by partition, the newest marker up to which *everything* of that partition has
+    been applied: its documents and the definitions that its shard is home to. `dead` are (segment,
+    generation) that count for nothing any more, or not for long yet, and still stand in documents.
+    Both are replaced, never changed in place: whoever holds one has it as it was at that moment.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        wanted = {**identity, "format": FORMAT}
+        self._db = _open(folder, wanted)
+        if not self._loaded():
+            self._db.close()
+            self.demand_rebuild()
+            self._db = _open(folder, wanted)
+            self._load()
+
+    def _loaded(self) -> bool:
+        # Its own function: an iterator in a traceback would keep the folder locked.
+        try:
+            self._load()
+        except Exception as error:  # rocksdict raises bare Exceptions
+            if not is_damage(error):
+                raise
+            return False
+        return True
+
+    def _load(self) -> None:
+        self.complete = self._db.get(keys.COMPLETE_KEY) is not None
+        self.segments: dict[str, Known] = {}
+        self.sizes: dict[tuple[str, int], int] = {}
+        self.chosen: dict[tuple[str, int], int] = {}
+        self.filters: dict[str, frozenset[str]] = {}
+        self.newest: dict[int, Marker] = {}
+        self.defined: dict[int, int] = {}
+        self.progress: dict[int, Marker] = {}
+        self.dead: set[tuple[str, int]] = set()
+        for _, value in self.scan(keys.DEFINITION):
+            self.know(orjson.loads(value))
+        for key, value in self.scan(keys.SIZE):
+            self.sizes[keys.parse_size_key(key)] = int(value)
+        for key, value in self.scan(keys.CHOSEN):
+            self.chosen[keys.parse_size_key(key)] = int(value)
+        for key, value in self.scan(keys.DEFINED):
+            self.defined[int.from_bytes(key[1:], "big")] = int(value)
+        for key, value in self.scan(keys.MARKER):
+            self.newest[int.from_bytes(key[1:], "big")] = parse_marker(value)
+        self.advance(self.newest)
+        self.bury(self.sizes)
+
+    # --- reading ---
+
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """The document of a user, as its shard published it."""
+        return self.document(keys.user_key(user_id))
+
+    def document(self, user_key: bytes) -> dict[str, Any] | None:
+        raw = self._db.get(user_key)
+        if raw is None:
+            return None
+        document: dict[str, Any] = orjson.loads(raw)
+        return document
+
+    def answer(self, user_id: str, now_ms: int) -> answers.Answer | None:
+        """The answer made beforehand about a user; None when it must be made from the document."""
+        dead = self.dead
+        kept = self._db.get(keys.ANSWER + bytes.fromhex(user_id.replace("-", "")))
+        # The writer says what is dead before it writes a document with it: look again after.
+        if kept is None or dead or self.dead is not dead:
+            return None
+        return answers.decode(kept, now_ms)
+
+    def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
+        """Of a document, what counts at this instant: not ended, not of a deleted generation."""
+        counting = {}
+        for segment, membership in document["segments"].items():
+            expires_at = membership["expires_at"]
+            if expires_at is not None and expires_at <= now_ms:
+                continue
+            if not self.is_dead(segment, membership["generation"]):
+                counting[segment] = membership
+        return counting
+
+    def is_dead(self, segment: str, generation: int) -> bool:
+        """Whether memberships of a generation count for nothing."""
+        known = self.segments.get(segment)
+        # A generation not yet heard of is newer than all that is known here.
+        return known is not None and (
+            generation < known.generation or (known.deleted and generation == known.generation)
+        )
+
+    def definition(self, segment: str) -> dict[str, Any] | None:
+        """The newest definition, also of a deleted segment."""
+        raw = self._db.get(keys.definition_key(segment))
+        if raw is None:
+            return None
+        definition: dict[str, Any] = orjson.loads(raw)
+        return definition
+
+    def definitions(self, after: str, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` segments in use, in the order of their names, after this one."""
+        page: list[dict[str, Any]] = []
+        start = keys.definition_key(after) + (b"\0" if after else b"")
+        for _, raw in self.scan(keys.DEFINITION, start):
+            definition = orjson.loads(raw)
+            if definition["state"] != "deleted":
+                page.append(definition)
+                if len(page) == limit:
+                    break
+        return page
+
+    def size(self, segment: str, generation: int) -> int:
+        """Members of a generation, counted as they are written."""
+        return self.sizes.get((segment, generation), 0)
+
+    def referring_to(self, segment: str) -> list[str]:
+        """The automatic segments whose filters name this one, by name."""
+        return sorted(name for name, named in self.filters.items() if segment in named)
+
+    def members(self, segment: str, generation: int, after: str, limit: int) -> list[Member]:
+        """At most `limit` members in the order of their ids, after this one; ended ones as well.
+
+        Whoever is a member throughout is met once by whoever goes on after the last one met,
+        whatever changes meanwhile.
+        """
+        prefix = keys.members_prefix(segment, generation)
+        start = prefix + bytes.fromhex(after.replace("-", "")) + b"\0" if after else prefix
+        found = islice(self.scan(prefix, start), limit)
+        return [decode_member(key[-16:], value) for key, value in found]
+
+    def result(self, command_id: str) -> dict[str, Any] | None:
+        """The newest result of a command, while it is kept."""
+        raw = self._db.get(keys.result_key(command_id))
+        if raw is None:
+            return None
+        result: dict[str, Any] = orjson.loads(raw[8:])
+        return result
+
+    def old_results(self, before_ms: int, limit: int, start: bytes | None = None) -> list[bytes]:
+        """Age keys of at most `limit` results appended before an instant, oldest first.
+
+        `start`: an age key below which there are none; those removed need not be walked over again.
+        """
+        end = keys.result_age_key(max(before_ms, 0), b"")
+        old: list[bytes] = []
+        for key, _ in self.scan(keys.RESULT_AGE, start):
+            if key >= end or len(old) == limit:
+                break
+            old.append(key)
+        return old
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """Next offset to consume by (topic in topics.yaml, partition)."""
+        return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET)}
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry of a kind, in key order, from `start` on."""
+        return scan_entries(self._db, prefix, start)
+
+    # --- what the writing thread does ---
+
+    @property
+    def database(self) -> Rdict:
+        return self._db
+
+    def know(self, definition: dict[str, Any]) -> None:
+        """Take over a definition for the filter."""
+        self.segments[definition["segment"]] = Known(
+            definition["generation"], definition["state"] == "deleted"
+        )
+        auto = definition["auto"]
+        if auto is None:
+            self.filters.pop(definition["segment"], None)
+        else:
+            self.filters[definition["segment"]] = frozenset(auto["include"] + auto["exclude"])
+
+    def doom(self, members: Mapping[tuple[str, int], int]) -> None:
+        """Before these sizes are written: what is known to be dead, and may get members, is so."""
+        dead = {key for key, size in members.items() if size > 0 and self.is_dead(*key)}
+        if not dead <= self.dead:
+            self.dead = self.dead | dead
+
+    def bury(self, touched: Collection[tuple[str, int]]) -> None:
+        """Bring `dead` up to date with the sizes and definitions of these generations."""
+        dead = {key for key in touched if self.sizes.get(key) and self.is_dead(*key)}
+        if dead != self.dead.intersection(touched):
+            self.dead = self.dead.difference(touched) | dead
+
+    def advance(self, partitions: Iterable[int]) -> list[int]:
+        """Of these, the partitions whose newest marker counts now: its definitions are here too."""
+        advanced = {}
+        for partition in partitions:
+            marker = self.newest.get(partition)
+            if marker is not None and self.defined.get(partition, -1) >= marker.defined:
+                advanced[partition] = marker
+        if advanced:
+            self.progress = self.progress | advanced
+        return list(advanced)
+
+    def mark_complete(self) -> None:
+        """From now on a user who is not here is unknown, not merely unread."""
+        self._db.put(keys.COMPLETE_KEY, b"1")
+        self.complete = True
+
+    def demand_rebuild(self) -> None:
+        """Let the next start fill the view anew: what is here cannot be trusted or continued."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _REBUILD_MARK).touch()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._db.close()
+
+
+def staleness_ms(marker: Marker) -> int:
+    """How old an answer may be that rests on this marker."""
+    return max(0, times.now_ms() - marker.log_time_ms)
+
+
+def _open(folder: Path, identity: dict[str, Any]) -> Rdict:
+    """The database, made anew when it's damaged or was filled from other topics."""
+    if (folder / _REBUILD_MARK).exists():
+        log.warning("rebuilding the view from the topics", reason="it was marked for that")
+        shutil.rmtree(folder)
+    try:
+        opened, found = _opened(folder)
+    except Exception as error:  # rocksdict raises bare Exceptions
+        if not is_damage(error):
+            raise
+        log.warning("rebuilding the view from the topics", reason=str(error))
+        shutil.rmtree(folder)
+        opened, found = _opened(folder)
+    wanted = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    if found is not None and found != wanted:
+        log.warning("rebuilding the view from the topics", reason="the topics are not those before")
+        opened.close()
+        shutil.rmtree(folder)
+        opened, _ = _opened(folder)
+    opened.put(keys.IDENTITY_KEY, wanted)
+    return opened
+
+
+def _opened(folder: Path) -> tuple[Rdict, bytes | None]:
+    """The database and the identity it was filled with."""
+    opened = _database(folder)
+    try:
+        return opened, opened.get(keys.IDENTITY_KEY)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _database(folder: Path) -> Rdict:
+    from rocksdict import BlockBasedOptions, Cache  # noqa: PLC0415 - used here only
+
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)  # noqa: FBT003 - its only argument
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(2)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
+    blocks.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(blocks)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return Rdict(str(folder), options=options)

@@ -1,0 +1,200 @@
+"""What an operator does to the shards' state: digest, reset, rebuild (B4)."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from segments.settings import Settings
+from segments.state.machine.digest import MemoryState, digest
+from segments.state.machine.documents import SHARD_KEY
+from segments.state.machine.shard import Shard
+from segments.state.rocksdb import (
+    CHANGELOG_OFFSET_KEY,
+    is_locked,
+    open_database,
+    partition_path,
+    scan,
+)
+from segments.streams import quix
+from segments.streams.shards import LOG, decode, shard_config
+from segments.streams.startup_checks import changelog_topic, committed_offsets, shards_consumer
+
+# A poll waits until its batch is full: a short one, many times.
+_POLL_S = 0.1
+_SILENCE_S = 30.0
+_BATCH = 5_000
+
+
+class PartitionDigest(NamedTuple):
+    """The state of one shard in its store and after a replay of its log up to the same offset.
+
+    `replayed` is None when the log no longer begins at its first record.
+    """
+
+    partition: int
+    offset: int
+    stored: str
+    replayed: str | None
+
+
+class OperationError(RuntimeError):
+    """The operation cannot be done; the message says why."""
+
+
+def state_dir(settings: Settings) -> Path:
+    """Where this instance keeps its shards."""
+    return settings.data_dir / f"shards-{settings.instance}" / settings.group("shards")
+
+
+def digests(settings: Settings) -> Iterator[PartitionDigest]:
+    """Digest of each shard that this instance has stored, beside that of a replay of its log.
+
+    Works beside a running process, on what it had committed when the store was opened.
+    """
+    consumer = shards_consumer(settings)
+    try:
+        for partition in range(settings.partitions):
+            path = partition_path(state_dir(settings), partition)
+            if (path / "CURRENT").exists():
+                offset, stored = _stored(path)
+                if offset >= 0:
+                    replayed = _replay(consumer, settings, partition, offset)
+                    yield PartitionDigest(partition, offset, stored, replayed)
+    finally:
+        consumer.close()
+
+
+def _stored(path: Path) -> tuple[int, str]:
+    database = open_database(path, read_only=True)
+    try:
+        shard = database.get(SHARD_KEY)
+        stored = digest(
+            (key, orjson.loads(value))
+            for key, value in scan(database, b"")
+            if key != CHANGELOG_OFFSET_KEY
+        )
+        return (-1 if shard is None else orjson.loads(shard)["offset"]), stored
+    finally:
+        database.close()
+
+
+def _replay(consumer: Consumer, settings: Settings, partition: int, until: int) -> str | None:
+    topic = settings.topic(LOG)
+    low, _ = consumer.get_watermark_offsets(
+        TopicPartition(topic, partition), timeout=quix.REQUEST_TIMEOUT_S
+    )
+    if low > 0:
+        return None
+    state = MemoryState()
+    shard = Shard(shard_config(settings, partition), state)
+    for message in _records(consumer, topic, partition):
+        shard.apply(decode(_as_record(message)))
+        if message.offset() >= until:
+            break
+    return digest(state.scan(b""))
+
+
+def _as_record(message: Any) -> quix.Record:
+    return quix.Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or [],
+    )
+
+
+def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Any]:
+    """Every committed record of a partition, from its beginning to its end."""
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+    try:
+        heard_at = time.monotonic()
+        while time.monotonic() - heard_at < _SILENCE_S:
+            messages = consumer.consume(_BATCH, _POLL_S)
+            if messages:
+                heard_at = time.monotonic()
+            for message in messages:
+                if (error := message.error()) is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    return
+                else:
+                    raise KafkaException(error)
+        raise OperationError(f"the broker gave nothing of {topic}[{partition}] in time")
+    finally:
+        consumer.unassign()
+
+
+def reset(settings: Settings) -> bool:
+    """Remove what this instance has stored of its shards; whether there was anything.
+
+    Nothing is lost: at the next start it is restored from the changelog. The process must be
+    stopped; OperationError when one still holds the store.
+    """
+    folder = state_dir(settings)
+    if not folder.is_dir():
+        return False
+    for partition in sorted(folder.iterdir()):
+        try:
+            open_database(partition).close()
+        except Exception as error:
+            if is_locked(error):
+                raise OperationError("a shards process of this instance is running") from error
+    shutil.rmtree(folder)
+    return True
+
+
+def rebuild(settings: Settings) -> dict[int, int]:
+    """Set missing committed offsets to where the changelog ends; {partition: next offset}.
+
+    Each checkpoint writes the shard's own document with the log offset it has applied, in the same
+    transaction as the rest. Whatever this instance has stored is removed first, so that it is
+    restored from the same changelog. OperationError while the group has members.
+    """
+    consumer = shards_consumer(settings)
+    try:
+        missing = [
+            partition
+            for partition, offset in committed_offsets(consumer, settings).items()
+            if offset is None
+        ]
+        found = {
+            partition: applied + 1
+            for partition in missing
+            if (applied := _applied_offset(consumer, settings, partition)) is not None
+        }
+        if found:
+            reset(settings)
+            _commit(consumer, settings, found)
+        return found
+    finally:
+        consumer.close()
+
+
+def _applied_offset(consumer: Consumer, settings: Settings, partition: int) -> int | None:
+    applied: int | None = None
+    for message in _records(consumer, changelog_topic(settings), partition):
+        if message.key() == SHARD_KEY and message.value() is not None:
+            applied = orjson.loads(message.value())["offset"]
+    return applied
+
+
+def _commit(consumer: Consumer, settings: Settings, offsets: dict[int, int]) -> None:
+    topic = settings.topic(LOG)
+    wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    try:
+        done = consumer.commit(offsets=wanted, asynchronous=False)
+    except KafkaException as error:
+        raise OperationError(f"offsets not set, is a shards process running? {error}") from error
+    for tp in done or []:
+        if tp.error is not None:
+            raise OperationError(f"offset of {topic}[{tp.partition}] not set: {tp.error}")

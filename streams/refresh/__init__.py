@@ -1,0 +1,1 @@
+"""Refreshing the replica of the users from the user service."""

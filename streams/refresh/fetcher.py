@@ -1,0 +1,162 @@
+"""Fetches of user states that run at the same time, some of them longer than a batch waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segments.settings import UserServiceSettings
+from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
+
+BUDGET_S = 20.0
+RETRY_AFTER_MAX_S = 60.0
+# While others succeed, one that does not answer is waited for no longer than this.
+STRAGGLER_GRACE_S = 0.5
+_LOOK_S = 0.05
+# Answers that nobody took, because their partition has moved on to another process.
+_KEPT_MAX = 100_000
+
+
+class Failure(NamedTuple):
+    """A user that could not be fetched; `began` on the monotonic clock."""
+
+    began: float
+    error: FetchError
+
+
+class _Fetch:
+    """`began` is set when the fetch has got its slot; until then it has not begun."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.began = float("inf")
+        self.task: asyncio.Task[Account]
+
+
+class Fetching:
+    """Fetches by user. Belongs to one event loop.
+
+    A fetch carries the order of the event it was begun for: its answer is at least as new as that.
+    """
+
+    def __init__(self, client: UserServiceClient, settings: UserServiceSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._fetches: dict[str, _Fetch] = {}
+        self._failures_in_a_row = 0
+        self._queued = 0
+        self.last_success = float("-inf")
+        """Monotonic instant of the last answer."""
+
+    def begin(self, user_id: str, order: int, *, attempts: int) -> None:
+        """Start to fetch, unless a fetch for this event or a later one is under way or done."""
+        running = self._fetches.get(user_id)
+        if running is not None:
+            if running.order >= order:
+                return
+            self._drop(user_id)
+        if len(self._fetches) >= _KEPT_MAX:
+            self._drop_finished()
+        fetch = _Fetch(order)
+        fetch.task = asyncio.create_task(self._fetch(user_id, fetch, attempts))
+        self._fetches[user_id] = fetch
+
+    def take(self, user_id: str, order: int) -> Account | Failure | None:
+        """The outcome of a fetch that `begin` started; None while there is none."""
+        fetch = self._fetches.get(user_id)
+        if fetch is None or fetch.order < order or not fetch.task.done():
+            return None
+        del self._fetches[user_id]
+        try:
+            return fetch.task.result()
+        except FetchError as error:
+            return Failure(fetch.began, error)
+
+    def began(self, user_id: str) -> float:
+        """Monotonic instant at which the fetch under way began; infinity when there is none."""
+        fetch = self._fetches.get(user_id)
+        return float("inf") if fetch is None else fetch.began
+
+    async def settle(self, users: Collection[str]) -> None:
+        """Wait for the fetches of these users: until all are done, or going on makes no sense.
+
+        It makes none when the service looks down (nothing but failures), when the budget of a
+        batch is spent, or when only a few are left that do not answer while others did.
+        """
+        started = last_done = time.monotonic()
+        self._failures_in_a_row = 0
+        tasks = {self._fetches[user].task for user in users if user in self._fetches}
+        while tasks:
+            done, tasks = await asyncio.wait(
+                tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            now = time.monotonic()
+            if done:
+                last_done = now
+            answered = self.last_success > started
+            down = not answered and self._failures_in_a_row >= 2 * self._settings.concurrency
+            straggling = answered and self._queued == 0 and now - last_done > STRAGGLER_GRACE_S
+            if down or straggling or now - started > BUDGET_S:
+                return
+
+    def forget(self, users: Collection[str]) -> None:
+        """Give up what is not finished of these users' fetches."""
+        for user_id in users:
+            self._drop(user_id)
+
+    async def close(self) -> None:
+        """End every fetch and close the connections."""
+        tasks = [fetch.task for fetch in self._fetches.values()]
+        for user_id in list(self._fetches):
+            self._drop(user_id)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _drop_finished(self) -> None:
+        for user_id in [user for user, fetch in self._fetches.items() if fetch.task.done()]:
+            self._drop(user_id)
+
+    def _drop(self, user_id: str) -> None:
+        fetch = self._fetches.pop(user_id, None)
+        if fetch is None:
+            return
+        if not fetch.task.cancel() and not fetch.task.cancelled():
+            fetch.task.exception()  # asked for, so that asyncio does not call it lost
+
+    async def _fetch(self, user_id: str, fetch: _Fetch, attempts: int) -> Account:
+        self._queued += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._queued -= 1
+        fetch.began = time.monotonic()
+        try:
+            # Waits hold their slot: a service that asks for slowness gets it.
+            for attempt in range(1, attempts + 1):
+                try:
+                    account = await self._client.fetch(user_id)
+                except FetchError as error:
+                    self._failures_in_a_row += 1
+                    wait_s = self._wait_s(attempt, error)
+                    if attempt == attempts or wait_s > self._settings.backoff_max_ms / 1000:
+                        raise
+                    await asyncio.sleep(wait_s)
+                else:
+                    self._failures_in_a_row = 0
+                    self.last_success = time.monotonic()
+                    return account
+            raise AssertionError("at least one attempt")
+        finally:
+            self._slots.release()
+
+    def _wait_s(self, attempt: int, error: FetchError) -> float:
+        backoff_s = (
+            min(self._settings.backoff_ms * 2.0 ** (attempt - 1), self._settings.backoff_max_ms)
+            / 1000
+            * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        )
+        return max(backoff_s, min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
