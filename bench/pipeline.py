@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench import _common as common
 from bench import _pipeline as pipeline
 from segments.settings import Settings
-from segments.state.history.protocol import database_path
+from segments.state.history.sqlite import database_path
 
 TARGET_RATE = 5_000
 _TIMEOUT_S = 600.0

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 from bench import _common as common
 from bench import _view as view
+from segments.kafka.clients import topic_ids
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry, open_writer
-from segments.streams import quix
+from segments.state.history.protocol import HistoryEntry
+from segments.state.history.sqlite import open_writer
 
 TARGET_S = 3
 _APPENDED = 20_000
@@ -81,7 +82,7 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
     begin_ms = int(month.timestamp() * 1000)
     span_ms = 28 * _DAY_MS
     ids, chooser = common.user_ids(users), random.Random(1)
-    topic_id = quix.topic_ids(settings, ["segments.history"])["segments.history"]
+    topic_id = topic_ids(settings, ["segments.history"])["segments.history"]
     writer = open_writer(settings, topic_id)
     rows = {}
     try:

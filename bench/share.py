@@ -29,7 +29,7 @@ from bench import _population as population
 from bench import _view as view
 from bench._watch import Watch
 from segments.settings import Settings
-from segments.state.history.protocol import database_path
+from segments.state.history.sqlite import database_path
 
 TARGET_DECIDED_S, TARGET_WRITTEN_S, TARGET_RAISED_S = 2, 8, 12
 TARGET_GET_P99_MS, TARGET_VISIBLE_P99_MS = 20, 1_000

@@ -38,15 +38,16 @@ from segments.http.routes import (
     segments,
     users,
 )
+from segments.http.routing.body import MAX_BODY_BYTES
 from segments.http.routing.operation import Operation
 from segments.http.routing.routes import Routes
 from segments.http.server.listener import serving
 from segments.http.write.producer import CommandWriter
+from segments.kafka.clients import topic_ids
 from segments.settings import Settings
 from segments.settings.auth import require_guard
-from segments.state.history.protocol import open_reader
+from segments.state.history.sqlite import open_reader
 from segments.state.view.view import View
-from segments.streams import quix
 from segments.telemetry import logs, metrics_server
 
 NAME = "http"
@@ -78,7 +79,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """Everything the handlers work with, started; ended in reverse."""
     # The view is filled from these topics and no others: made anew, they begin a new view.
     identity = {
-        "topics": quix.topic_ids(settings, TOPICS),
+        "topics": topic_ids(settings, TOPICS),
         "partitions": settings.http.partitions,
     }
     view = View(view_folder(settings), identity)
@@ -128,6 +129,7 @@ def build(made: Services) -> web.Application:
     """The application over these services."""
     app = web.Application()
     app[SERVICES] = made
+    app[MAX_BODY_BYTES] = made.settings.http.max_body_bytes
     app[ADMISSION] = admitting = admission(made.settings)
     app[LIMITS] = RateLimits(made.settings)
     app.cleanup_ctx.append(report_runner.running)

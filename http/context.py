@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from segments.contracts.partitioning import partition_of
+from segments.contracts.positions import Position
 from segments.http.problems import Problem
-from segments.http.read.waiters import Position, Waiting
+from segments.http.read.waiters import Waiting
 from segments.http.read.watermark import Completeness
 from segments.http.routing.headers import POSITION, POSITIONS_MAX, STALENESS
 from segments.settings import Settings

@@ -7,19 +7,11 @@ from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict
 
-CHANGELOG_OFFSET_KEY = b"\0changelog_offset"
-"""Not a document: the offset of the last changelog row that the database contains."""
-
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 _BLOCK_CACHE = Cache(32 * 1024 * 1024)
 """One for all databases of the process: its shards are many, its memory is one."""
 _BLOOM_BITS_PER_KEY = 10
 _MEMTABLE_BLOOM_SHARE = 0.1
-
-
-def partition_path(state_dir: Path, partition: int) -> Path:
-    """The folder of one shard's database."""
-    return state_dir / str(partition)
 
 
 def open_database(path: Path, *, read_only: bool = False) -> Rdict:

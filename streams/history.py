@@ -17,8 +17,10 @@ from quixstreams.sinks.base import BatchingSink, SinkBatch
 from segments.contracts.documents import HistoryRow
 from segments.contracts.names import canonical_user_id
 from segments.contracts.times import from_rfc3339
+from segments.kafka.clients import topic_ids
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry, HistoryWriter, open_writer
+from segments.state.history.protocol import HistoryEntry, HistoryWriter
+from segments.state.history.sqlite import open_writer
 from segments.streams import quix
 from segments.streams.lag import Consumption, Progress
 from segments.telemetry import logs, metrics, metrics_server
@@ -92,7 +94,7 @@ def decode(
 def build(settings: Settings) -> Application:
     """The application, ready to run. HistoryError when the store belongs to another topic."""
     app = quix.application(settings, NAME)
-    writer = open_writer(settings, quix.topic_ids(settings, [SOURCE])[SOURCE])
+    writer = open_writer(settings, topic_ids(settings, [SOURCE])[SOURCE])
     sink = HistorySink(writer)
     quix.sink(app, settings, SOURCE, sink)
     Progress(app, settings, NAME, {SOURCE: sink.consumption})

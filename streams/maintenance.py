@@ -11,18 +11,13 @@ from typing import Any, NamedTuple
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from segments.kafka.clients import REQUEST_TIMEOUT_S, Record
 from segments.settings import Settings
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import SHARD_KEY
 from segments.state.machine.shard import Shard
-from segments.state.rocksdb import (
-    CHANGELOG_OFFSET_KEY,
-    is_locked,
-    open_database,
-    partition_path,
-    scan,
-)
-from segments.streams import quix
+from segments.state.rocksdb import is_locked, open_database, scan
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, partition_path
 from segments.streams.shards import LOG, decode, shard_config
 from segments.streams.startup_checks import changelog_topic, committed_offsets, shards_consumer
 
@@ -88,7 +83,7 @@ def _stored(path: Path) -> tuple[int, str]:
 def _replay(consumer: Consumer, settings: Settings, partition: int, until: int) -> str | None:
     topic = settings.topic(LOG)
     low, _ = consumer.get_watermark_offsets(
-        TopicPartition(topic, partition), timeout=quix.REQUEST_TIMEOUT_S
+        TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S
     )
     if low > 0:
         return None
@@ -101,8 +96,8 @@ def _replay(consumer: Consumer, settings: Settings, partition: int, until: int) 
     return digest(state.scan(b""))
 
 
-def _as_record(message: Any) -> quix.Record:
-    return quix.Record(
+def _as_record(message: Any) -> Record:
+    return Record(
         message.topic(),
         message.partition(),
         message.offset(),

@@ -8,24 +8,20 @@ moves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
 from quixstreams import Application
 from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
 
+from segments.kafka.clients import FETCH_WAIT_MS, GAPLESS, REQUEST_TIMEOUT_S, Headers, Record
 from segments.settings import Settings
 from segments.telemetry import logs, metrics
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
-# The broker answers at once when something comes, a commit included: a shorter wait only asks more
-# often, and took from the broker what commands need.
-FETCH_WAIT_MS = 200
-REQUEST_TIMEOUT_S = 30.0
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
 QUEUE_MAX_RECORDS = 200_000
 # A second of the fastest application's input.
@@ -34,20 +30,6 @@ _PREFETCHED_KIB = 16 * 1024
 _RECORDS_A_TURN = 50
 
 log = logs.get(__name__)
-
-Headers = list[tuple[str, bytes]]
-
-
-class Record(NamedTuple):
-    """A consumed record. `timestamp_ms` is what the topic's timestamp type says it is."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 Handler = Callable[[Record], None]
@@ -145,7 +127,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         }
     else:
-        producer |= _GAPLESS
+        producer |= GAPLESS
     return DirectApplication(
         name,
         broker_address=bootstrap_servers,
@@ -170,28 +152,6 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
         },
         producer_extra_config=producer,
     )
-
-
-_GAPLESS: dict[str, Any] = {
-    "enable.idempotence": True,
-    "enable.gapless.guarantee": True,
-    "message.timeout.ms": 0,
-}
-
-
-def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
-    """A producer outside any checkpoint: idempotent, no gaps, murmur2 by key.
-
-    `overrides` are librdkafka options with `_` for `.`.
-    """
-    config = settings.client_config() | {
-        "partitioner": "murmur2",
-        "linger.ms": 2,
-        "message.max.bytes": settings.kafka.message_max_bytes,
-        **_GAPLESS,
-    }
-    config |= {key.replace("_", "."): value for key, value in overrides.items()}
-    return Producer(config, logger=logs.of_kafka())
 
 
 def consume(app: DirectApplication, settings: Settings, topic_name: str, handler: Handler) -> None:
@@ -225,25 +185,6 @@ def produce(
     app._processing_context.producer.produce(  # noqa: SLF001
         topic=topic_on_cluster, key=key, value=value, headers=headers, partition=partition
     )
-
-
-def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
-    """Kafka's UUID of each topic, by the topic's name in topics.yaml.
-
-    A topic deleted and made again has another one. KafkaException when a topic is absent.
-    """
-    admin = AdminClient(settings.client_config())
-    names = {settings.topic(name): name for name in topic_names}
-    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
-    ids: dict[str, str] = {}
-    for on_cluster, future in futures.items():
-        uuid = future.result(timeout=REQUEST_TIMEOUT_S).topic_id
-        high, low = (
-            bits % 2**64
-            for bits in (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
-        )
-        ids[names[on_cluster]] = f"{high:016x}{low:016x}"
-    return ids
 
 
 def run(app: Application) -> None:

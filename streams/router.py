@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from quixstreams import Application
 
+from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
@@ -38,9 +39,9 @@ _UNREPORTED = nullcontext()
 def build(settings: Settings) -> Application:
     """The application, ready to run. KafkaException when a topic it reads is absent."""
     app = quix.application(settings, NAME)
-    topic_ids = quix.topic_ids(settings, SOURCES)
+    ids = topic_ids(settings, SOURCES)
     router = Router(
-        {settings.topic(name): (name, topic_ids[name]) for name in SOURCES},
+        {settings.topic(name): (name, ids[name]) for name in SOURCES},
         log_record_bytes=settings.limits.log_record_bytes,
         message_max_bytes=settings.kafka.message_max_bytes,
         cloudevents=settings.kafka.cloudevents,
@@ -55,8 +56,8 @@ def build(settings: Settings) -> Application:
 
 def _forwarding(
     app: Application, settings: Settings, router: Router, consumption: Consumption
-) -> Callable[[quix.Record], None]:
-    def forward(record: quix.Record) -> None:
+) -> Callable[[Record], None]:
+    def forward(record: Record) -> None:
         with _reported(record):
             for output in router.route(record):
                 _send(app, settings, output)
@@ -65,7 +66,7 @@ def _forwarding(
     return forward
 
 
-def _reported(record: quix.Record) -> AbstractContextManager[None]:
+def _reported(record: Record) -> AbstractContextManager[None]:
     """A span around a record that belongs to a trace, where anybody hears of it."""
     if record.headers and tracing.is_reported():
         trace = tracing.of_headers(record.headers)

@@ -32,8 +32,8 @@ from segments.contracts.log import (
 )
 from segments.contracts.names import CommandId
 from segments.contracts.times import to_rfc3339
+from segments.kafka.clients import Headers, Record
 from segments.streams import dlq
-from segments.streams.quix import Headers, Record
 from segments.telemetry import tracing
 
 COMMANDS_TOPIC = "segments.commands"

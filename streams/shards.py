@@ -14,14 +14,15 @@ from quixstreams import Application
 from segments.contracts import times
 from segments.contracts.cloudevents import outgoing
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
+from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.outputs import Output
-from segments.state.machine.shard import DROPPED, Config, LogRecord, Shard
+from segments.state.machine.shard import DROPPED, Shard
 from segments.state.store.store import ShardStore
 from segments.streams import quix, quix_store, startup_checks
 from segments.streams.lag import Progress
-from segments.streams.outcomes import Outcomes
-from segments.streams.shard_gauges import ShardGauges
+from segments.streams.shard_gauges import Outcomes, ShardGauges
 from segments.streams.ticks import TickSchedule, WorkPace
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
@@ -53,7 +54,7 @@ def shard_config(settings: Settings, partition: int) -> Config:
     )
 
 
-def decode(record: quix.Record) -> LogRecord:
+def decode(record: Record) -> LogRecord:
     """A record of the log. ValueError when it was written by none of our applications."""
     headers = dict(record.headers)
     try:
@@ -120,7 +121,7 @@ class Shards:
             produce=self._produce,
         )
 
-    def handle(self, record: quix.Record) -> None:
+    def handle(self, record: Record) -> None:
         """Apply one record of the log and produce what follows from it."""
         shard = self._machine(record)
         if record.offset <= shard.shard["offset"]:
@@ -140,7 +141,7 @@ class Shards:
             self._pace.end(record.partition, times.now_ms())
         self._produce_all(outputs, record)
 
-    def _produce_all(self, outputs: list[Output], record: quix.Record) -> None:
+    def _produce_all(self, outputs: list[Output], record: Record) -> None:
         source = self._events_source
         for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
             if topic == RESULTS:
@@ -158,7 +159,7 @@ class Shards:
                 options["headers"] = options.get("headers", []) + event
             self._produce(self._names[topic], value, key, **options)
 
-    def _machine(self, record: quix.Record) -> Shard:
+    def _machine(self, record: Record) -> Shard:
         partition = record.partition
         stored = self.store.partition(partition)
         if not self._is_open(partition, stored):
@@ -241,13 +242,13 @@ def _applied(shard: Shard, record: LogRecord) -> list[Output]:
 def _events_source(settings: Settings) -> str | None:
     if not settings.kafka.cloudevents:
         return None
-    return outgoing.source_of(settings.topic(LOG), quix.topic_ids(settings, [LOG])[LOG])
+    return outgoing.source_of(settings.topic(LOG), topic_ids(settings, [LOG])[LOG])
 
 
 def build(settings: Settings) -> Application:
     """The application, ready to run."""
     app = quix.application(settings, NAME, exactly_once=True)
-    ticks = quix.idempotent_producer(
+    ticks = idempotent_producer(
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks, _events_source(settings))

@@ -7,8 +7,9 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from segments.kafka import topics
+from segments.kafka.clients import REQUEST_TIMEOUT_S
 from segments.settings import Settings
-from segments.streams.quix import REQUEST_TIMEOUT_S, TRANSACTION_TIMEOUT_MS
+from segments.streams.quix import TRANSACTION_TIMEOUT_MS
 
 LOG = "segments.shards"
 _RETRY_S = 0.1

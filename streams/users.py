@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
+from segments.kafka.clients import Headers, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
@@ -67,7 +68,7 @@ class RefreshSink(BatchingSink):
 
     def setup(self) -> None:
         """Start the loop, the connections and the producer."""
-        self._producer = quix.idempotent_producer(self._settings)
+        self._producer = idempotent_producer(self._settings)
         self._thread.start()
         self._in_loop(self._open(), SERVE_TIMEOUT_S)
 
@@ -109,7 +110,7 @@ class RefreshSink(BatchingSink):
         self, batch: SinkBatch, refreshes: list[Pending], dead_letters: list[Message]
     ) -> None:
         for item in batch:
-            headers: quix.Headers = list(item.headers or [])  # type: ignore[arg-type]
+            headers: Headers = list(item.headers or [])  # type: ignore[arg-type]
             record = RefreshRecord(batch.partition, item.offset, item.key, item.value, headers)
             try:
                 refreshes.append(parse(record, self._settings.partitions))
@@ -163,7 +164,7 @@ def _connected() -> None:
 def build(settings: Settings) -> tuple[Application, RefreshSink]:
     """The application, ready to run, and its sink. KafkaException when its topic is absent."""
     app = quix.application(settings, NAME)
-    sink = RefreshSink(settings, quix.topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
+    sink = RefreshSink(settings, topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
     Progress(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
     dlq.expect(NAME, STAGES)

@@ -17,11 +17,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from segments.kafka.clients import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
 from segments.settings import Settings
 from segments.state.rocksdb import is_damage
 from segments.state.view.view import View
 from segments.state.view.writer import ViewBatch
-from segments.streams.quix import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
 from segments.telemetry import logs, metrics
 
 USERS = "segments.users"

@@ -10,28 +10,13 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from segments.contracts.positions import Position
 from segments.http.problems import Problem
 from segments.state.view.view import View
-
-
-class Position(NamedTuple):
-    """`partition:offset` of the shard log."""
-
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.partition}:{self.offset}"
-
-    @classmethod
-    def parse(cls, text: str) -> Position:
-        """The position of a result."""
-        partition, _, offset = text.partition(":")
-        return cls(int(partition), int(offset))
 
 
 class Waiting:

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segments.contracts import times
 from segments.contracts.names import SegmentName, UserId
+from segments.contracts.positions import Position
 from segments.http.context import Services
 from segments.http.problems import Problem
-from segments.http.read.waiters import Position
 from segments.http.read.watermark import behind
 from segments.state.history.protocol import Report
 from segments.state.history.report_csv import HEADER, lines

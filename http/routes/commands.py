@@ -19,6 +19,7 @@ from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem, invalid
 from segments.http.routes import requests
 from segments.http.routes.execute import command_id, join_trace
+from segments.http.routing import body
 from segments.http.routing.headers import IDEMPOTENCY_KEY, PREFER
 from segments.http.routing.operation import (
     JSON,
@@ -66,9 +67,9 @@ async def accept(request: web.Request) -> web.Response:
     http = services.settings.http
     base = command_id(request) if IDEMPOTENCY_KEY in request.headers else None
     if request.content_type == JSON:
-        lines = [await requests.read(request, http.max_body_bytes)]
+        lines = [await body.read(request, http.max_body_bytes)]
     else:
-        lines = _lines(await requests.read(request, http.max_batch_bytes), http.max_body_bytes)
+        lines = _lines(await body.read(request, http.max_batch_bytes), http.max_body_bytes)
     commands = await _parsed(lines, base)
     if (who := actor(request)) is not None:
         # Whoever they say is behind them: it is the one who sends them.

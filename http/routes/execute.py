@@ -10,11 +10,11 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from segments.contracts.names import CommandId
+from segments.contracts.positions import Position
 from segments.contracts.responses.users_and_segments import Pending
 from segments.http.auth.roles import actor
 from segments.http.context import SERVICES
 from segments.http.problems import Problem, invalid
-from segments.http.read.waiters import Position
 from segments.http.routes.requests import json_response, location, preference
 from segments.http.routes.serializers import rejection
 from segments.http.routing.headers import IDEMPOTENCY_KEY, POSITION

@@ -12,12 +12,13 @@ from segments.contracts.auto import Auto
 from segments.contracts.commands import NewSegmentBody, SegmentBody, UpdateSegment
 from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
+from segments.contracts.positions import Position
 from segments.contracts.responses import users_and_segments as bodies
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
-from segments.http.read.waiters import Position
 from segments.http.routes import requests, serializers
 from segments.http.routes.execute import PENDING, command_id, perform, position_header
+from segments.http.routing.body import as_model
 from segments.http.routing.headers import (
     FRESH,
     IDEMPOTENCY_KEY,
@@ -117,7 +118,7 @@ async def update(request: web.Request, body: Received[SegmentBody]) -> web.Respo
     """
     name = requests.segment(request)
     command = {"type": "update_segment", "id": command_id(request), "segment": name, **body.raw}
-    requests.as_model(command, UpdateSegment)
+    as_model(command, UpdateSegment)
     result = await perform(request, name, command, addressed=name)
     if isinstance(result, web.Response):
         return result

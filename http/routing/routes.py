@@ -8,7 +8,7 @@ from typing import Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import hdrs, web
 
-from segments.http.routes import requests
+from segments.http.routing.body import received, require_content_type
 from segments.http.routing.operation import Answer, Body, Kind, Operation, RawBody, Received
 from segments.http.routing.query import Query
 
@@ -96,9 +96,9 @@ def _serving(
 
     async def with_body(request: web.Request) -> web.StreamResponse:
         if isinstance(body, RawBody):
-            requests.require_content_type(request, *body.accepted())
+            require_content_type(request, *body.accepted())
             return await asking(request)
-        return await asking(request, Received(*await requests.received(request, body.model)))
+        return await asking(request, Received(*await received(request, body.model)))
 
     return with_body
 

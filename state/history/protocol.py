@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from segments.contracts.documents import Cause, Operation, Origin
-from segments.settings import Settings
 
 
 class HistoryError(Exception):
@@ -139,25 +137,3 @@ class HistoryReader(Protocol):
 
     async def close(self) -> None:
         """Release the store."""
-
-
-def database_path(settings: Settings) -> Path:
-    """The SQLite file that the history processes and the sidecars of one machine share."""
-    return settings.data_dir / "history" / "history.sqlite3"
-
-
-def open_writer(settings: Settings, topic_id: str) -> HistoryWriter:
-    """The store for writing. HistoryError when it belongs to another topic or version.
-
-    `topic_id` is Kafka's UUID of segments.history.
-    """
-    from segments.state.history.writer import SqliteHistoryWriter  # noqa: PLC0415 - no cycle
-
-    return SqliteHistoryWriter(database_path(settings), topic_id)
-
-
-def open_reader(settings: Settings) -> HistoryReader:
-    """The store for reading; nothing is opened before the first question."""
-    from segments.state.history.reader import SqliteHistoryReader  # noqa: PLC0415 - no cycle
-
-    return SqliteHistoryReader(database_path(settings))

@@ -32,8 +32,8 @@ from segments.state.machine.outputs import Output, Reason
 from segments.state.machine.population import MemberKey, Population
 
 if TYPE_CHECKING:
+    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
-    from segments.state.machine.shard import Config
 
 Write = Callable[[str, UserState, Step, Reason], None]
 """Change one membership of a user, with its history row."""

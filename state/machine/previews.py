@@ -26,8 +26,8 @@ from segments.state.machine.outputs import Output
 from segments.state.machine.population import MembersOf, Population
 
 if TYPE_CHECKING:
+    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
-    from segments.state.machine.shard import Config
 
 
 class Previews:

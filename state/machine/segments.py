@@ -35,7 +35,7 @@ from segments.state.machine.memberships import Rejection
 from segments.state.machine.outputs import Output
 
 if TYPE_CHECKING:
-    from segments.state.machine.shard import Config
+    from segments.state.machine.config import Config
 
 
 _STAGES = {SURVEYED: "survey", REFINED: "refine", SELECTED: "select"}

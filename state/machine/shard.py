@@ -7,7 +7,7 @@ module holds what every record goes through: redelivery, time, ticks.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from segments.contracts.log import (
     CHANGE,
@@ -27,37 +27,13 @@ from segments.contracts.log import (
 )
 from segments.state.machine import documents
 from segments.state.machine.assignment import Assignments
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
 from segments.state.machine.outputs import Output
 from segments.state.machine.population import Population
 from segments.state.machine.previews import Previews
 from segments.state.machine.segments import SegmentDecisions
 from segments.state.machine.users import UserDecisions
-
-
-class Config(NamedTuple):
-    """Inputs of the machine besides its log: equal in every process, or replays differ."""
-
-    partition: int
-    partitions: int
-    accept_unknown_users: bool = True
-    segments_per_user: int = 2_000
-    segments: int = 100_000
-    parked_per_user: int = 64
-    park_ms: int = 5_000
-    remembered_ids: int = 64
-    job_slice: int = 1_000
-
-
-class LogRecord(NamedTuple):
-    """A decoded record. `source` = (`topic id:partition`, offset) or None; instants in ms."""
-
-    type: str
-    value: dict[str, Any]
-    offset: int
-    append_time: int
-    source: tuple[str, int] | None = None
-
 
 DROPPED: list[Output] = []
 """What a redelivered record gives."""

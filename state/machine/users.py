@@ -23,8 +23,8 @@ from segments.state.machine.population import MemberKey, Population, names_of
 
 if TYPE_CHECKING:
     from segments.state.machine.assignment import Assignments
+    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
-    from segments.state.machine.shard import Config
 
 
 class UserDecisions:

@@ -23,11 +23,14 @@ from quixstreams.state.base.transaction import PartitionTransactionStatus
 from rocksdict import Rdict, WriteBatch
 
 from segments.state import rocksdb
+from segments.state.machine.config import Config
 from segments.state.machine.documents import bitmap_text, user_key
 from segments.state.machine.outputs import progress_marker, public_document
-from segments.state.machine.shard import Config, Shard
-from segments.state.rocksdb import CHANGELOG_OFFSET_KEY
+from segments.state.machine.shard import Shard
 from segments.telemetry import logs
+
+CHANGELOG_OFFSET_KEY = b"\0changelog_offset"
+"""Not a document: the offset of the last changelog row that the database contains."""
 
 RECOVERY_BATCH_ROWS = 5_000
 CACHE_BYTES = 32 * 1024 * 1024
@@ -38,6 +41,11 @@ log = logs.get(__name__)
 
 Produce = Callable[..., None]
 """(topic on the cluster, value, key, partition=, headers=) into the checkpoint's transaction."""
+
+
+def partition_path(state_dir: Path, partition: int) -> Path:
+    """The folder of one shard's database."""
+    return state_dir / str(partition)
 
 
 class Surroundings(NamedTuple):

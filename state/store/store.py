@@ -9,9 +9,14 @@ from typing import Any
 
 from quixstreams.state.base import Store
 
-from segments.state.machine.shard import Config
-from segments.state.rocksdb import partition_path
-from segments.state.store.partition import CACHE_BYTES, Produce, ShardPartition, Surroundings
+from segments.state.machine.config import Config
+from segments.state.store.partition import (
+    CACHE_BYTES,
+    Produce,
+    ShardPartition,
+    Surroundings,
+    partition_path,
+)
 
 
 class ShardStore(Store):

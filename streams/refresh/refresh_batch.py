@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from segments.contracts import times
 from segments.contracts.log import HEADER_TYPE, USER, encode, user_record
+from segments.kafka.clients import Headers
 from segments.settings import UserServiceSettings
 from segments.streams import dlq
-from segments.streams.quix import Headers
 from segments.streams.refresh.fetcher import RETRY_AFTER_MAX_S, Failure, Fetching
 from segments.streams.refresh.refresh_plan import Pending, RefreshRecord, Wanted, behind, plan
 from segments.streams.refresh.user_service import Account

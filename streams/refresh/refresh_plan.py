@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from segments.contracts.events import Refresh
 from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
+from segments.kafka.clients import Headers
 from segments.settings import UserServiceSettings
-from segments.streams.quix import Headers
 
 
 class RefreshError(ValueError):

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segments.cli import app
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.http.auth import api_keys
 
 

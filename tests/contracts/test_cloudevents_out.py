@@ -13,8 +13,8 @@ from segments.contracts.cloudevents.incoming import Event, unwrap
 from segments.contracts.cloudevents.outgoing import event_headers, source_of
 from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import kinds_of
+from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
-from segments.streams.quix import Record
 from segments.streams.routing import Router
 from segments.streams.shards import Shards
 from segments.telemetry import tracing

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from segments.settings import Settings
-from segments.state.history.protocol import database_path
+from segments.state.history.sqlite import database_path
 from tests import support
 from tests.crash.harness import SOURCES, Plant
 from tests.crash.tails import TOPICS, Tail, Tails

@@ -12,11 +12,12 @@ import orjson
 import pytest
 
 from segments.settings import Settings
-from segments.state.history.protocol import open_writer
+from segments.state.history.sqlite import open_writer
+from segments.state.machine.config import LogRecord
 from segments.state.machine.digest import MemoryState
 from segments.state.machine.documents import USER_PREFIX
 from segments.state.machine.outputs import public_document
-from segments.state.machine.shard import LogRecord, Shard
+from segments.state.machine.shard import Shard
 from segments.streams.history import decode
 from segments.streams.shards import shard_config
 from tests.crash.checks import oracle_differences

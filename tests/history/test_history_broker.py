@@ -14,7 +14,8 @@ from segments.contracts.partitioning import partition_of
 from segments.contracts.times import to_rfc3339
 from segments.kafka import topics
 from segments.settings import Settings
-from segments.state.history.protocol import Progress, database_path
+from segments.state.history.protocol import Progress
+from segments.state.history.sqlite import database_path
 from segments.streams.history import HistoryRowError, decode
 from tests import records, support
 

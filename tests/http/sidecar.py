@@ -26,8 +26,9 @@ from segments.http.read.waiters import Waiting
 from segments.http.read.watermark import Completeness
 from segments.http.server.listener import serving
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry, HistoryReader, database_path
+from segments.state.history.protocol import HistoryEntry, HistoryReader
 from segments.state.history.reader import SqliteHistoryReader
+from segments.state.history.sqlite import database_path
 from segments.state.history.writer import SqliteHistoryWriter
 from segments.state.view.view import View
 from tests.openapi import conformity

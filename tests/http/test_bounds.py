@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from segments.http.read.waiters import Position
+from segments.contracts.positions import Position
 from segments.http.routes import history, memberships, requests
 from segments.http.routing.query import encode_cursor
 from tests.http.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store

@@ -11,7 +11,7 @@ from uuid import UUID
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.settings import Settings
-from segments.state.history.protocol import database_path
+from segments.state.history.sqlite import database_path
 from tests.http.sidecar import PARTITIONS, assert_problem, entry, report_rows, running, store
 
 USERS = [str(UUID(int=n)) for n in range(1, 3)]

@@ -19,7 +19,8 @@ import pytest
 
 from segments.http.routing import streaming
 from segments.settings import Settings
-from segments.state.history.protocol import Progress, ReportRow, database_path
+from segments.state.history.protocol import Progress, ReportRow
+from segments.state.history.sqlite import database_path
 from tests.http.sidecar import Sidecar, assert_problem, entry, running, store, until
 
 USER = str(UUID(int=1))

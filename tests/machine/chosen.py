@@ -18,8 +18,8 @@ import orjson
 import xxhash
 
 from segments.contracts.log import CHANGE, DEFINE, SELECT, SELECTED, SURVEYED, USER
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.outputs import Output
-from segments.state.machine.shard import Config, LogRecord
 from tests.machine.world import Row, row_of
 
 Rule = dict[str, Any]

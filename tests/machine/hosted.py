@@ -10,10 +10,11 @@ from pydantic import TypeAdapter
 from segments.contracts import documents as contracts
 from segments.contracts.events import Refresh
 from segments.contracts.times import from_rfc3339
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import USER_PREFIX, encode, user_key
 from segments.state.machine.outputs import Output, progress_marker, public_document
-from segments.state.machine.shard import Config, LogRecord, Shard
+from segments.state.machine.shard import Shard
 
 CONTRACTS: dict[str, Any] = {
     "segments.history": TypeAdapter(contracts.HistoryRow),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segments.contracts.partitioning import partition_of
-from segments.state.machine.shard import Config, LogRecord
+from segments.state.machine.config import Config, LogRecord
 from tests.machine.world import Row
 
 HUNDRED_YEARS_MS = 36_525 * 24 * 3600 * 1000

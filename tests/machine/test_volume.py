@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import user_key
 from segments.state.machine.outputs import Output
-from segments.state.machine.shard import Config, LogRecord, Shard
+from segments.state.machine.shard import Shard
 from tests.machine.judged import _held, _rows
 from tests.machine.oracle import Oracle
 from tests.machine.world import START_MS, Row, row_of, user_id

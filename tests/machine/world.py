@@ -18,9 +18,9 @@ from segments.contracts.commands import COMMANDS
 from segments.contracts.log import TICK, USER, encode, log_record, user_record
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
+from segments.state.machine.config import Config
 from segments.state.machine.documents import UserState, user_key
 from segments.state.machine.outputs import Output
-from segments.state.machine.shard import Config
 from tests.machine.hosted import Appended, HostedShard
 
 START_MS = 1_795_500_000_000

@@ -18,10 +18,11 @@ from confluent_kafka.admin import AdminClient
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 
 from segments.kafka import topics
+from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.state.machine.documents import SHARD_KEY
-from segments.state.rocksdb import CHANGELOG_OFFSET_KEY, open_database
-from segments.state.store.partition import ShardTransaction
+from segments.state.rocksdb import open_database
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardTransaction
 from segments.state.store.store import ShardStore
 from segments.streams import maintenance, quix, quix_store, shards
 from segments.streams.startup_checks import changelog_topic
@@ -171,7 +172,7 @@ def test_a_checkpoint_has_one_transaction_a_shard_and_the_next_one_another(
 
 def test_what_another_process_has_taken_over_is_let_go(deployment: Settings) -> None:
     app = quix.application(deployment, "shards", exactly_once=True)
-    bound = shards.Shards(deployment, app, quix.idempotent_producer(deployment))
+    bound = shards.Shards(deployment, app, idempotent_producer(deployment))
 
     def done() -> bool:
         return len(bound._opened) == deployment.partitions
@@ -187,7 +188,7 @@ def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix_store.StoreAc
     app = quix.application(settings, "shards", exactly_once=True)
     context = app._processing_context
 
-    def handle(record: quix.Record) -> None:
+    def handle(record: Record) -> None:
         stored = access.partition(record.partition)
         assert stored.shard.jobs == 0
         stored.put(b"k%d" % record.offset, {"offset": record.offset})
@@ -279,7 +280,7 @@ def test_the_transactional_id_is_the_groups_and_the_instances(deployment: Settin
 
 
 def test_a_topic_made_anew_has_another_id(deployment: Settings) -> None:
-    first = quix.topic_ids(deployment, ["users.events", LOG])
+    first = topic_ids(deployment, ["users.events", LOG])
     assert set(first) == {"users.events", LOG}
     assert all(len(bytes.fromhex(topic_id)) == 16 for topic_id in first.values())
 
@@ -291,7 +292,7 @@ def test_a_topic_made_anew_has_another_id(deployment: Settings) -> None:
     )
     topics.apply(deployment)
 
-    second = quix.topic_ids(deployment, ["users.events", LOG])
+    second = topic_ids(deployment, ["users.events", LOG])
     assert second[LOG] == first[LOG]
     assert second["users.events"] != first["users.events"]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.streams.quix import Record
+from segments.kafka.clients import Record
 from segments.streams.routing import Output, Router
 
 USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"

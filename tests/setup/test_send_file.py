@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 
 from segments.cli import result_consumer, send_file
 from segments.cli.command_file import LINE_MAX_BYTES, Lines
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.process.ports import free_port
 from segments.settings import Settings
 from tests.records import read

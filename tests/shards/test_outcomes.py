@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from segments.process.ports import free_port
 from segments.state.machine import outputs
 from segments.state.machine.documents import Outcome
-from segments.streams.outcomes import Outcomes
+from segments.streams.shard_gauges import Outcomes
 from tests import support
 from tests.records import send
 

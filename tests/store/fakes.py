@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.state.machine.shard import Config
-from segments.state.rocksdb import CHANGELOG_OFFSET_KEY, scan
-from segments.state.store.partition import ShardPartition, Surroundings
+from segments.state.machine.config import Config
+from segments.state.rocksdb import scan
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardPartition, Surroundings
 
 CHANGELOG = "changelog"
 USERS = "segments.users"

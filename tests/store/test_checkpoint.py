@@ -13,10 +13,10 @@ import pytest
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 
 from segments.contracts.documents import ProgressMarker, UserDocument
+from segments.state.machine.config import LogRecord
 from segments.state.machine.documents import SHARD_KEY, user_key
-from segments.state.machine.shard import LogRecord
-from segments.state.rocksdb import CHANGELOG_OFFSET_KEY, open_database
-from segments.state.store.partition import UncommittedStateError
+from segments.state.rocksdb import open_database
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, UncommittedStateError
 from tests.store.fakes import PARTITION, Host
 
 ALICE = "00000000-0000-4000-8000-00000000000a"

@@ -10,8 +10,8 @@ import pytest
 from segments.contracts.commands import COMMANDS
 from segments.contracts.log import encode, log_record
 from segments.contracts.partitioning import partition_of
+from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
-from segments.streams.quix import Record
 from segments.streams.routing import Output as Routed
 from segments.streams.routing import Router
 from tests.machine.world import ALICE, World

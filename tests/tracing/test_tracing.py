@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace as api
 
+from segments.kafka.clients import Record
+from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState
-from segments.state.machine.shard import Config, LogRecord, Shard
+from segments.state.machine.shard import Shard
 from segments.streams import router, shards
-from segments.streams.quix import Record
 from segments.telemetry import tracing
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

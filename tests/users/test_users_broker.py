@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from segments.contracts.partitioning import partition_of
+from segments.kafka.clients import topic_ids
 from segments.settings import Settings
-from segments.streams import quix
 from tests import records, support
 from tests.users.service import UserService
 
@@ -63,7 +63,7 @@ def test_states_arrive_with_the_place_of_their_event(
         never: ("deleted", None),
     }
     support.wait_until(lambda: newest(served) == expected, what="all four states")
-    topic_id = quix.topic_ids(served, ["users.refreshes"])["users.refreshes"]
+    topic_id = topic_ids(served, ["users.refreshes"])["users.refreshes"]
     events = {r.json["user_id"]: r for r in records.read(served, "users.refreshes")}
     for user, found in states(served).items():
         assert found[0]["refresh"] == [topic_id, events[user].partition, events[user].offset]

@@ -11,9 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 
+from segments.contracts.positions import Position
 from segments.http.problems import Problem
-from segments.http.read.waiters import Position
 from segments.http.routes import requests
+from segments.http.routing import body
 
 
 async def test_a_body_that_breaks_off() -> None:
@@ -24,7 +25,7 @@ async def test_a_body_that_breaks_off() -> None:
 
     request = make_mocked_request("POST", "/v1/things", payload=Broken())
     with pytest.raises(Problem, match="bad_body"):
-        await requests.read(request, 100)
+        await body.read(request, 100)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**18))

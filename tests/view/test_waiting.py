@@ -10,8 +10,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from segments.contracts.positions import Position
 from segments.http.problems import Problem
-from segments.http.read.waiters import Position, Waiting
+from segments.http.read.waiters import Waiting
 from segments.state.view.view import Marker, View
 from tests.view.filling import opened, result
 

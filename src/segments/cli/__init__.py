@@ -29,7 +29,6 @@ from segments.cli import (
     state,
     topics,
     user,
-    users,
 )
 
 app = typer.Typer(
@@ -42,7 +41,7 @@ app = typer.Typer(
 )
 _ASK, _RUN, _KEEP = "Ask and change", "Run", "Look after"
 _GROUPS = {
-    _ASK: {"user": user.app, "segment": segment.app, "users": users.app},
+    _ASK: {"user": user.app, "segment": segment.app, "users": user.users_app},
     _RUN: {},
     _KEEP: {"keys": keys.app, "topics": topics.app, "state": state.app},
 }

@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 from pydantic import ValidationError
 
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, key_of
 from segments.contracts.names import check_segment_name
 

@@ -36,8 +36,8 @@ def _beginning(names: object, incomplete: str) -> list[str]:
 
 
 def _client(context: typer.Context) -> SegmentsClient:
-    from segments.cli.settings import base_url  # noqa: PLC0415 - only when completing
     from segments.settings import Settings  # noqa: PLC0415 - only when completing
+    from segments.settings.endpoints import base_url  # noqa: PLC0415 - only when completing
 
     given = context.params
     url = given.get("url") or os.environ.get("SEGMENTS_URL") or base_url(Settings())

@@ -6,7 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.client import (
     ForbiddenError,
     IncompleteError,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from segments.cli import output
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.contracts import times
 from segments.contracts.times import duration_to_ms, from_rfc3339, to_rfc3339
 from segments.http.auth import api_keys

@@ -12,10 +12,11 @@ import typer
 
 from segments.cli import output
 from segments.cli.completion import segment_names
-from segments.cli.report_job import put
 from segments.cli.service import Options, Service, asks_service
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
+from segments.client.models import ReportJob
 
+_STEP_S = 0.5
 COLUMNS = ("user", "segment", "operation", "datetime")
 
 
@@ -100,3 +101,35 @@ def _print_objects(service: Service, month: str, asked: dict[str, Any]) -> None:
         for piece in pieces:
             *rows, rest = (rest + piece).split(b"\n")
             output.lines(dict(zip(COLUMNS, row.decode().split(";"), strict=True)) for row in rows)
+
+
+def put(service: Service, destination: str, month: str, asked: dict[str, Any]) -> None:
+    """Print where the report is, once it is there. UsageError when it does not get there."""
+    job = service.client.put_report(month, destination, **asked)
+    try:
+        job = _followed(service, job)
+    except KeyboardInterrupt:
+        output.note(f"the job goes on: /v1/reports/jobs/{job.job_id}")
+        raise
+    if service.json:
+        output.document(job.document())
+    if job.state == "failed":
+        why = "for no known reason" if job.error is None else job.error.detail
+        raise UsageError(f"the report is not at {destination} (job {job.job_id}): {why}")
+    if not service.json:
+        output.text(f"{job.rows_total} rows are at {job.url}")
+
+
+def _followed(service: Service, job: ReportJob) -> ReportJob:
+    """The job once it has ended; meanwhile a bar with its rows, and what holds it up."""
+    told = None
+    with nullcontext() if service.json else output.progress("report") as bar:
+        task = None if bar is None else bar.add_task("rows", total=None)
+        while not job.ended:
+            job = service.client.report_job(job.job_id, timeout_s=_STEP_S)
+            if bar is not None and task is not None:
+                bar.update(task, completed=job.rows_written, total=job.rows_total)
+            if job.error is not None and job.state == "running" and told != job.error.detail:
+                told = job.error.detail
+                output.note(f"try {job.attempts}: {told}")
+    return job

@@ -14,7 +14,7 @@ from segments.cli import output, parameters
 from segments.cli.completion import segment_names
 from segments.cli.rule_options import RuleOptions, told_progress, told_rule
 from segments.cli.service import Service, asks_service
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.client import Member, Segment
 
 app = typer.Typer(help="Segments: make, change, delete, list.", no_args_is_help=True)

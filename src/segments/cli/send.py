@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from segments.cli import output, send_file
 from segments.cli.command_file import Lines
 from segments.cli.result_consumer import results_from_now
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.contracts.commands import COMMANDS, key_of
 from segments.settings import Settings
 

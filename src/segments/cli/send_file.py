@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from segments.cli import output
 from segments.cli.command_file import Line, Lines
 from segments.cli.result_consumer import results_from_now
-from segments.cli.settings import UsageError
+from segments.cli.usage import UsageError
 from segments.settings import Settings
 
 COMMANDS_TOPIC = "segments.commands"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Self, get_type_hints
 
 import typer
 
-from segments.cli.settings import UsageError, base_url
+from segments.cli.usage import UsageError
 from segments.client import Retries, SegmentsClient
 from segments.settings import Settings
+from segments.settings.endpoints import base_url
 
 PANEL = "Service"
 TOKEN = "SEGMENTS_TOKEN"  # noqa: S105 - the name of a variable

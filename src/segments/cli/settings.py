@@ -12,10 +12,6 @@ from segments.settings.environment import without_secrets
 from segments.specs import settings_table
 
 
-class UsageError(RuntimeError):
-    """The command cannot do what it was asked; the message says why."""
-
-
 def settings(
     tables: Annotated[bool, typer.Option("--tables", help="describe all, as Markdown")] = False,  # noqa: FBT002
     json: output.JsonOption = False,  # noqa: FBT002 - an option
@@ -38,11 +34,3 @@ def redacted(tree: Settings) -> dict[str, str]:
     kafka = tree.kafka.model_copy(update={"options": options})
     shown = without_secrets(tree.model_copy(update={"kafka": kafka}))
     return {name: redaction.without_userinfo(value) for name, value in shown.items()}
-
-
-def base_url(tree: Settings) -> str:
-    """Where the HTTP sidecar of this deployment is reached from this machine."""
-    # Who listens everywhere is reached here.
-    host = "127.0.0.1" if tree.http.host in {"0.0.0.0", "::", ""} else tree.http.host  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
-    return (tree.http.public_url or f"http://{host}:{tree.http.port}").rstrip("/")

@@ -17,13 +17,12 @@ from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from segments.client import commands, developer, reports, transport, users
-from segments.client import health as health_calls
 from segments.client import segments as segment_calls
 from segments.client.async_driver import AsyncDriver, AsyncItems
 from segments.client.call import Core, Retries, Token
 from segments.client.positions import Positions
+from segments.client.reports import whole_file
 from segments.client.sansio import Steps, Walk
-from segments.client.saving import whole_file
 from segments.client.sync_driver import Driver, Items
 
 P = ParamSpec("P")
@@ -166,7 +165,7 @@ class SegmentsClient(_Configured):
     delete_user = _call(developer.delete_user)
     import_users = _call(developer.import_users)
 
-    health = _call(health_calls.health)
+    health = _call(developer.health)
 
     def save_report(
         self,
@@ -236,7 +235,7 @@ class AsyncSegmentsClient(_Configured):
     delete_user = _acall(developer.delete_user)
     import_users = _acall(developer.import_users)
 
-    health = _acall(health_calls.health)
+    health = _acall(developer.health)
 
     async def save_report(
         self,

@@ -10,8 +10,8 @@ from uuid import UUID
 import orjson
 
 from segments.client import errors, inputs, reads
-from segments.client.call import Core, document, parsed, path
-from segments.client.models import Imported, UserState
+from segments.client.call import Core, document, model, parsed, path
+from segments.client.models import Health, Imported, UserState
 from segments.client.sansio import Body, Pause, Steps
 
 _CHUNK_BYTES = 262_144
@@ -123,3 +123,12 @@ def _lines(users: Mapping[str, State] | Iterable[tuple[str, State]]) -> bytes:
     return b"".join(
         orjson.dumps({"user_id": user_id, "state": state}) + b"\n" for user_id, state in pairs
     )
+
+
+def health(core: Core, *, timeout_s: float | None = None) -> Steps[Health]:
+    """Whether the sidecar is ready, and what is amiss; never an error for one that is not."""
+    reply = yield from core.call(timeout_s).send(
+        "GET", "/readyz?verbose", accepted=frozenset({503})
+    )
+    told = document(reply)
+    return model(Health, told | {"ready": told.get("status") == "ready"})

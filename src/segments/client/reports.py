@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
 from uuid import UUID, uuid4
 
 from segments.client import errors, inputs, writes
@@ -173,3 +175,15 @@ def _promised(reply: Reply) -> int:
     if not text.isdecimal():
         raise errors.AnswerError("the report does not say how many rows it has")
     return int(text)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[IO[bytes]]:
+    """Written beside the target and moved there at the end; an exception leaves nothing behind."""
+    unfinished = target.with_name(f"{target.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from segments.destinations.base import Code, DestinationError, not_installed
 from segments.settings.destinations import DropboxDestination, secret
@@ -67,10 +68,8 @@ class Calls:
         settings = self._settings
         session = requests.Session()
         if settings.api_url is not None:
-            from segments.destinations.dropbox_elsewhere import Elsewhere  # noqa: PLC0415 - as above
-
             session.trust_env = False
-            session.mount("https://", Elsewhere(settings.api_url))
+            session.mount("https://", _stand_in(settings.api_url))
         try:
             return dropbox.Dropbox(
                 oauth2_access_token=secret(settings, "access_token"),
@@ -118,3 +117,20 @@ def _refusal(detail: str) -> DestinationError:
     if "no_write_permission" in detail or "malformed_path" in detail:
         return DestinationError("refused", detail, lasting=True)
     return DestinationError("failed", detail)
+
+
+def _stand_in(url: str) -> Any:
+    """A `requests` adapter for a stand-in of Dropbox's hosts.
+
+    `https://api.dropboxapi.com/2/x` is requested at `{url}/api.dropboxapi.com/2/x`.
+    """
+    from requests import PreparedRequest  # noqa: PLC0415 - an extra
+    from requests.adapters import HTTPAdapter  # noqa: PLC0415 - an extra
+
+    class StandIn(HTTPAdapter):
+        def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Any:
+            parts = urlsplit(str(request.url))
+            request.url = f"{url.rstrip('/')}/{parts.netloc}{parts.path}"
+            return super().send(request, *args, **options)
+
+    return StandIn()

@@ -9,10 +9,10 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from segments.cli.settings import base_url
 from segments.client import Health, Retries, SegmentsClient, SegmentsError
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.settings import Settings
+from segments.settings.endpoints import base_url
 
 SIDECAR, VIEW, CLOCK, AGREEMENT = "sidecar", "view", "clock of the sidecar", "partitions"
 _CLOCK_S = 2.0

@@ -1,0 +1,75 @@
+"""Kafka clients outside Quix Streams, and what they share with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from confluent_kafka import Producer, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from segments.settings import Settings
+from segments.telemetry import logs
+
+# The broker answers at once when something comes, a commit included: a shorter wait only asks more
+# often, and took from the broker what commands need.
+FETCH_WAIT_MS = 200
+
+
+REQUEST_TIMEOUT_S = 30.0
+
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """A consumed record. `timestamp_ms` is what the topic's timestamp type says it is."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+GAPLESS: dict[str, Any] = {
+    "enable.idempotence": True,
+    "enable.gapless.guarantee": True,
+    "message.timeout.ms": 0,
+}
+
+
+def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
+    """A producer outside any checkpoint: idempotent, no gaps, murmur2 by key.
+
+    `overrides` are librdkafka options with `_` for `.`.
+    """
+    config = settings.client_config() | {
+        "partitioner": "murmur2",
+        "linger.ms": 2,
+        "message.max.bytes": settings.kafka.message_max_bytes,
+        **GAPLESS,
+    }
+    config |= {key.replace("_", "."): value for key, value in overrides.items()}
+    return Producer(config, logger=logs.of_kafka())
+
+
+def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
+    """Kafka's UUID of each topic, by the topic's name in topics.yaml.
+
+    A topic deleted and made again has another one. KafkaException when a topic is absent.
+    """
+    admin = AdminClient(settings.client_config())
+    names = {settings.topic(name): name for name in topic_names}
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+    ids: dict[str, str] = {}
+    for on_cluster, future in futures.items():
+        uuid = future.result(timeout=REQUEST_TIMEOUT_S).topic_id
+        high, low = (
+            bits % 2**64
+            for bits in (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
+        )
+        ids[names[on_cluster]] = f"{high:016x}{low:016x}"
+    return ids
