@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from segments.contracts.cloudevents.incoming import ATTRIBUTE_MAX_LENGTH
+from segments.contracts.cloudevents.schemas import Attribute
 from segments.contracts.times import InstantText
 
-Attribute = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_MAX_LENGTH)]
 LogSource = Annotated[
     str,
     Field(

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from segments.contracts.cloudevents.incoming import ATTRIBUTE_MAX_LENGTH
 from segments.contracts.commands import Command
 from segments.contracts.events import UserEvent
-from segments.contracts.headers import Attribute
+
+Attribute = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_MAX_LENGTH)]
 
 JsonMediaType = Annotated[
     str,
