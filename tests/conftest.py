@@ -10,8 +10,8 @@ import pytest
 
 from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
-from tests import support
-from tests.http.api import Api, Deployment
+from tests.support import deployments
+from tests.support.api import Api, Deployment
 
 FIRST_TIMEOUT_S = 300
 _LONGEST = (
@@ -41,7 +41,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def deployment(broker: str, tmp_path: Path) -> Iterator[Settings]:
     """A deployment of the test's own on the shared broker, its topics applied."""
-    with support.deployment(broker, tmp_path / "data") as settings:
+    with deployments.deployment(broker, tmp_path / "data") as settings:
         yield settings
 
 
@@ -50,7 +50,7 @@ def running(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     """Everything runs. Each test uses users and segments of its own."""
     folder = tmp_path_factory.mktemp("running") / "data"
     # Ticks more often than by default, so that nobody waits long for an instant to be complete.
-    with support.deployment(
+    with deployments.deployment(
         broker,
         folder,
         tick_interval_ms=200,
@@ -87,5 +87,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.failed:
-        for process in support.processes():
+        for process in deployments.processes():
             report.sections.append((f"log of {process.name}", process.log()))

@@ -1,0 +1,361 @@
+"""What the client makes of a service, or a network, that goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from segments import client as api
+from segments.client import AsyncSegmentsClient, Retries, SegmentsClient
+from tests.support.service_double import USER, Double, answers, broken, problem
+
+AT_ONCE = Retries(attempts=4, backoff_s=0.001)
+
+
+class Both:
+    """The same call by the blocking and by the asynchronous client."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        self.options = {"retries": AT_ONCE, "timeout_s": 20.0} | options
+
+    async def blocking(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        def call() -> Any:
+            with SegmentsClient(self.url, **self.options) as client:
+                made = getattr(client, name)(*args, **kwargs)
+                return list(made) if isinstance(made, api.Items) else made
+
+        return await asyncio.to_thread(call)
+
+    async def asynchronous(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        async with AsyncSegmentsClient(self.url, **self.options) as client:
+            made = getattr(client, name)(*args, **kwargs)
+            return [item async for item in made] if isinstance(made, api.AsyncItems) else await made
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+def caller(request: pytest.FixtureRequest) -> Any:
+    """`caller(double, **options)(name, …)`: a call, by either client."""
+    return lambda double, **options: getattr(Both(double.url, **options), request.param)
+
+
+async def _taken_then_reset(request: web.Request) -> None:
+    await broken(request)
+
+
+def _taken(double: Double) -> Any:
+    async def fault(request: web.Request) -> None:
+        double.decide(request.headers["Idempotency-Key"])
+        await broken(request)
+
+    return fault
+
+
+async def test_a_write_whose_answer_is_lost_is_repeated_with_its_key(
+    double: Double, caller: Any
+) -> None:
+    double.faults = [_taken(double), _taken(double)]
+    result = await caller(double)("change", USER, add=["beta"])
+    first, second, third = double.sent_keys()
+    assert first == second == third == result.command_id
+    assert double.applied == {first: 1}
+
+
+async def test_no_two_writes_share_a_key(double: Double, caller: Any) -> None:
+    change = caller(double)
+    for _ in range(3):
+        await change("change", USER, add=["beta"])
+    assert len(set(double.sent_keys())) == 3
+
+
+async def test_a_key_of_the_caller_is_kept(double: Double, caller: Any) -> None:
+    double.faults = [answers(503, "kafka_unavailable")]
+    await caller(double)("change", USER, add=["beta"], idempotency_key="Bestellung-ü")
+    # A header is text in UTF-8 for the service.
+    keys = [key.encode("utf-8", "surrogateescape").decode() for key in double.sent_keys()]
+    assert keys == ["Bestellung-ü"] * 2
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_what_may_go_later_is_tried_again(double: Double, caller: Any, status: int) -> None:
+    double.faults = [answers(status, "busy"), answers(status, "busy")]
+    found = await caller(double)("user_segments", USER)
+    assert found.names == ["beta"]
+    assert len(double.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid", api.InvalidError),
+        (401, "unauthorized", api.UnauthorizedError),
+        (403, "forbidden", api.ForbiddenError),
+        (404, "user_unknown", api.NotFoundError),
+        (409, "assigning", api.ConflictError),
+        (410, "segment_replaced", api.NotFoundError),
+        (415, "content_type", api.InvalidError),
+        (421, "partition_elsewhere", api.ProblemError),
+        (422, "invalid", api.InvalidError),
+        (500, "internal", api.UnavailableError),
+    ],
+)
+async def test_what_stays_wrong_is_not_tried_again(
+    double: Double, caller: Any, status: int, code: str, kind: type[api.ProblemError]
+) -> None:
+    double.faults = [answers(status, code)]
+    with pytest.raises(api.ProblemError) as raised:
+        await caller(double)("user_segments", USER)
+    assert type(raised.value) is kind
+    assert (raised.value.status, raised.value.code) == (status, code)
+    assert raised.value.detail == "because"
+    assert len(double.requests) == 1
+
+
+async def test_attempts_end(double: Double, caller: Any) -> None:
+    double.faults = [answers(503, "stale")] * 10
+    with pytest.raises(api.StaleError):
+        await caller(double)("user_segments", USER)
+    assert len(double.requests) == AT_ONCE.attempts
+
+
+async def test_retry_after_is_waited_for(double: Double, caller: Any) -> None:
+    arrived: list[float] = []
+
+    async def refuse(_request: web.Request) -> web.Response | None:
+        arrived.append(asyncio.get_running_loop().time())
+        return problem(429, "rate_limited", {"Retry-After": "1"}) if len(arrived) == 1 else None
+
+    double.faults = [refuse, refuse]
+    await caller(double)("user_segments", USER)
+    assert arrived[1] - arrived[0] >= 1.0
+
+
+async def test_a_retry_after_beyond_the_deadline_is_told_at_once(
+    double: Double, caller: Any
+) -> None:
+    double.faults = [answers(429, "rate_limited", {"Retry-After": "3600"})]
+    with pytest.raises(api.RateLimitedError) as raised:
+        await caller(double)("user_segments", USER)
+    assert raised.value.retry_after_s == 3600
+    assert len(double.requests) == 1
+
+
+async def test_an_accepted_write_is_followed(double: Double, caller: Any) -> None:
+    double.undecided_polls = 2
+    result = await caller(double)("change", USER, add=["beta"])
+    assert result.status == "applied"
+    assert result.position == "0:1"
+    methods = [method for method, *_ in double.requests]
+    assert methods == ["PATCH", "GET", "GET", "GET"]
+    assert all("wait=" in headers["Prefer"] for _, _, headers, _ in double.requests)
+
+
+async def test_a_rejection_that_comes_later_is_raised_as_one_that_comes_at_once(
+    double: Double, caller: Any
+) -> None:
+    double.undecided_polls = 1
+    error = {"code": "segment_unknown", "detail": "no such segment", "segments": ["beta"]}
+    double.decide("k", status="rejected", error=error)
+    with pytest.raises(api.RejectedError) as raised:
+        await caller(double)("change", USER, add=["beta"], idempotency_key="k")
+    assert (raised.value.status, raised.value.code) == (422, "segment_unknown")
+    assert raised.value.segments == ("beta",)
+    assert raised.value.command_id == "k"
+    assert "beta" in str(raised.value)
+
+
+async def test_a_write_that_is_not_decided_in_time_says_its_id(double: Double, caller: Any) -> None:
+    double.undecided_polls = 1_000
+    with pytest.raises(api.PendingError) as raised:
+        await caller(double)("change", USER, add=["beta"], timeout_s=0.3)
+    [key] = double.sent_keys()
+    assert raised.value.command_id == key
+
+
+async def test_a_sidecar_that_has_not_heard_of_the_command_is_asked_again(
+    double: Double, caller: Any
+) -> None:
+    double.undecided_polls = 1
+    double.faults = [None, answers(404, "command_unknown")]
+    assert (await caller(double)("change", USER, add=["beta"])).status == "applied"
+
+
+async def test_an_error_of_a_write_has_its_key(double: Double, caller: Any) -> None:
+    double.faults = [_taken_then_reset] * 10
+    with pytest.raises(api.UnreachableError) as raised:
+        await caller(double)("change", USER, add=["beta"])
+    assert {raised.value.command_id} == set(double.sent_keys())
+
+
+async def test_a_slow_answer_is_given_up_in_time(double: Double, caller: Any) -> None:
+    async def never(_request: web.Request) -> None:
+        await asyncio.sleep(3600)
+
+    double.faults = [never] * 10
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    with pytest.raises(api.UnreachableError):
+        await caller(double)("user_segments", USER, timeout_s=0.3)
+    assert loop.time() - began_s < 20
+
+
+async def test_an_answer_that_drips_is_given_up_in_time(double: Double, caller: Any) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+
+    double.faults = [drip] * 10
+    with pytest.raises(api.UnreachableError, match="in time"):
+        await caller(double)("user_segments", USER, timeout_s=0.3)
+
+
+async def test_nobody_there_is_told_with_the_address(caller: Any, double: Double) -> None:
+    double.url = "http://127.0.0.1:1"
+    with pytest.raises(api.UnreachableError, match=r"http://127\.0\.0\.1:1/v1/users"):
+        await caller(double)("user_segments", USER)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"user_id": 3}', b""])
+async def test_another_service_is_not_understood(double: Double, caller: Any, body: bytes) -> None:
+    async def other(_request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    double.faults = [other]
+    with pytest.raises(api.AnswerError):
+        await caller(double)("user_segments", USER)
+
+
+async def test_the_words_of_a_proxy_are_passed_on(double: Double, caller: Any) -> None:
+    async def proxy(_request: web.Request) -> web.Response:
+        return web.Response(status=413, body=b"<h1>Too\n large</h1>")
+
+    double.faults = [proxy]
+    with pytest.raises(api.InvalidError, match=r"Too large.*413 http_413"):
+        await caller(double)("user_segments", USER)
+
+
+async def test_a_redirect_is_not_followed(double: Double, caller: Any) -> None:
+    async def elsewhere(_request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"})
+
+    double.faults = [elsewhere]
+    with pytest.raises(api.AnswerError, match="307"):
+        await caller(double, token="secret")("user_segments", USER)
+
+
+MEMBER = b'{"user_id":"%s","since":"2026-11-24T22:17:45.625Z","expires_at":null,"origin":"auto"}\n'
+
+
+async def test_a_member_list_is_whole_with_its_count(double: Double, caller: Any) -> None:
+    double.members_body = MEMBER % USER.encode() * 3 + b'{"count":3}\n'
+    members = await caller(double)("members", "beta")
+    assert [member.user_id for member in members] == [USER] * 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        MEMBER % b"x" * 3,
+        MEMBER % b"x" * 3 + b'{"count":4}\n',
+        MEMBER % b"x" * 3 + b'{"count":3}',
+        MEMBER % b"x" * 2 + b'{"user_id"',
+    ],
+)
+async def test_a_short_member_list_is_an_error(double: Double, caller: Any, body: bytes) -> None:
+    double.members_body = body
+    with pytest.raises(api.IncompleteError):
+        await caller(double)("members", "beta")
+
+
+async def test_a_member_list_that_breaks_off_is_an_error(double: Double, caller: Any) -> None:
+    double.members_body = MEMBER % USER.encode() * 3
+    double.members_promise = 4
+    with pytest.raises(api.IncompleteError, match="broken off after 3 members"):
+        await caller(double)("members", "beta")
+
+
+async def test_what_came_before_the_break_is_handed_over(double: Double) -> None:
+    double.members_body = MEMBER % USER.encode() * 3
+    double.members_promise = 4
+    async with AsyncSegmentsClient(double.url, retries=AT_ONCE) as client:
+        members = client.members("beta")
+        given = [await anext(members) for _ in range(3)]
+        with pytest.raises(api.IncompleteError):
+            await anext(members)
+    assert [member.user_id for member in given] == [USER] * 3
+
+
+async def test_a_report_is_written_when_all_of_it_has_come(
+    double: Double, caller: Any, tmp_path: Path
+) -> None:
+    double.rows, double.row_count = b"u;a;add;t\n" * 3, 3
+    told: list[tuple[int, int]] = []
+    target = tmp_path / "report.csv"
+    rows = await caller(double)(
+        "save_report", target, "2026-11", progress=lambda *counts: told.append(counts)
+    )
+    assert rows == 3
+    assert target.read_bytes() == double.rows
+    assert told[-1] == (3, 3)
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_a_short_report_leaves_no_file(
+    double: Double, caller: Any, tmp_path: Path, breaks: bool
+) -> None:
+    double.rows, double.row_count = b"u;a;add;t\n" * 3, 4
+    double.members_promise = 1 if breaks else None
+    with pytest.raises(api.IncompleteError, match="3 of 4 rows"):
+        await caller(double)("save_report", tmp_path / "report.csv", "2026-11")
+    assert _names_in(tmp_path) == []
+
+
+async def test_the_token_goes_to_the_service_and_nowhere_else(
+    double: Double, caller: Any, tmp_path: Path
+) -> None:
+    double.rows, double.row_count = b"", 0
+    # The same port under another name is another service.
+    double.link = double.url.replace("127.0.0.1", "localhost") + "/v1/reports/2026-11.csv?s=1"
+    tokens = iter(["first", "second", "third"])
+    await caller(double, token=lambda: next(tokens))("save_report", tmp_path / "r", "2026-11")
+    sent = [headers.get("Authorization") for _, _, headers, _ in double.requests]
+    assert sent == ["Bearer first", None]
+
+
+async def test_a_token_that_is_none_is_refused_without_being_shown(
+    double: Double, caller: Any
+) -> None:
+    with pytest.raises(api.InvalidError) as raised:
+        await caller(double, token="sec\nret")("user_segments", USER)
+    assert "ret" not in str(raised.value).replace("characters", "")
+    assert double.requests == []
+
+
+async def test_a_session_reads_its_own_writes(double: Double) -> None:
+    async with AsyncSegmentsClient(double.url, retries=AT_ONCE) as client:
+        session = client.session()
+        await client.change(USER, add=["beta"])
+        await session.user_segments(USER)
+        await session.change(USER, add=["beta"])
+        await session.user_segments(USER)
+        await session.user_segments(USER, min_position="0:1,3:9")
+        await client.user_segments(USER)
+        assert session.positions == "0:2"
+    asked = [
+        headers.get("Segments-Min-Position")
+        for method, _, headers, _ in double.requests
+        if method == "GET"
+    ]
+    assert asked == [None, "0:2", "0:2,3:9", None]

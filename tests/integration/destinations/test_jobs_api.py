@@ -1,0 +1,220 @@
+"""/v1/reports/jobs: what is asked, told and refused (R2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segments.contracts.responses.reports import ReportJob, ReportJobPage
+from segments.contracts.times import from_rfc3339
+from segments.http.reports import attempt as report_attempt
+from tests.support.destinations.jobs import direct, ended, order, put, serving
+from tests.support.destinations.places import FolderPlace, sftp_place
+from tests.support.sidecar import assert_problem, entry, running, store
+
+HOURS_LATER_MS = 10_800_000
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> FolderPlace:
+    return FolderPlace(tmp_path / "archive")
+
+
+async def test_a_job_from_its_order_to_its_end(data: Path, archive: FolderPlace) -> None:
+    async with serving(data, archive) as sidecar:
+        response = await order(sidecar, month="2025-02", header=True)
+        assert response.status_code == 202
+        job = response.json()
+        ReportJob.model_validate(job)
+        assert response.headers["location"] == f"/v1/reports/jobs/{job['job_id']}"
+        assert (job["destination"], job["month"], job["header"]) == ("archive", "2025-02", True)
+        assert (job["url"], job["error"]) == (None, None)
+        done = await ended(sidecar, response)
+        ReportJob.model_validate(done)
+        path = archive.folder / done["name"]
+        assert done["url"] == path.as_uri()
+        assert done["rows_total"] == done["rows_written"] == 40
+        assert done["bytes_written"] == path.stat().st_size
+        assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+        metrics = (await sidecar.get("/metrics")).text
+        assert 'segments_report_jobs{kind="folder",state="done"} 1.0' in metrics
+        assert 'segments_report_job_seconds_count{kind="folder",outcome="done"}' in metrics
+
+
+async def test_link_stays_what_it_was(data: Path, archive: FolderPlace) -> None:
+    async with serving(data, archive) as sidecar:
+        for body in ({}, {"destination": "link"}):
+            wanted = {"month": "2025-02", **body}
+            response = await sidecar.client.post("/v1/reports", json=wanted)
+            assert response.status_code == 201
+            assert response.json()["url"].endswith("/v1/reports/2025-02.csv")
+    async with serving(data, archive, destination="archive") as sidecar:
+        response = await sidecar.client.post("/v1/reports", json={"month": "2025-02"})
+        assert (await ended(sidecar, response))["state"] == "done"
+        wanted = {"month": "2025-02", "destination": "link"}
+        assert (await sidecar.client.post("/v1/reports", json=wanted)).status_code == 201
+
+
+async def test_a_public_url(data: Path, archive: FolderPlace) -> None:
+    archive.settings["public_url"] = "https://files.example/reports/{name}?raw=1"
+    async with serving(data, archive) as sidecar:
+        job = await put(sidecar, month="2025-02")
+    name = job["name"].replace(":", "%3A")
+    assert job["url"] == f"https://files.example/reports/{name}?raw=1"
+
+
+async def test_what_is_refused_at_once(data: Path, archive: FolderPlace) -> None:
+    async with serving(data, archive) as sidecar:
+        problem = assert_problem(
+            await order(sidecar, destination="elsewhere"), 422, "destination_unknown"
+        )
+        assert problem["detail"] == "the destinations are: link, archive"
+        assert_problem(await order(sidecar, month="9998-12"), 404, "month_in_future")
+        for body in ({"month": "2025-13"}, {"destination": ""}, {"destination": 7}):
+            assert_problem(await order(sidecar, **body), 422, "invalid")
+        assert_problem(await sidecar.get("/v1/reports/jobs/none"), 404, "job_unknown")
+        assert_problem(await sidecar.client.delete("/v1/reports/jobs/none"), 404, "job_unknown")
+        for query in ("limit=0", "cursor=x", "state=done"):
+            assert_problem(await sidecar.get(f"/v1/reports/jobs?{query}"), 400, "invalid")
+        assert (await sidecar.get("/v1/reports/jobs")).json() == {"items": [], "next": None}
+    described = {"destinations": {"archive": archive.settings}}
+    async with running(data, reports=described, partitions=[0]) as sidecar:
+        assert_problem(await order(sidecar), 421, "partition_elsewhere")
+
+
+async def test_a_key_begins_one_job(data: Path, archive: FolderPlace) -> None:
+    async with serving(data, archive) as sidecar:
+        wanted = {"month": "2025-02", "destination": "archive"}
+        headers = {"Idempotency-Key": "february"}
+
+        async def asked(body: dict[str, Any]) -> Any:
+            return await sidecar.client.post("/v1/reports", json=body, headers=headers)
+
+        both = await asyncio.gather(asked(wanted), asked(wanted))
+        assert len({response.json()["job_id"] for response in both}) == 1
+        job = await ended(sidecar, both[0])
+        assert (await asked(wanted)).json() == job
+        assert_problem(await asked({**wanted, "header": True}), 422, "idempotency_key_reused")
+
+
+async def test_the_list_is_newest_first_and_comes_in_pages(
+    data: Path, archive: FolderPlace
+) -> None:
+    async with serving(data, archive, keep_jobs=5) as sidecar:
+        ids = [(await put(sidecar, month="2025-02"))["job_id"] for _ in range(7)]
+        found: list[str] = []
+        url = "/v1/reports/jobs?limit=2"
+        while url:
+            page = await sidecar.get(url)
+            ReportJobPage.model_validate(page.json())
+            found += [job["job_id"] for job in page.json()["items"]]
+            url = page.links["next"]["url"] if page.json()["next"] else ""
+    assert found == ids[:1:-1], "those that are too many are forgotten"
+
+
+async def test_jobs_wait_for_their_turn_and_not_too_many(data: Path, tmp_path: Path) -> None:
+    async with (
+        sftp_place(tmp_path / "reports") as place,
+        serving(data, place, max_queued=1) as sidecar,
+    ):
+        place.trouble.make("stall", after_bytes=0)
+        first = await order(sidecar)
+        async with asyncio.timeout(20):
+            await place.trouble.stalled.wait()
+        shown = (await sidecar.get(first.headers["location"])).json()
+        assert (shown["state"], shown["rows_total"]) == ("running", 120_000)
+        second = await order(sidecar, month="2025-02")
+        assert second.json()["state"] == "queued"
+        third = await order(sidecar, month="2025-01")
+        assert_problem(third, 503, "busy")
+        assert third.headers["retry-after"] == "30"
+        waited = await sidecar.get(second.headers["location"], headers={"Prefer": "wait=0"})
+        assert waited.json()["state"] == "queued"
+        cancelled = await sidecar.client.delete(second.headers["location"])
+        assert cancelled.json()["error"]["code"] == "cancelled"
+        again = await sidecar.client.delete(second.headers["location"])
+        assert again.json() == cancelled.json()
+        cancelled = await sidecar.client.delete(first.headers["location"])
+        assert cancelled.json()["error"]["code"] == "cancelled"
+        assert (await put(sidecar, month="2025-02"))["state"] == "done"
+
+
+async def test_a_stop_in_order_puts_the_job_back(data: Path, tmp_path: Path) -> None:
+    async with sftp_place(tmp_path / "reports") as place:
+        place.trouble.make("stall", after_bytes=3_000_000)
+        async with serving(data, place) as sidecar:
+            response = await order(sidecar)
+            async with asyncio.timeout(20):
+                await place.trouble.stalled.wait()
+        async with serving(data, place) as sidecar:
+            job = await ended(sidecar, response)
+            assert (job["state"], job["attempts"]) == ("done", 1), job
+            assert place.files() == {job["name"]: await direct(sidecar)}
+        assert place.leftovers() == []
+
+
+async def test_a_destination_that_is_gone_after_a_restart(
+    data: Path, archive: FolderPlace, tmp_path: Path
+) -> None:
+    async with sftp_place(tmp_path / "reports") as place:
+        place.trouble.make("stall", after_bytes=0)
+        async with serving(data, place) as sidecar:
+            response = await order(sidecar)
+            async with asyncio.timeout(20):
+                await place.trouble.stalled.wait()
+    async with running(data, reports={"destinations": {"other": archive.settings}}) as sidecar:
+        job = await ended(sidecar, response)
+    assert (job["state"], job["error"]["code"]) == ("failed", "destination_unknown"), job
+
+
+async def test_the_month_that_is_running_and_a_store_that_is_behind(
+    tmp_path: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job waits for the store, and says so; what is newer than its instant is left out."""
+    monkeypatch.setattr(report_attempt, "ASK_AGAIN_S", 0.02)
+    now_ms = time.time_ns() // 1_000_000
+    month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
+    user = "00000000-0000-4000-8000-000000000000"
+    complete_ms = now_ms + 60_000
+    store(tmp_path, [entry(0, 0, complete_ms, user), entry(0, 1, complete_ms + 1, user)])
+    async with serving(tmp_path, archive) as sidecar:
+        sidecar.services.completeness._marks.clear()
+        sidecar.reach(5, at_ms=now_ms - HOURS_LATER_MS)
+        response = await order(sidecar, month=month)
+        while True:
+            job = (await sidecar.get(response.headers["location"])).json()
+            if job["error"] is not None:
+                break
+            await asyncio.sleep(0.01)
+        assert (job["state"], job["error"]["code"]) == ("running", "history_behind"), job
+        assert job["complete_until"] is None
+        sidecar.reach(6, at_ms=complete_ms)
+        job = await ended(sidecar, response)
+        assert (job["state"], job["error"], job["rows_total"]) == ("done", None, 1), job
+        assert from_rfc3339(job["complete_until"]) == complete_ms
+        assert list(archive.files()) == [job["name"]]
+        assert job["name"].startswith(f"{month}_until-")
+        # A position that the view has not reached is waited for before there is a job.
+        headers = {"Segments-Min-Position": "0:7", "Prefer": "wait=0"}
+        wanted = {"month": month, "destination": "archive"}
+        stale = await sidecar.client.post("/v1/reports", json=wanted, headers=headers)
+        assert_problem(stale, 503, "stale")
+
+
+async def test_a_store_of_jobs_that_is_damaged_is_begun_anew(
+    data: Path, archive: FolderPlace
+) -> None:
+    async with serving(data, archive) as sidecar:
+        await put(sidecar, month="2025-02")
+    file = data / "http-0" / "reports.sqlite3"
+    assert file.stat().st_mode & 0o077 == 0
+    file.write_bytes(b"no database" * 1_000)
+    async with serving(data, archive) as sidecar:
+        assert (await sidecar.get("/v1/reports/jobs")).json()["items"] == []
+        assert (await put(sidecar, month="2025-02"))["state"] == "done"
+    assert len(list(file.parent.glob("reports.sqlite3.damaged-*"))) == 1

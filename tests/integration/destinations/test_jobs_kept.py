@@ -1,0 +1,122 @@
+"""No job is forgotten, and none keeps others from their turn, whatever goes wrong around it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segments.destinations.folder import FolderUpload
+from segments.http.reports.job_store import Job, ReportJobs
+from segments.process import isolated_loop
+from tests.support.destinations.jobs import ended, order, put, serving
+from tests.support.destinations.places import FolderPlace
+
+LONG_AGO_MS = 1_000
+MONTH = "2025-02"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> FolderPlace:
+    return FolderPlace(tmp_path / "archive")
+
+
+async def test_a_job_is_done_though_its_client_has_gone(
+    data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client leaves while its job is being written down."""
+    written = asyncio.Event()
+    add = ReportJobs.add
+
+    async def slow(jobs: ReportJobs, job: Job, max_queued: int) -> tuple[Job, bool]:
+        added = await add(jobs, job, max_queued)
+        written.set()
+        await asyncio.sleep(60)
+        return added
+
+    async with serving(data, archive) as sidecar:
+        with monkeypatch.context() as patched:
+            patched.setattr(ReportJobs, "add", slow)
+            asking = asyncio.create_task(order(sidecar, month=MONTH))
+            await written.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+        [job] = (await sidecar.get("/v1/reports/jobs")).json()["items"]
+        found = await sidecar.get(f"/v1/reports/jobs/{job['job_id']}", headers={"Prefer": "wait=9"})
+        assert found.json()["state"] == "done"
+        assert list(archive.files()) == [found.json()["name"]]
+
+
+async def test_a_job_that_is_no_longer_understood_ends_and_the_others_go_on(
+    data: Path, archive: FolderPlace
+) -> None:
+    """Such as one in a time zone that the machine has no more after an update."""
+    async with serving(data, archive) as sidecar:
+        job_id = (await put(sidecar, month=MONTH))["job_id"]
+    with closing(sqlite3.connect(data / "http-0" / "reports.sqlite3")) as kept, kept:
+        request = '{"month": "2025-02", "timezone": "Gone/Away"}'
+        kept.execute(
+            "UPDATE jobs SET request = ?, state = 'queued', complete_ms = NULL, name = NULL",
+            [request],
+        )
+    async with serving(data, archive) as sidecar:
+        assert (await put(sidecar, month=MONTH))["state"] == "done"
+        job = (await sidecar.get(f"/v1/reports/jobs/{job_id}")).json()
+        assert (job["state"], job["timezone"]) == ("failed", "Gone/Away")
+        assert job["error"]["code"] == "internal"
+        assert len((await sidecar.get("/v1/reports/jobs")).json()["items"]) == 2
+
+
+async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
+    data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = ReportJobs.change
+
+    async def failing(jobs: ReportJobs, job_id: str, **values: Any) -> Job:
+        if values.get("state") == "queued":
+            raise sqlite3.OperationalError("database or disk is full")
+        return await change(jobs, job_id, **values)
+
+    monkeypatch.setattr(ReportJobs, "change", failing)
+    async with asyncio.timeout(20):
+        async with serving(data, archive) as sidecar:
+            sidecar.services.completeness._marks.clear()
+            sidecar.reach(5, at_ms=LONG_AGO_MS)
+            response = await order(sidecar)
+            waits = False
+            while not waits:
+                job = (await sidecar.get(response.headers["location"])).json()
+                waits = job["error"] is not None
+    monkeypatch.undo()
+    async with serving(data, archive) as sidecar:
+        assert (await ended(sidecar, response))["state"] == "done"
+
+
+async def test_what_is_being_made_final_is_waited_for_before_it_is_called_cancelled(
+    data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than work that has nothing to lose: a store may take minutes to join its parts."""
+    monkeypatch.setattr(isolated_loop, "END_S", 0.05)
+    finishing, go_on = threading.Event(), threading.Event()
+    finish = FolderUpload._finish
+
+    def slow(upload: FolderUpload, sent_bytes: int) -> None:
+        finishing.set()
+        assert go_on.wait(20)
+        finish(upload, sent_bytes)
+
+    monkeypatch.setattr(FolderUpload, "_finish", slow)
+    async with serving(data, archive) as sidecar:
+        response = await order(sidecar, month=MONTH)
+        await asyncio.to_thread(finishing.wait, 20)
+        cancelling = asyncio.create_task(sidecar.client.delete(response.headers["location"]))
+        assert await asyncio.wait([cancelling], timeout=0.5) == (set(), {cancelling})
+        go_on.set()
+        job = (await cancelling).json()
+        assert job["state"] == "done", job
+        assert list(archive.files()) == [job["name"]]

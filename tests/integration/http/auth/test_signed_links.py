@@ -1,0 +1,223 @@
+"""Report links with authentication: opened without a header, and good for just what they name."""
+
+from __future__ import annotations
+
+import stat
+import string
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import UUID
+
+import pytest
+from multidict import MultiDict
+
+from segments.http.auth import signed_links
+from segments.http.auth.api_keys import KeysError
+from segments.http.auth.roles import TABLE, Role
+from segments.http.auth.signed_links import Links
+from segments.http.problems import Problem
+from segments.settings import Settings
+from tests.support import credentials
+from tests.support.route_requests import TABLE as REQUESTS
+from tests.support.route_requests import request
+from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
+
+USER = str(UUID(int=1))
+SECRET = "s" * 32
+PATH = "/v1/reports/2025-02.csv"
+ALL = {
+    "month": "2025-02",
+    "timezone": "Europe/Berlin",
+    "segment": "Ä-b",
+    "user_id": USER,
+    "operations": "all",
+    "header": True,
+}
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
+    """Keys are asked for; the store has a row in February 2025."""
+    store(tmp_path, [entry(0, 0, 1_740_000_000_000, USER)])
+    key = credentials.api_key(tmp_path, "analyst")
+    async with running(tmp_path, auth=credentials.KEYS) as sidecar:
+        sidecar.analyst = credentials.header(key)  # type: ignore[attr-defined]
+        yield sidecar
+
+
+async def link(sidecar: Sidecar, **body: Any) -> str:
+    """A link that an analyst was given."""
+    answer = await sidecar.client.post(
+        "/v1/reports",
+        json={"month": "2025-02", **body},
+        headers=sidecar.analyst,  # type: ignore[attr-defined]
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Location"] == answer.json()["url"]
+    return str(answer.json()["url"])
+
+
+def changed(url: str, **parameters: str | None) -> str:
+    """The link with parameters in place of its own; None leaves one out."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query)) | parameters
+    return parts._replace(
+        query=urlencode({name: value for name, value in query.items() if value is not None})
+    ).geturl()
+
+
+async def test_a_link_opens_without_a_header(sidecar: Sidecar) -> None:
+    opened = await sidecar.get(await link(sidecar))
+    assert opened.status_code == 200
+    assert opened.text.startswith(f"{USER};A;add;")
+    head = await sidecar.client.head(await link(sidecar))
+    assert (head.status_code, head.headers["Segments-Row-Count"]) == (200, "1")
+
+
+async def test_a_link_with_every_parameter_opens(sidecar: Sidecar) -> None:
+    url = await link(sidecar, **ALL)
+    opened = await sidecar.get(url)
+    assert (opened.status_code, opened.text) == (200, "user;segment;operation;datetime\n")
+    # The order of parameters says nothing.
+    parts = urlsplit(url)
+    turned = parts._replace(query="&".join(reversed(parts.query.split("&")))).geturl()
+    assert (await sidecar.get(turned)).status_code == 200
+
+
+async def test_every_changed_character_is_refused(sidecar: Sidecar) -> None:
+    url = await link(sidecar, segment="A")
+    parts = urlsplit(url)
+    verifier = signed_links.links(sidecar.services.settings)
+    for place, character in enumerate(parts.query):
+        for other in sorted(set(string.ascii_letters[::7] + "0_-=&%") - {character}):
+            text = parts.query[:place] + other + parts.query[place + 1 :]
+            query = MultiDict(parse_qsl(text, keep_blank_values=True))
+            if signed_links.is_signed(query):
+                with pytest.raises(Problem) as problem:
+                    verifier.check(parts.path, query)
+                assert problem.value.code == "link_invalid"
+
+
+async def test_every_last_character_of_a_signature(sidecar: Sidecar) -> None:
+    """Two of its bits mean nothing when it is decoded: the text is what counts."""
+    url = await link(sidecar)
+    signature = dict(parse_qsl(urlsplit(url).query))["signature"]
+    for other in set(string.ascii_letters + string.digits + "-_") - {signature[-1]}:
+        answer = await sidecar.get(changed(url, signature=signature[:-1] + other))
+        assert_problem(answer, 403, "link_invalid")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"segment": "B"},
+        {"segment": None},
+        {"user_id": USER},
+        {"operations": "all"},
+        {"header": "true"},
+        {"timezone": "Europe/Berlin"},
+        {"expires": "99999999999"},
+        {"expires": None},
+        {"signature": ""},
+        {"signature": "x" * 43},
+        {"signature": "\u00e4"},
+        {"nothing": "1"},
+    ],
+    ids=str,
+)
+async def test_other_parameters_are_refused(sidecar: Sidecar, others: Any) -> None:
+    url = changed(await link(sidecar, segment="A"), **others)
+    assert_problem(await sidecar.get(url), 403, "link_invalid")
+
+
+async def test_a_parameter_twice_is_refused(sidecar: Sidecar) -> None:
+    url = await link(sidecar, segment="A")
+    for more in ("segment=A", "segment=B", "signature=x", "expires=99999999999"):
+        assert_problem(await sidecar.get(f"{url}&{more}"), 403, "link_invalid")
+
+
+async def test_another_month_is_refused(sidecar: Sidecar) -> None:
+    url = await link(sidecar)
+    for month in ("2025-03", "2025-2", "../2025-02"):
+        answer = await sidecar.get(url.replace("2025-02", month))
+        assert answer.status_code in (401, 403), month
+
+
+async def test_an_expired_link_is_refused(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await link(sidecar)
+    now_s = signed_links.time.time()
+    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_399)
+    assert (await sidecar.get(url)).status_code == 200
+    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_401)
+    assert_problem(await sidecar.get(url), 403, "link_expired")
+    # That it has expired is not told of a link that was never one.
+    assert_problem(await sidecar.get(changed(url, expires="1")), 403, "link_invalid")
+
+
+async def test_a_link_opens_nothing_else(sidecar: Sidecar) -> None:
+    query = urlsplit(await link(sidecar)).query
+    for key, row in TABLE.items():
+        if row.role is not Role.OPEN and not row.link:
+            path = REQUESTS[key].path
+            answer = await request(sidecar, key, f"{path}{'&' if '?' in path else '?'}{query}")
+            assert_problem(answer, 401, "credentials_missing")
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = await sidecar.client.request(method, f"{PATH}?{query}")
+        assert_problem(answer, 401, "credentials_missing")
+    assert {key for key, row in TABLE.items() if row.link} == {("GET", "/v1/reports/{month}.csv")}
+
+
+async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
+    analyst = sidecar.analyst  # type: ignore[attr-defined]
+    assert (await sidecar.get(PATH, headers=analyst)).status_code == 200
+    assert_problem(await sidecar.get(PATH), 401, "credentials_missing")
+    url = await link(sidecar)
+    assert (await sidecar.get(url, headers=analyst)).status_code == 200
+    wrong = credentials.header("segk_wrong")
+    assert_problem(await sidecar.get(url, headers=wrong), 401, "credentials_invalid")
+
+
+async def test_another_secret_revokes_every_link(sidecar: Sidecar, tmp_path: Path) -> None:
+    url = await link(sidecar)
+    (tmp_path / "link.key").unlink()
+    again = signed_links.links(sidecar.services.settings)
+    with pytest.raises(Problem, match="link_invalid"):
+        again.check(PATH, MultiDict(parse_qsl(urlsplit(url).query)))
+
+
+async def test_without_auth_links_are_plain(tmp_path: Path) -> None:
+    store(tmp_path, [])
+    async with running(tmp_path) as sidecar:
+        body = {"month": "2025-02", "segment": "A"}
+        url = (await sidecar.client.post("/v1/reports", json=body)).json()["url"]
+        assert (urlsplit(url).path, urlsplit(url).query) == (PATH, "segment=A")
+        assert (await sidecar.get(url)).status_code == 200
+    assert not (tmp_path / "link.key").exists()
+
+
+def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None:
+    for settings in (
+        [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
+        [Settings(data_dir=tmp_path / "c")] * 2,
+    ):
+        one, other = map(signed_links.links, settings)
+        other.check(PATH, MultiDict(one.signed(PATH, {"segment": "A"})))
+    assert not (tmp_path / "a").exists()
+    assert stat.S_IMODE((tmp_path / "c" / "link.key").stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["link.key"]
+
+
+def test_a_secret_file_that_has_none(tmp_path: Path) -> None:
+    (tmp_path / "link.key").write_text("short")
+    with pytest.raises(KeysError, match=r"link\.key"):
+        signed_links.links(Settings(data_dir=tmp_path))
+
+
+def test_a_link_of_another_purpose_is_none() -> None:
+    signed = Links(SECRET, 60).signed("/v1/reports/jobs/1", {})
+    with pytest.raises(Problem, match="link_invalid"):
+        Links(SECRET, 60).check(PATH, MultiDict(signed))

@@ -1,0 +1,171 @@
+"""Those who wait: woken in time, in bounded number, and gone without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from segments.contracts.positions import Position
+from segments.http.problems import Problem
+from segments.http.read.waiters import Waiting
+from segments.state.view.view import Marker, View
+from tests.support.view.filling import opened, result
+
+LONG_S = 60.0
+
+
+@pytest.fixture
+async def view(tmp_path: Path) -> AsyncIterator[View]:
+    view = opened(tmp_path / "view")
+    yield view
+    view.close()
+
+
+def reach(view: View, waiting: Waiting, partition: int, log_offset: int) -> None:
+    view.progress = view.progress | {partition: Marker(log_offset, 0, 0, -1, 0)}
+    waiting.report([partition], {})
+
+
+def entries(waiting: Waiting) -> int:
+    return sum(map(len, waiting._positions.values()))
+
+
+async def test_a_position_that_is_there_is_not_waited_for(view: View) -> None:
+    waiting = Waiting(view, max_waiters=0)
+    reach(view, waiting, 3, 10)
+    assert await waiting.fresh(Position(3, 10), LONG_S)
+    assert not waiting.is_fresh(Position(3, 11))
+    assert not waiting.is_fresh(Position(2, 0))
+
+
+async def test_each_is_woken_at_its_position_and_not_before(view: View) -> None:
+    waiting = Waiting(view, max_waiters=10)
+    tasks = {
+        offset: asyncio.create_task(waiting.fresh(Position(0, offset), LONG_S))
+        for offset in (5, 1, 9, 5, 3)
+    }
+    other = asyncio.create_task(waiting.fresh(Position(1, 1), LONG_S))
+    await asyncio.sleep(0)
+    reach(view, waiting, 0, 4)
+    await asyncio.wait([tasks[1], tasks[3]])
+    assert [offset for offset, task in sorted(tasks.items()) if task.done()] == [1, 3]
+    reach(view, waiting, 0, 9)
+    assert await asyncio.gather(*tasks.values()) == [True] * 4
+    assert not other.done()
+    reach(view, waiting, 1, 1)
+    assert await other
+    assert entries(waiting) == 0
+
+
+async def test_a_wait_that_ends_says_so(view: View) -> None:
+    waiting = Waiting(view, max_waiters=1)
+    assert not await waiting.fresh(Position(0, 1), 0)
+    assert not await waiting.fresh(Position(0, 1), 0.001)
+    assert waiting._count == 0
+
+
+async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View) -> None:
+    waiting = Waiting(view, max_waiters=2)
+    first = asyncio.create_task(waiting.fresh(Position(0, 1), LONG_S))
+    second = waiting.expect_result("c")
+    await asyncio.sleep(0)
+    for _ in range(500):
+        with pytest.raises(Problem, match="busy"):
+            await waiting.fresh(Position(0, 1), LONG_S)
+        with pytest.raises(Problem, match="busy"):
+            waiting.expect_result("d")
+    assert entries(waiting) == 1
+    assert list(waiting._results) == ["c"]
+    waiting.forget("c", second)
+    third = asyncio.create_task(waiting.fresh(Position(0, 2), LONG_S))
+    await asyncio.sleep(0)
+    reach(view, waiting, 0, 2)
+    assert await asyncio.gather(first, third) == [True, True]
+
+
+async def test_who_gave_up_leaves_nothing_where_nothing_advances(view: View) -> None:
+    """Also behind one who still waits for the smallest offset."""
+    waiting = Waiting(view, max_waiters=100)
+    patient = asyncio.create_task(waiting.fresh(Position(0, 1), LONG_S))
+    for _ in range(40):
+        tasks = [asyncio.create_task(waiting.fresh(Position(0, 9), LONG_S)) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert not await waiting.fresh(Position(0, 9), 0)
+    assert entries(waiting) <= 100
+    assert waiting._count == 1
+    reach(view, waiting, 0, 1)
+    assert await patient
+
+
+async def test_every_waiter_of_a_result_gets_it(view: View) -> None:
+    waiting = Waiting(view, max_waiters=10)
+    futures = [waiting.expect_result("c") for _ in range(3)]
+    other = waiting.expect_result("d")
+    futures[0].cancel()
+    waiting.report([], {"c": result("c"), "e": result("e")})
+    assert futures[1].result()["command_id"] == "c"
+    assert futures[2].result()["command_id"] == "c"
+    assert not other.done()
+    waiting.report([], {"c": result("c", "unchanged")})
+    assert futures[1].result()["status"] == "applied", "the first result is the one"
+    for future in futures:
+        waiting.forget("c", future)
+    waiting.forget("d", other)
+    assert (waiting._results, waiting._count) == ({}, 0)
+
+
+class _OnlyProgress:
+    """As much of a view as waiters look at."""
+
+    def __init__(self) -> None:
+        self.progress: dict[int, Marker] = {}
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(0, 30)),
+        st.tuples(st.just("reach"), st.integers(0, 30)),
+        st.tuples(st.just("cancel"), st.integers(0, 40)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
+    steps: list[tuple[str, int]],
+) -> None:
+    view = _OnlyProgress()
+    waiting = Waiting(view, max_waiters=100)  # type: ignore[arg-type]
+    tasks: list[tuple[int, asyncio.Task[bool]]] = []
+    cancelled: set[int] = set()
+    reached = -1
+    for kind, number in steps:
+        if kind == "wait":
+            tasks.append((number, asyncio.create_task(waiting.fresh(Position(0, number), LONG_S))))
+        elif kind == "reach":
+            reached = max(reached, number)
+            view.progress = {0: Marker(reached, 0, 0, -1, 0)}
+            waiting.report([0], {})
+        elif number < len(tasks) and not tasks[number][1].done():
+            tasks[number][1].cancel()
+            cancelled.add(number)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for place, (offset, task) in enumerate(tasks):
+            if place not in cancelled:
+                assert task.done() == (offset <= reached)
+        assert waiting._count == sum(not task.done() for _, task in tasks)
+    for _, task in tasks:
+        task.cancel()
+    await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+    assert waiting._count == 0

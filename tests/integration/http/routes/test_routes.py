@@ -1,0 +1,132 @@
+"""Every route that is registered stands in the table here, and keeps the rules that all keep."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from segments.http.app import build
+from segments.state.history.protocol import HistoryEntry
+from tests.support.route_requests import TABLE, USER, request
+from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
+from tests.support.view.filling import held
+
+ROUTES = list(TABLE)
+ALSO = {
+    "/v1/segments/preview": "/v1/segments/{segment}",
+    "/dev/users/import": "/dev/users/{user_id}",
+}
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
+    rows: list[HistoryEntry] = [entry(n % 2, n, 1_740_000_000_000, USER) for n in range(4)]
+    store(tmp_path, rows)
+    async with running(tmp_path) as sidecar:
+        sidecar.define("A")
+        sidecar.user(USER, {"A": held(since=1_740_000_000_000)})
+        sidecar.result("known")
+        yield sidecar
+
+
+def ids(key: tuple[str, str]) -> str:
+    return " ".join(key)
+
+
+async def test_the_table_has_every_route(sidecar: Sidecar) -> None:
+    registered = {
+        (route.method, route.resource.canonical)
+        for route in build(sidecar.services).router.routes()
+        if route.resource is not None and route.method not in ("HEAD", "*")
+    }
+    assert registered == TABLE.keys()
+
+
+@pytest.mark.parametrize("key", ROUTES, ids=ids)
+async def test_a_good_request(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    response = await request(sidecar, key)
+    row = TABLE[key]
+    assert response.status_code == row.status, response.text
+    assert response.headers["content-type"].split(";")[0] == row.content_type
+
+
+@pytest.mark.parametrize("key", ROUTES, ids=ids)
+async def test_a_parameter_that_means_nothing(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    row = TABLE[key]
+    if row.takes_parameters:
+        assert (await request(sidecar, key, f"{row.path}?nothing=1")).status_code == row.status
+        return
+    sent = len(sidecar.writer.sent)
+    assert_problem(await request(sidecar, key, f"{row.path}?nothing=1"), 400, "invalid")
+    assert len(sidecar.writer.sent) == sent
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in ROUTES if TABLE[key].body is not None or TABLE[key].content], ids=ids
+)
+async def test_a_body_of_another_type(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    row = TABLE[key]
+    for content_type in ("text/html", "multipart/form-data; boundary=x", ""):
+        response = await sidecar.client.request(
+            key[0], row.path, content=b"{}", headers={"Content-Type": content_type}
+        )
+        assert_problem(response, 415, "content_type")
+    assert sidecar.writer.sent == []
+
+
+@pytest.mark.parametrize("key", [key for key in ROUTES if TABLE[key].body is not None], ids=ids)
+async def test_an_unknown_field_and_no_object(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    row = TABLE[key]
+    body = {**row.body, "nothing": 1}
+    problem = assert_problem(
+        await sidecar.client.request(key[0], row.path, json=body), 422, "invalid"
+    )
+    assert [error["field"] for error in problem["errors"]] == ["nothing"]
+    for other in ([], "text", 7, None, True):
+        response = await sidecar.client.request(key[0], row.path, json=[other])
+        assert_problem(response, 422, "invalid")
+    response = await sidecar.client.request(
+        key[0], row.path, content=b"{", headers={"Content-Type": "application/json"}
+    )
+    assert_problem(response, 400, "not_json")
+    assert sidecar.writer.sent == []
+
+
+@pytest.mark.parametrize("key", [key for key in ROUTES if key[0] == "GET"], ids=ids)
+async def test_head(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    """As GET, without the body; and the connection can be used again."""
+    head = await request(sidecar, key, method="HEAD")
+    got = await request(sidecar, key)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    names = {name for name in got.headers if name.startswith("segments-")}
+    assert names <= set(head.headers)
+
+
+async def test_other_methods(sidecar: Sidecar) -> None:
+    """405 with every method that there is, and no other."""
+    methods = defaultdict(set)
+    for method, route in ROUTES:
+        methods[route].add(method)
+        if method == "GET":
+            methods[route].add("HEAD")
+    for method, route in ROUTES:
+        allowed = set(methods[route])
+        # It may also be the path of a segment or a user of that name.
+        allowed |= methods.get(ALSO.get(route, ""), set())
+        for other in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - allowed:
+            response = await request(sidecar, (method, route), method=other)
+            assert_problem(response, 405, "method_not_allowed")
+            assert set(response.headers["allow"].split(",")) == allowed, route
+
+
+@pytest.mark.parametrize("key", ROUTES, ids=ids)
+async def test_paths_beside_it(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    row = TABLE[key]
+    for path in (f"{row.path}/", f"/{row.path}", f"{row.path}/more/and/more", row.path.upper()):
+        response = await request(sidecar, key, path)
+        assert response.status_code in (404, 405), path
+        assert response.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,101 @@
+"""The life of the sidecar's process: it serves, ends when asked to, and ends when it must."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from segments.http import app as module
+from segments.http.context import Services
+from segments.http.server.listener import serving
+from segments.process.ports import free_port
+from segments.settings import Settings
+from tests.support.sidecar import Sidecar, running, store
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
+    store(tmp_path, [])
+    async with running(tmp_path) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def settings(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of a second server over the same services, on a port of its own."""
+
+    @asynccontextmanager
+    async def services(_settings: Settings) -> AsyncIterator[Services]:
+        sidecar.services.writer.failed = asyncio.get_running_loop().create_future()
+        yield sidecar.services
+
+    monkeypatch.setattr(module, "services", services)
+    return Settings(http={"port": free_port()})  # type: ignore[arg-type]
+
+
+async def served(settings: Settings) -> asyncio.Task[None]:
+    """The server, once it answers."""
+    task = asyncio.create_task(module.serve(settings))
+    url = f"http://127.0.0.1:{settings.http.port}/livez"
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+        while not task.done():
+            try:
+                if (await client.get(url)).status_code == 200:
+                    break
+            except httpx.TransportError:
+                await asyncio.sleep(0.01)
+    assert not task.done()
+    return task
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_ends_when_it_is_asked_to(settings: Settings, number: int) -> None:
+    task = await served(settings)
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(task, 30)
+
+
+@pytest.mark.parametrize("part", ["feed", "writer"])
+async def test_it_ends_when_a_part_cannot_go_on(
+    settings: Settings, sidecar: Sidecar, part: str
+) -> None:
+    task = await served(settings)
+    failed: Any = getattr(sidecar.services, part).failed
+    failed.set_exception(RuntimeError(f"the {part} is broken"))
+    with pytest.raises(RuntimeError, match=part):
+        await asyncio.wait_for(task, 30)
+
+
+async def test_a_port_that_is_taken(settings: Settings, sidecar: Sidecar) -> None:
+    http = settings.http.model_copy(update={"port": sidecar.port})
+    with pytest.raises(OSError, match="in use"):
+        async with serving(module.build(sidecar.services), http):
+            pass
+
+
+async def test_requests_in_progress_are_answered_at_the_end(
+    settings: Settings, sidecar: Sidecar
+) -> None:
+    task = await served(settings)
+    url = f"http://127.0.0.1:{settings.http.port}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
+        headers = {"Segments-Min-Position": "0:50", "Prefer": "wait=20"}
+        asking = asyncio.create_task(client.get("/v1/segments", headers=headers, timeout=30))
+        while not sidecar.services.waiting._count:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        sidecar.reach(50)
+        assert (await asking).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            await client.get("/livez")
+    await asyncio.wait_for(task, 30)

@@ -1,0 +1,183 @@
+"""What is barely HTTP, or not at all: answered or closed, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from segments.state.view.responses import Answer
+from tests.support.sidecar import Sidecar, assert_problem, running
+
+USER = "00000000-0000-0000-0000-000000000001"
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
+    async with running(tmp_path) as sidecar:
+        yield sidecar
+
+
+def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body) of the first response in these bytes."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), headers, body
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET /livez HTTP/9.9\r\n\r\n",
+        b"G=T /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nbroken header\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        (
+            b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: 3\r\n\r\n0\r\n\r\n"
+        ),
+    ],
+)
+async def test_what_is_not_http_is_a_problem(sidecar: Sidecar, request_bytes: bytes) -> None:
+    status, headers, body = parsed(await sidecar.raw(request_bytes))
+    assert status == 400
+    assert headers["content-type"] == "application/problem+json"
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+    assert len(problem["detail"]) <= 200
+    assert (await sidecar.get("/livez")).status_code == 200
+
+
+async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) -> None:
+    answer = await sidecar.raw(
+        b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
+    )
+    assert parsed(answer)[0] == 400
+    assert sidecar.writer.sent == []
+
+
+async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
+    """Wherever they come from: nothing is sent at all."""
+
+    def answer(_user_id: str, _now_ms: int) -> Answer:
+        return Answer(0, "a\r\nSet-Cookie: x", b"{}")
+
+    sidecar.services.view.answer = answer  # type: ignore[method-assign]
+    request = f"GET /v1/users/{USER}/segments HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert await sidecar.raw(request.encode()) == b""
+    assert (await sidecar.get("/livez")).status_code == 200
+
+
+async def test_what_breaks_beneath_a_handler_is_a_problem(sidecar: Sidecar) -> None:
+    def answer(_user_id: str, _now_ms: int) -> Answer:
+        raise ConnectionResetError("secret")
+
+    sidecar.services.view.answer = answer  # type: ignore[method-assign]
+    response = await sidecar.get(f"/v1/users/{USER}/segments")
+    assert_problem(response, 500, "internal", detail="an unexpected error")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/users/%00/segments", 400),
+        (f"/v1/users/{USER}%00/segments", 400),
+        ("/v1/users/%ff%fe/segments", 400),
+        ("/v1/users/%0a/segments", 400),
+        ("/v1/users/../segments", 400),
+        ("/v1/users//segments", 404),
+        (f"/v1/users/{USER}/segments/", 404),
+        (f"/v1//users/{USER}/segments", 404),
+        (f"/v1/users/{USER}/segments/%E0%A4%A", 400),
+        (f"/v1/users/{USER}/segments/A%2FB", 400),
+        ("/v1/segments/%00", 400),
+        ("/v1/segments/..", 400),
+        ("/v1/segments/%2e%2e%2f", 400),
+        ("/v1/segments/a%0d%0aSet-Cookie:%20x", 400),
+        ("/v1/segments/" + "a" * 129, 400),
+        ("/v1/segments/%F0%9F%98%80", 400),
+        ("/v1/segments/e%CC%81", 400),
+        ("/v1/segments/unknown", 404),
+        ("/v1/commands/%00", 404),
+        ("/v1/commands/%ff", 404),
+        ("/v1/commands/a%2Fb", 404),
+        ("/v1/commands/" + "a" * 5_000, 404),
+        ("/v1/reports/%00.csv", 400),
+        ("/v1/reports/2026-01%0a.csv", 400),
+        ("/v1/reports/..%2f2026-01.csv", 400),
+        ("/v1/reports/\u0662\u0660\u0662\u0666-01.csv", 400),
+        ("/%00", 404),
+        ("/%", 404),
+        ("//", 404),
+        ("/v1/segments?limit=%00", 400),
+        ("/v1/segments?%00=1", 400),
+        ("/v1/segments?cursor=%ff", 400),
+        ("/v1/segments?limit=1&limit=1", 400),
+        ("/v1/segments?", 200),
+    ],
+)
+async def test_odd_paths(sidecar: Sidecar, path: str, status: int) -> None:
+    answer = await sidecar.raw(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    )
+    found, headers, body = parsed(answer)
+    assert found == status, body
+    wanted = "application/json" if status == 200 else "application/problem+json"
+    assert headers["content-type"] == wanted
+    assert "set-cookie" not in headers
+    assert json.loads(body)
+
+
+async def test_header_values_that_are_no_text_go_nowhere(sidecar: Sidecar) -> None:
+    """Bytes that are not UTF-8 cannot be told back in a Location."""
+    answer = await sidecar.raw(
+        b"PATCH /v1/segments/A HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Idempotency-Key: \xff\xfe\r\nPrefer: respond-async\r\nContent-Length: 2\r\n"
+        b"Connection: close\r\n\r\n{}"
+    )
+    status, _, body = parsed(answer)
+    assert (status, json.loads(body)["code"]) == (400, "invalid")
+    assert sidecar.writer.sent == []
+
+
+async def test_two_requests_at_once_are_answered_in_order(sidecar: Sidecar) -> None:
+    answer = await sidecar.raw(
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
+    assert answer.count(b"alive") == 1
+
+
+async def test_a_request_that_never_ends_holds_up_nobody(sidecar: Sidecar) -> None:
+    writers = []
+    for _ in range(50):
+        _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+        writer.write(b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nContent-Le")
+        writers.append(writer)
+    assert (await sidecar.get("/livez")).status_code == 200
+    for writer in writers:
+        writer.close()
+
+
+async def test_http_1_0(sidecar: Sidecar) -> None:
+    status, headers, body = parsed(await sidecar.raw(b"GET /livez HTTP/1.0\r\n\r\n"))
+    assert (status, json.loads(body)) == (200, {"status": "alive"})
+    assert headers["content-length"] == str(len(body))
+
+
+async def test_methods_that_do_not_exist(sidecar: Sidecar) -> None:
+    response = await sidecar.client.request("PROPFIND", "/livez")
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "GET,HEAD"
+    assert_problem(await sidecar.client.request("PROPFIND", "/nothing"), 404, "not_found")

@@ -1,0 +1,210 @@
+"""Commands on their way to a Kafka that is away, full, or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from segments.http.problems import Problem
+from segments.http.read.waiters import Waiting
+from segments.http.write import producer as module
+from segments.http.write.producer import COMMANDS, CommandWriter
+from segments.process.ports import free_port
+from segments.settings import Settings
+from segments.state.view.view import View
+from tests.support.view.filling import opened, result
+
+COMMAND = {"type": "create_segment", "segment": "A", "id": "c"}
+
+
+@pytest.fixture
+async def view(tmp_path: Path) -> AsyncIterator[View]:
+    view = opened(tmp_path / "view")
+    yield view
+    view.close()
+
+
+@pytest.fixture
+async def writer(
+    view: View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[CommandWriter]:
+    """Nobody listens where its Kafka should be."""
+    monkeypatch.setattr(module, "QUEUE_MAX_RECORDS", 3)
+    monkeypatch.setattr(module, "_DELIVERY_S", 0.2)
+    monkeypatch.setattr(module, "_FLUSH_S", 0.1)
+    settings = Settings(
+        data_dir=tmp_path,
+        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}},  # type: ignore[arg-type]
+    )
+    writer = CommandWriter(settings, Waiting(view, 10))
+    yield writer
+    await asyncio.to_thread(writer.close)
+
+
+async def problem(attempt: Any) -> Problem:
+    with pytest.raises(Problem) as caught:
+        await attempt
+    assert (caught.value.status, caught.value.code) == (503, "kafka_unavailable")
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert "same id" in caught.value.detail
+    return caught.value
+
+
+async def test_no_word_from_kafka(writer: CommandWriter) -> None:
+    assert "no word" in (await problem(writer.write("A", COMMAND, 0))).detail
+    assert "no word" in (await problem(writer.accept("A", COMMAND))).detail
+    assert "no word" in (await problem(writer.refresh("u", "active"))).detail
+    assert writer._waiting._count == 0
+
+
+async def room_comes(writer: CommandWriter, records: int) -> None:
+    """The client's own requests stand in its queue as well, for a moment after its start."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(Problem):
+                writer.require_room(records)
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
+    await room_comes(writer, 3)
+    for _ in range(3):
+        writer.send(COMMANDS, "A", COMMAND)
+    with pytest.raises(Problem, match="too many"):
+        writer.send(COMMANDS, "A", COMMAND)
+    with pytest.raises(Problem, match="too many"):
+        writer.require_room(1)
+    assert "too many" in (await problem(writer.write("A", COMMAND, 5))).detail
+    assert writer._waiting._count == 0
+
+
+async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandWriter) -> None:
+    bulk = writer.bulk(module.REFRESHES)
+    for _ in range(3):
+        bulk.send("u", {})
+    with pytest.raises(Problem, match="too many"):
+        bulk.send("u", {})
+    refusing: Any = _Refusing(KafkaError(KafkaError._FATAL, "gone", fatal=True))
+    bulk._producer = refusing
+    with pytest.raises(Problem, match="gone"):
+        bulk.send("u", {})
+
+
+class _Refusing:
+    """A producer that takes nothing."""
+
+    def __init__(self, error: KafkaError) -> None:
+        self._error = error
+
+    def produce(self, *_args: Any, **_options: Any) -> None:
+        raise KafkaException(self._error)
+
+    def poll(self, _timeout_s: float) -> int:
+        return 0
+
+    def flush(self, _timeout_s: float) -> int:
+        return 0
+
+
+async def test_a_producer_that_can_produce_no_more_ends_the_process(
+    writer: CommandWriter,
+) -> None:
+    passing: Any = _Refusing(KafkaError(KafkaError._TIMED_OUT))
+    real, writer._producer = writer._producer, passing
+    await problem(writer.accept("A", COMMAND))
+    assert not writer.failed.done()
+    fatal: Any = _Refusing(KafkaError(KafkaError._FATAL, "gone", fatal=True))
+    writer._producer = fatal
+    await problem(writer.accept("A", COMMAND))
+    await problem(writer.accept("A", COMMAND))
+    with pytest.raises(KafkaException, match="gone"):
+        await writer.failed
+    writer._producer = real
+
+
+class _Taking:
+    """A producer whose records arrive when the test says so."""
+
+    def __init__(self) -> None:
+        self.reports: list[Any] = []
+
+    def produce(self, *_args: Any, on_delivery: Any, headers: Any) -> None:
+        assert headers is None, "nobody traces this"
+        self.reports.append(on_delivery)
+
+    def poll(self, _timeout_s: float) -> int:
+        return 0
+
+    def flush(self, _timeout_s: float) -> int:
+        return 0
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_what_arrives_and_what_does_not(writer: CommandWriter) -> None:
+    taking: Any = _Taking()
+    real, writer._producer = writer._producer, taking
+    first, second = (writer.send(COMMANDS, "A", COMMAND) for _ in range(2))
+    waiting = asyncio.create_task(writer.delivered(first, second, timeout_s=30))
+    taking.reports[0](None, None)
+    await asyncio.wait([first])
+    assert not waiting.done()
+    taking.reports[1](KafkaError(KafkaError._MSG_TIMED_OUT), None)
+    await problem(waiting)
+    alone = asyncio.create_task(writer.accept("A", COMMAND))
+    await asyncio.sleep(0)
+    taking.reports[2](None, None)
+    await alone
+    writer._producer = real
+
+
+async def test_who_leaves_meanwhile_leaves_nothing(writer: CommandWriter) -> None:
+    taking: Any = _Taking()
+    real, writer._producer = writer._producer, taking
+    task = asyncio.create_task(writer.write("A", COMMAND, 30))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert writer._waiting._count == 0
+    taking.reports[0](KafkaError(KafkaError._MSG_TIMED_OUT), None)
+    await asyncio.sleep(0.01)
+    writer._producer = real
+
+
+async def test_a_result_in_time_and_one_too_late(writer: CommandWriter) -> None:
+    taking: Any = _Taking()
+    real, writer._producer = writer._producer, taking
+    task = asyncio.create_task(writer.write("A", COMMAND, 30))
+    await asyncio.sleep(0)
+    writer._waiting.report([], {"c": result("c")})
+    taking.reports[0](None, None)
+    found, left_s = await task
+    assert found is not None
+    assert found["command_id"] == "c"
+    assert 0 < left_s <= 30
+    task = asyncio.create_task(writer.write("A", COMMAND, 0))
+    await asyncio.sleep(0)
+    taking.reports[1](None, None)
+    assert await task == (None, 0.0)
+    assert writer._waiting._count == 0
+    writer._producer = real
+
+
+async def test_what_was_accepted_is_remembered_until_its_result_comes(
+    writer: CommandWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_IDS", 3)
+    for number in range(5):
+        writer.remember(f"c{number}")
+    assert [writer.accepted(f"c{n}") for n in range(5)] == [False, False, True, True, True]
+    writer.heard({"c3": b"", "other": b""})
+    writer.forget("c2")
+    assert [writer.accepted(f"c{n}") for n in range(5)] == [False, False, False, False, True]

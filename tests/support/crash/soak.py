@@ -1,0 +1,141 @@
+"""Rounds of killing until enough was killed or the time is over; run by scripts/soak.
+
+Each round is a deployment of its own with the seed after the last round's, so that a round that
+went wrong can be run again alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.crash.storm import Chances
+from tests.support.crash.trial import Outcome, new_seed, trial
+
+_SHOWN = 10
+
+
+def main() -> int:
+    """Exit status 0 when nothing was different from what it must be."""
+    arguments = _arguments()
+    names = ["users", "history"]
+    names += [f"router-{number}" for number in range(arguments.routers)]
+    names += [f"shards-{number}" for number in range(arguments.shards)]
+    names += [f"http-{number}" for number in range(arguments.http)]
+    console = Console(highlight=False)
+    deadline = time.monotonic() + arguments.minutes * 60
+    outcomes: list[Outcome] = []
+    while _killed(outcomes) < arguments.kills and time.monotonic() < deadline:
+        seed = arguments.seed + len(outcomes)
+        console.print(f"round {len(outcomes) + 1}, seed {seed} …")
+        kills = min(arguments.round, arguments.kills - _killed(outcomes))
+        try:
+            outcome = _round(arguments, names, seed, kills, deadline - time.monotonic())
+        except AssertionError as error:
+            # What never came: the rounds before it count, it is a difference of its own.
+            console.print(f"  gave up: {error}", style="red", markup=False)
+            console.print(_table(outcomes))
+            return 1
+        outcomes.append(outcome)
+        for difference in outcome.differences[:_SHOWN]:
+            console.print(difference[:1000], style="red", markup=False)
+        for end in outcome.ends:
+            console.print(f"  {end[:300]}", markup=False)
+        console.print(_line(outcome))
+    console.print(_table(outcomes))
+    return 1 if any(outcome.differences for outcome in outcomes) else 0
+
+
+def _round(
+    arguments: argparse.Namespace, names: list[str], seed: int, kills: int, duration_s: float
+) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="segments-soak-") as folder:
+        return trial(
+            Path(folder),
+            names,
+            seed=seed,
+            kills=kills,
+            broker_restarts=arguments.broker_restarts,
+            commands_per_s=arguments.rate,
+            duration_s=duration_s,
+            chances=Chances(stands_still=arguments.stands_still),
+        )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/soak",
+        description="Kills processes again and again, then compares all that came out.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=300, help="how many in all")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after this long")
+    parser.add_argument("--seed", type=int, default=new_seed(), help="of the first round")
+    parser.add_argument("--round", type=int, default=60, help="kills a round")
+    parser.add_argument("--broker-restarts", type=int, default=1, help="in each round")
+    parser.add_argument("--routers", type=int, default=2, help="processes of the router")
+    parser.add_argument("--shards", type=int, default=2, help="processes of shards")
+    parser.add_argument("--http", type=int, default=1, help="processes of http")
+    parser.add_argument("--rate", type=float, default=120.0, help="commands and events a second")
+    parser.add_argument(
+        "--stands-still",
+        type=float,
+        default=0.05,
+        help="chance before each kill that a router or shards stands still past its session",
+    )
+    return parser.parse_args()
+
+
+def _killed(outcomes: list[Outcome]) -> int:
+    return sum(outcome.kills.total() for outcome in outcomes)
+
+
+def _line(outcome: Outcome) -> str:
+    return (
+        f"  {outcome.kills.total()} kills, {outcome.sent['commands']} commands, "
+        f"{outcome.history_rows} history rows, {outcome.digests} digests, "
+        f"{len(outcome.differences)} differences; {outcome.storm_s:.0f} s of kills, settled after "
+        f"{outcome.settle_s:.0f} s"
+    )
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table("what", "count", title="soak")
+    counted = {"killed": Counter[str](), "wiped": Counter[str](), "stood still": Counter[str]()}
+    for outcome in outcomes:
+        counted["killed"] += outcome.kills
+        counted["wiped"] += outcome.wipes
+        counted["stood still"] += outcome.freezes
+    for what, counts in counted.items():
+        for name, count in sorted(counts.items()):
+            table.add_row(f"{what}: {name}", str(count))
+        table.add_row(f"{what} in all", str(counts.total()), end_section=True)
+    sums = {
+        "broker restarts": sum(outcome.broker_restarts for outcome in outcomes),
+        "processes that ended by themselves": sum(len(outcome.ends) for outcome in outcomes),
+        "commands sent": sum(outcome.sent["commands"] for outcome in outcomes),
+        "of them repeated": sum(outcome.sent["repeated"] for outcome in outcomes),
+        "user events sent": sum(outcome.sent["events"] for outcome in outcomes),
+        "records of the shard log": sum(outcome.log_records for outcome in outcomes),
+        "repeats of the router left out": sum(outcome.router_repeats for outcome in outcomes),
+        "results": sum(outcome.results for outcome in outcomes),
+        "history rows": sum(outcome.history_rows for outcome in outcomes),
+        "digests compared": sum(outcome.digests for outcome in outcomes),
+        "differences": sum(len(outcome.differences) for outcome in outcomes),
+        "seconds": round(sum(outcome.total_s for outcome in outcomes)),
+    }
+    for what, count in sums.items():
+        table.add_row(what, f"{count:,}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

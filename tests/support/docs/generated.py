@@ -1,0 +1,164 @@
+"""What stands in the documents between markers, made from the code.
+
+`python -m tests.support.docs.generated` writes it anew:
+
+    <!-- generated: NAME -->
+    …
+    <!-- end of NAME -->
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from segments.http.app import interface
+from segments.http.routing import problem_catalogue
+from segments.settings import Settings
+from segments.specs import asyncapi, json_schemas, settings_table, topics_table
+from segments.telemetry import metrics
+from tests.support.paths import ROOT
+
+ROOMS = (
+    "streams",
+    "streams/refresh",
+    "state",
+    "state/machine",
+    "state/store",
+    "state/view",
+    "state/history",
+    "http",
+    "http/routes",
+    "http/routing",
+    "http/read",
+    "http/write",
+    "http/auth",
+    "http/reports",
+    "http/openapi",
+    "http/server",
+    "src/segments",
+    "src/segments/contracts",
+    "src/segments/contracts/cloudevents",
+    "src/segments/contracts/responses",
+    "src/segments/settings",
+    "src/segments/telemetry",
+    "src/segments/client",
+    "src/segments/kafka",
+    "src/segments/destinations",
+    "src/segments/process",
+    "src/segments/specs",
+    "src/segments/doctor",
+    "src/segments/local",
+    "src/segments/cli",
+)
+_CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
+
+
+def rooms() -> str:
+    """Every module with what its docstring says first."""
+    lines = []
+    for room in ROOMS:
+        lines.append(f"### {room}/\n")
+        lines += [
+            f"- `{path.name}`: {_first_words(path)}" for path in sorted((ROOT / room).glob("*.py"))
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _first_words(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    first = " ".join(docstring.split("\n\n")[0].split())
+    return _CLAUSES.sub("", first)
+
+
+def bench_table() -> str:
+    """Every command under bench/ and what it measures."""
+    rows = ["| command | what it measures |", "| --- | --- |"]
+    rows += [
+        f"| `python -m bench.{path.stem}` | {_first_words(path)} |"
+        for path in sorted((ROOT / "bench").glob("*.py"))
+        if not path.stem.startswith("_")
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def metric_table() -> str:
+    """Every metric of the catalogue, and which applications serve it."""
+    rows = ["| metric | kind | labels | served by | meaning |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join(rows + [_metric_row(*each) for each in metrics.SERVED_BY.items()]) + "\n"
+
+
+def _metric_row(metric: MetricWrapperBase, applications: tuple[str, ...]) -> str:
+    [described] = metric.describe()
+    # A counter is described without the ending under which it is scraped.
+    name = described.name + ("_total" if described.type == "counter" else "")
+    labels = ", ".join(metric._labelnames) or "none"
+    served_by = "all" if applications == metrics.APPLICATIONS else ", ".join(applications)
+    return f"| `{name}` | {described.type} | {labels} | {served_by} | {described.documentation} |"
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}```\n"
+
+
+PARTS: dict[tuple[str, str], Callable[[], str]] = {
+    ("ARCHITECTURE.md", "topics diagram"): lambda: _block(topics_table.diagram()),
+    ("ARCHITECTURE.md", "rooms"): rooms,
+    ("docs/topics.md", "topics table"): topics_table.table,
+    ("docs/topics.md", "topics diagram"): lambda: _block(topics_table.diagram()),
+    ("docs/http.md", "problems"): problem_catalogue.table,
+    ("docs/settings.md", "settings"): settings_table.tables,
+    ("docs/operations.md", "metrics"): metric_table,
+    ("docs/figures.md", "bench"): bench_table,
+}
+
+UNMARKED = (topics_table.table, topics_table.diagram, settings_table.tables)
+"""What the command line prints of it."""
+
+
+def published() -> dict[str, str]:
+    """Files that are generated as a whole, by their path from the root."""
+    # Without the environment of whoever makes them.
+    defaults = Settings.model_construct()
+    made = {
+        "docs/asyncapi.json": json_schemas.text(asyncapi.document(defaults)),
+        "docs/openapi.json": json_schemas.text(interface(defaults)),
+    }
+    return made | {
+        f"docs/schemas/{name}": json_schemas.text(schema)
+        for name, schema in json_schemas.files().items()
+    }
+
+
+def between(text: str, name: str) -> tuple[str, str, str]:
+    """(before, between, after) the markers of a part, which stand there once."""
+    begin, end = f"<!-- generated: {name} -->\n\n", f"\n<!-- end of {name} -->\n"
+    before, _, rest = text.partition(begin)
+    inside, found, after = rest.partition(end)
+    assert found, f"no markers of {name!r}"
+    assert begin not in after, f"markers of {name!r} more than once"
+    return before + begin, inside, end + after
+
+
+def main() -> None:
+    """Write every part anew."""
+    for (file, name), make in PARTS.items():
+        path = ROOT / file
+        before, inside, after = between(path.read_text(encoding="utf-8"), name)
+        made = make()
+        path.write_text(before + made + after, encoding="utf-8")
+        sys.stdout.write(f"{file}: {name} {'as it was' if inside == made else 'written'}\n")
+    for file, text in published().items():
+        path = ROOT / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

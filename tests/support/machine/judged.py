@@ -1,0 +1,150 @@
+"""A world in which every record is judged by an oracle beside its shard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from segments.contracts.times import to_rfc3339
+from segments.state.machine.documents import USER_PREFIX, UserState, user_key
+from segments.state.machine.outputs import Output
+from tests.support.machine.hosted import HostedShard
+from tests.support.machine.oracle import Oracle, Person
+from tests.support.machine.world import Row, World
+
+
+class JudgedWorld(World):
+    """Compares results at every record, people when they are touched, and rows when asked."""
+
+    def __init__(self, partitions: int = 1, **limits: Any) -> None:
+        super().__init__(partitions, **limits)
+        self.oracles = [Oracle(shard.config) for shard in self.shards]
+
+    def apply(self, partition: int) -> list[Output]:
+        shard, oracle = self.shards[partition], self.oracles[partition]
+        record = shard.record(shard.applied)
+        outputs = super().apply(partition)
+        said = [_told(o.value) for o in outputs if o.topic == "segments.results"]
+        answers = oracle.apply(record, {result["command_id"] for result in said})
+        expected = [self._result(partition, *answer) for answer in answers]
+        if record.type in ("tick", "define"):
+            said, expected = _by_id(said), _by_id(expected)
+        assert said == expected
+        if oracle.touched is not None:
+            self._compare_person(shard, oracle, oracle.touched)
+        return outputs
+
+    def _result(self, partition: int, command_id: str, answer: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "command_id": command_id,
+            "status": answer["status"],
+            "error": answer["code"],
+            "segments": answer["segments"],
+            "changes": [{"segment": s, "operation": o} for s, o in answer["changes"]],
+            "position": f"{partition}:{answer['offset']}",
+            "at": to_rfc3339(answer["at"]),
+        }
+
+    def _compare_person(self, shard: HostedShard, oracle: Oracle, user: str) -> None:
+        state: UserState | None = shard.state.get(user_key(user))
+        person = oracle.people.get(user)
+        if state is None or person is None:
+            assert state is None
+            assert person is None
+            return
+        assert state["account"] == person.account
+        assert (state["version"], state["refresh"]) == (person.version, person.refresh)
+        assert _held(state) == {n: (h.since, h.end, h.generation) for n, h in person.held.items()}
+        assert list(state["outcomes"]) == [command_id for command_id, _ in person.answers]
+        waiting = [(parked["change"], parked["at"]) for parked in state["parked"]]
+        assert waiting == person.queue
+
+    def compare_views(self) -> None:
+        """What a reader sees, who drops what has ended and what was deleted: at any time."""
+        for shard, oracle in zip(self.shards, self.oracles, strict=True):
+            for user, person in oracle.people.items():
+                seen = {
+                    name: (since, end, generation)
+                    for name, (since, end, generation) in _held(
+                        shard.state.get(user_key(user))
+                    ).items()
+                    if (end is None or end > oracle.now)
+                    and (name, generation) not in oracle.deletions
+                }
+                assert seen == _alive(person, oracle)
+
+    def compare_all(self) -> None:
+        """After enough ticks: nobody waits in vain, all people and all rows are right."""
+        for partition, (shard, oracle) in enumerate(zip(self.shards, self.oracles, strict=True)):
+            assert shard.machine.jobs == 0
+            assert not oracle.late()
+            population = shard.machine.population
+            if not any(person.queue for person in oracle.people.values()):
+                assert not population.ready
+                assert population._waiting == population._awaited == {}
+            users = [key[1:].decode() for key, _ in shard.state.scan(USER_PREFIX)]
+            assert sorted(users) == sorted(oracle.people)
+            for user in users:
+                self._compare_person(shard, oracle, user)
+            said = [row for row in self.history if row.user_id in oracle.people]
+            assert _rows(said) == _rows(oracle.rows)
+            self._compare_segments(shard, oracle)
+            asked = [r["user_id"] for r in self.refreshes if r["user_id"] in oracle.people]
+            assert asked == oracle.asked_for, partition
+
+    def _compare_segments(self, shard: HostedShard, oracle: Oracle) -> None:
+        for name, home in oracle.homes.items():
+            if home.version == 0:
+                assert name not in self.definitions
+                continue
+            definition = dict(self.definitions[name])
+            definition.pop("position")
+            assert definition == {
+                "segment": name,
+                "generation": home.generation,
+                "version": home.version,
+                "state": "active" if home.alive else "deleted",
+                "description": home.description,
+                "created_at": home.created_at,
+                "auto": None,
+            }
+        usable = {n: s.generation for n, s in oracle.heard.items() if s.alive}
+        assert shard.machine.segments.usable == usable
+
+
+def _told(value: bytes) -> dict[str, Any]:
+    result: dict[str, Any] = orjson.loads(value)
+    error = result["error"] or {}
+    return result | {"error": error.get("code"), "segments": error.get("segments")}
+
+
+def _by_id(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(results, key=lambda result: result["command_id"])
+
+
+def _held(state: UserState) -> dict[str, tuple[int, int | None, int]]:
+    return {
+        name: (held["since"], held["expires_at"], held["generation"])
+        for name, held in state["segments"].items()
+    }
+
+
+def _alive(person: Person, oracle: Oracle) -> dict[str, tuple[int, int | None, int]]:
+    return {
+        name: (held.since, held.end, held.generation)
+        for name, held in person.held.items()
+        if (held.end is None or held.end > oracle.now)
+        and (name, held.generation) not in oracle.deletions
+    }
+
+
+def _rows(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows of each user and segment in their order, which is that of their instants."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    at: dict[str, int] = {}
+    for row in rows:
+        assert row.at >= at.get(row.user_id, 0), "rows of a user in the order of their instants"
+        at[row.user_id] = row.at
+        found.setdefault((row.user_id, row.segment), []).append(row)
+    return found

@@ -1,0 +1,332 @@
+"""What a shard ought to do, written down a second time and as simply as possible.
+
+A few dictionaries and loops over all of them; nothing is kept up to date that can be looked for.
+It is told every record of a shard's log and says which results follow; its rows and people are
+compared with what the machine wrote. It knows nothing of slices, timers and jobs: whoever is
+touched by a record, and everybody at a tick or a definition, is brought up to date at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from segments.contracts.partitioning import partition_of
+from segments.state.machine.config import Config, LogRecord
+from tests.support.machine.world import Row
+
+HUNDRED_YEARS_MS = 36_525 * 24 * 3600 * 1000
+
+Answer = dict[str, Any]
+"""status, code, segments, changes, offset, at"""
+
+
+@dataclass
+class Held:
+    since: int
+    end: int | None
+    generation: int
+
+
+@dataclass
+class Person:
+    account: str = "unknown"
+    version: int | None = None
+    refresh: list[Any] | None = None
+    held: dict[str, Held] = field(default_factory=dict)
+    answers: list[tuple[str, Answer]] = field(default_factory=list)
+    queue: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+
+
+@dataclass
+class Segment:
+    """At home: what was decided. Elsewhere: what was heard."""
+
+    generation: int = 0
+    version: int = 0
+    alive: bool = False
+    description: str | None = None
+    created_at: int = 0
+    answers: list[tuple[str, Answer]] = field(default_factory=list)
+
+
+class Oracle:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.now = 0
+        self.offset = -1
+        self.people: dict[str, Person] = {}
+        self.homes: dict[str, Segment] = {}
+        self.heard: dict[str, Segment] = {}
+        self.deletions: dict[tuple[str, int], tuple[int, str, str | None]] = {}
+        self.newest_from: dict[str, int] = {}
+        self.rows: list[Row] = []
+        self.asked_for: list[str] = []
+        self.results: list[tuple[str, Answer]] = []
+        self.touched: str | None = None
+
+    def apply(self, record: LogRecord, decided: set[str]) -> list[tuple[str, Answer]]:
+        """The results of a record. `decided`: ids that the machine says it decided now; at a tick
+        or a definition it may leave who waits for a later one.
+        """
+        self.results = []
+        self.touched = None
+        self.offset = record.offset
+        if record.source is not None:
+            origin, offset = record.source
+            if offset <= self.newest_from.get(origin, -1):
+                return []
+            self.newest_from[origin] = offset
+        self.now = max(self.now, record.append_time)
+        value = record.value
+        if record.type == "change":
+            self._change(value)
+        elif record.type == "user":
+            self._user(value)
+        elif record.type == "define":
+            self._define(value)
+            self._everybody(decided)
+        elif record.type == "tick":
+            self._everybody(decided)
+        else:
+            self._segment(record.type, value)
+        return self.results
+
+    def late(self) -> list[str]:
+        """Who still waits though nothing is to be waited for."""
+        return [
+            user_id
+            for user_id, person in self.people.items()
+            for change, asked_at in person.queue[:1]
+            if self.now >= asked_at + self.config.park_ms or not self._unheard(change)
+        ]
+
+    # --- people ---
+
+    def _everybody(self, decided: set[str]) -> None:
+        for user_id, person in self.people.items():
+            self._end_what_ended(user_id, person)
+            if person.queue and person.queue[0][0]["id"] in decided:
+                self._go_on(user_id, person)
+
+    def _settle(self, user_id: str, person: Person) -> None:
+        self.touched = user_id
+        self._end_what_ended(user_id, person)
+        self._go_on(user_id, person)
+
+    def _end_what_ended(self, user_id: str, person: Person) -> None:
+        ended = []
+        for name, held in person.held.items():
+            deleted = self.deletions.get((name, held.generation))
+            if deleted is not None and (held.end is None or held.end > deleted[0]):
+                ended.append((deleted[0], name, "segment_deleted", deleted[1], deleted[2]))
+            elif held.end is not None and held.end <= self.now:
+                ended.append((held.end, name, "expired", None, None))
+        for at, name, cause, command_id, actor in sorted(ended, key=lambda e: e[:2]):
+            self._remove(user_id, person, name, at, cause, command_id, actor)
+
+    def _go_on(self, user_id: str, person: Person) -> None:
+        while person.queue:
+            change, asked_at = person.queue[0]
+            if self.now < asked_at + self.config.park_ms and self._unheard(change):
+                return
+            person.queue.pop(0)
+            self._decide(user_id, person, change, asked_at)
+
+    def _unheard(self, change: dict[str, Any]) -> bool:
+        return any(name not in self.heard for name in names(change))
+
+    def _change(self, change: dict[str, Any]) -> None:
+        user_id = change["user_id"]
+        if user_id not in self.people:
+            if not self.config.accept_unknown_users:
+                self._answer(change["id"], self._rejection("user_unknown", None))
+                return
+            self.people[user_id] = Person()
+            self.asked_for.append(user_id)
+        person = self.people[user_id]
+        self._settle(user_id, person)
+        known = change["id"] in [command_id for command_id, _ in person.answers]
+        if len(person.queue) >= self.config.parked_per_user and not known:
+            self._decide(user_id, person, *person.queue.pop(0))
+            self._go_on(user_id, person)
+        known = change["id"] in [command_id for command_id, _ in person.answers]
+        waits = person.queue or self._unheard(change)
+        if waits and not known and person.account != "deleted":
+            person.queue.append((change, self.now))
+        else:
+            self._decide(user_id, person, change, self.now)
+
+    def _decide(self, user_id: str, person: Person, change: dict[str, Any], asked_at: int) -> None:
+        for command_id, answer in person.answers:
+            if command_id == change["id"]:
+                self._answer(command_id, answer)
+                return
+        refused = self._refusal(person, change, asked_at)
+        answer = refused or self._carry_out(user_id, person, change, asked_at)
+        person.answers.append((change["id"], answer))
+        person.answers = person.answers[-self.config.remembered_ids :]
+        self._answer(change["id"], answer)
+
+    def _refusal(self, person: Person, change: dict[str, Any], asked_at: int) -> Answer | None:
+        if person.account == "deleted":
+            return self._rejection("user_deleted", None)
+        unusable = [n for n in names(change) if n not in self.heard or not self.heard[n].alive]
+        if unusable:
+            return self._rejection("segment_unknown", unusable)
+        ends = {name: end_of(ttl, end, asked_at) for name, ttl, end in change["add"]}
+        late = [n for n, e in ends.items() if e is not None and e > self.now + HUNDRED_YEARS_MS]
+        if late:
+            return self._rejection("invalid", late)
+        past = [name for name, end in ends.items() if end is not None and end <= self.now]
+        if past:
+            return self._rejection("already_expired", past)
+        added = [name for name in ends if name not in person.held]
+        kept = [name for name in person.held if name not in change["remove"]]
+        if added and len(kept) + len(added) > self.config.segments_per_user:
+            return self._rejection("too_many_segments", added)
+        return None
+
+    def _carry_out(
+        self, user_id: str, person: Person, change: dict[str, Any], asked_at: int
+    ) -> Answer:
+        changes = []
+        why = ("command", change["id"], change.get("actor"))
+        for name, ttl, expires_at in change["add"]:
+            end = end_of(ttl, expires_at, asked_at)
+            if name not in person.held:
+                person.held[name] = Held(self.now, end, self.heard[name].generation)
+                changes.append([name, "add"])
+            elif person.held[name].end != end:
+                person.held[name].end = end
+                changes.append([name, "extend"])
+            else:
+                continue
+            generation = person.held[name].generation
+            self.rows.append(
+                Row(user_id, name, generation, changes[-1][1], self.now, *why, expires_at=end)
+            )
+        for name in change["remove"]:
+            if name in person.held:
+                self._remove(user_id, person, name, self.now, *why)
+                changes.append([name, "remove"])
+        return self._made("applied" if changes else "unchanged", changes)
+
+    def _remove(
+        self,
+        user_id: str,
+        person: Person,
+        name: str,
+        at: int,
+        cause: str,
+        command_id: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        held = person.held.pop(name)
+        self.rows.append(
+            Row(user_id, name, held.generation, "remove", at, cause, command_id, actor, held.end)
+        )
+
+    def _user(self, record: dict[str, Any]) -> None:
+        person = self.people.setdefault(record["user_id"], Person())
+        if self._is_old(person, record):
+            return
+        self._settle(record["user_id"], person)
+        person.refresh, person.version = record["refresh"], record["version"]
+        if record["account"] == "deleted" != person.account:
+            for name in sorted(person.held):
+                self._remove(record["user_id"], person, name, self.now, "user_deleted")
+            waiting, person.queue = person.queue, []
+            person.account = "deleted"
+            for change, asked_at in waiting:
+                self._decide(record["user_id"], person, change, asked_at)
+        person.account = record["account"]
+
+    def _is_old(self, person: Person, record: dict[str, Any]) -> bool:
+        *topic_and_partition, offset = record["refresh"]
+        held = person.refresh
+        if held is not None and held[:2] == topic_and_partition and offset < held[2]:
+            return True
+        versions = (record["version"], person.version)
+        return None not in versions and versions[0] < versions[1]
+
+    # --- segments ---
+
+    def _segment(self, kind: str, command: dict[str, Any]) -> None:
+        home = self.homes.setdefault(command["segment"], Segment())
+        for command_id, answer in home.answers:
+            if command_id == command["id"]:
+                self._answer(command_id, answer)
+                return
+        answer = self._decide_segment(kind, home, command)
+        home.answers.append((command["id"], answer))
+        home.answers = home.answers[-self.config.remembered_ids :]
+        self._answer(command["id"], answer)
+
+    def _decide_segment(self, kind: str, home: Segment, command: dict[str, Any]) -> Answer:
+        if kind == "create":
+            if home.alive:
+                return self._rejection("segment_exists", [command["segment"]])
+            if self._segments_in_all() >= self.config.segments:
+                return self._rejection("too_many_segments", None)
+            home.generation += 1
+            home.alive, home.created_at = True, self.now
+            home.description = command.get("description")
+        elif not home.alive:
+            return self._rejection("segment_unknown", [command["segment"]])
+        elif kind == "delete":
+            home.alive = False
+        elif command.get("description", home.description) == home.description:
+            return self._made("unchanged", [])
+        else:
+            home.description = command["description"]
+        home.version += 1
+        return self._made("applied", [])
+
+    def _segments_in_all(self) -> int:
+        here = sum(home.alive for home in self.homes.values())
+        elsewhere = sum(
+            partition_of(name, self.config.partitions) != self.config.partition
+            for name, segment in self.heard.items()
+            if segment.alive
+        )
+        return here + elsewhere
+
+    def _define(self, value: dict[str, Any]) -> None:
+        alive = value["state"] == "active"
+        self.heard[value["segment"]] = Segment(value["generation"], value["version"], alive)
+        if not alive:
+            deletion = (self.now, value["command_id"], value["actor"])
+            self.deletions[value["segment"], value["generation"]] = deletion
+
+    # --- answers ---
+
+    def _rejection(self, code: str, segments: list[str] | None) -> Answer:
+        return self._made("rejected", [], code, segments)
+
+    def _made(
+        self,
+        status: str,
+        changes: list[list[str]],
+        code: str | None = None,
+        segments: list[str] | None = None,
+    ) -> Answer:
+        return {
+            "status": status,
+            "code": code,
+            "segments": segments,
+            "changes": changes,
+            "offset": self.offset,
+            "at": self.now,
+        }
+
+    def _answer(self, command_id: str, answer: Answer) -> None:
+        self.results.append((command_id, answer))
+
+
+def names(change: dict[str, Any]) -> list[str]:
+    return [addition[0] for addition in change["add"]] + change["remove"]
+
+
+def end_of(ttl: int | None, expires_at: int | None, asked_at: int) -> int | None:
+    return expires_at if ttl is None else asked_at + ttl

@@ -1,0 +1,297 @@
+"""The HTTP sidecar inside the test's own process: real view, real store, no Kafka.
+
+What the shards would say is put into the view by the test; commands end in a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from segments.contracts.partitioning import partition_of
+from segments.contracts.times import from_rfc3339
+from segments.http.app import build, view_folder
+from segments.http.context import Services
+from segments.http.problems import Problem
+from segments.http.read.waiters import Waiting
+from segments.http.read.watermark import Completeness
+from segments.http.server.listener import serving
+from segments.settings import Settings
+from segments.state.history.protocol import HistoryEntry, HistoryReader
+from segments.state.history.reader import SqliteHistoryReader
+from segments.state.history.sqlite import database_path
+from segments.state.history.writer import SqliteHistoryWriter
+from segments.state.view.view import View
+from tests.support.openapi import conformity
+from tests.support.view.filling import Filling, definition, document, marker, progress_key, result
+
+PARTITIONS = 2
+NOW_MS = 4_000_000_000_000
+"""An instant up to which everything counts as complete: long after any test."""
+
+
+class FakeFeed:
+    """Fills nothing; says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.caught_up = True
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.errors: list[Exception] = []
+
+    def give_up(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+class FakeWriter:
+    """Keeps commands. `decide` gives a command's result at once, or None: none comes."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.remembered: set[str] = set()
+        self.room = 100_000
+        self.lost_after: int | None = None
+        """Records after which Kafka takes no more."""
+        self.decide: Any = lambda _command: None
+        self.queued = 0
+
+    def require_room(self, records: int) -> None:
+        if records > self.room:
+            raise Problem(503, "kafka_unavailable", "no room")
+
+    def send(self, topic: str, key: str, value: dict[str, Any]) -> asyncio.Future[None]:
+        if self.lost_after is not None and len(self.sent) >= self.lost_after:
+            raise Problem(503, "kafka_unavailable", "away")
+        self.sent.append((key, value))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    async def delivered(self, *_deliveries: object, timeout_s: float = 0) -> None:
+        pass
+
+    def bulk(self, topic: str) -> FakeBulk:
+        return FakeBulk(self, topic)
+
+    async def write(
+        self, key: str, command: dict[str, Any], wait_s: float
+    ) -> tuple[dict[str, Any] | None, float]:
+        self.sent.append((key, command))
+        decided = self.decide(command)
+        return decided, wait_s
+
+    async def accept(self, key: str, command: dict[str, Any]) -> None:
+        self.sent.append((key, command))
+
+    async def refresh(self, user_id: str, state: str) -> None:
+        self.sent.append((user_id, {"state": state}))
+
+    def remember(self, command_id: str) -> None:
+        self.remembered.add(command_id)
+
+    def forget(self, command_id: str) -> None:
+        self.remembered.discard(command_id)
+
+    def accepted(self, command_id: str) -> bool:
+        return command_id in self.remembered
+
+
+class FakeBulk:
+    """Many records to one topic, kept by the writer."""
+
+    def __init__(self, writer: FakeWriter, topic: str) -> None:
+        self._writer = writer
+        self._topic = topic
+
+    def send(self, key: str, value: dict[str, Any]) -> None:
+        self._writer.send(self._topic, key, value)
+
+    async def room(self) -> None:
+        await asyncio.sleep(0)
+
+    async def done(self) -> None:
+        pass
+
+
+class Sidecar:
+    """A running sidecar and everything behind it."""
+
+    def __init__(self, services: Services, port: int, client: httpx.AsyncClient) -> None:
+        self.services = services
+        self.port = port
+        self.client = client
+        self.fill = Filling(services.view)
+        self._offset = 0
+
+    @property
+    def feed(self) -> FakeFeed:
+        feed: Any = self.services.feed
+        return feed  # type: ignore[no-any-return]
+
+    @property
+    def writer(self) -> FakeWriter:
+        writer: Any = self.services.writer
+        return writer  # type: ignore[no-any-return]
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.client.get(path, **options)
+
+    def user(self, user_id: str, segments: dict[str, Any], account: str = "active") -> None:
+        """A document of a user, with a position in the user's own shard."""
+        position = f"{partition_of(user_id, PARTITIONS)}:1"
+        with self.fill as batch:
+            value = document(user_id, segments, account)
+            batch.user(user_id.encode(), value.replace(b'"0:1"', b'"%s"' % position.encode()))
+
+    def define(self, segment: str, generation: int = 1, state: str = "active") -> None:
+        position = f"{partition_of(segment, PARTITIONS)}:1"
+        with self.fill as batch:
+            batch.definition(
+                segment.encode(), definition(segment, generation, state=state, position=position)
+            )
+
+    def reach(self, log_offset: int, at_ms: int = NOW_MS, history_rows: int = 0) -> None:
+        """Every shard says that it is here."""
+        for partition in range(PARTITIONS):
+            with self.fill as batch:
+                value = marker(log_offset, at_ms, history_rows=history_rows)
+                batch.user(progress_key(partition), value)
+            self.services.completeness.note(self.fill.last.advanced)
+            self.services.waiting.report(self.fill.last.advanced, {})
+
+    def result(self, command_id: str, status: str = "applied", position: str = "0:1") -> None:
+        """A result that has come."""
+        value = result(command_id, status, position)
+        with self.fill as batch:
+            batch.result(command_id.encode(), value, 1)
+        self.services.waiting.report([], {command_id: value})
+
+    async def raw(self, request: bytes) -> bytes:
+        """Everything that comes back over a connection on which just these bytes are sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        await writer.drain()
+        try:
+            return await asyncio.wait_for(reader.read(), 20)
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    history: HistoryReader | None = None,
+    auth: dict[str, Any] | None = None,
+    reports: dict[str, Any] | None = None,
+    **http: Any,
+) -> AsyncIterator[Sidecar]:
+    """A sidecar whose view is complete and whose shards have all reached position 1."""
+    settings = Settings(
+        data_dir=folder,
+        partitions=PARTITIONS,
+        http={"port": 0, **http},  # type: ignore[arg-type]
+        auth=auth or {},  # type: ignore[arg-type]
+        reports=reports or {},  # type: ignore[arg-type]
+        dev={"enabled": True},  # type: ignore[arg-type]
+    )
+    view = View(view_folder(settings), {})
+    view.mark_complete()
+    reader = history or SqliteHistoryReader(database_path(settings))
+    waiting = Waiting(view, settings.http.max_waiters)
+    pool = ThreadPoolExecutor(2, thread_name_prefix="read")
+    feed: Any = FakeFeed()
+    writer: Any = FakeWriter(waiting)
+    services = Services(
+        settings, view, waiting, feed, writer, reader, Completeness(view, reader), pool
+    )
+    try:
+        async with serving(build(services), settings.http) as port:
+            url = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient(
+                base_url=url,
+                trust_env=False,
+                verify=False,
+                timeout=30,
+                event_hooks={"response": [conformity.check_response_async]},
+            ) as client:
+                sidecar = Sidecar(services, port, client)
+                sidecar.reach(1)
+                yield sidecar
+    finally:
+        pool.shutdown()
+        await reader.close()
+        view.close()
+
+
+def store(folder: Path, entries: list[HistoryEntry]) -> None:
+    """Write rows to the sidecar's history store; every partition is known there afterwards."""
+    writer = SqliteHistoryWriter(database_path(Settings(data_dir=folder)), "topic")
+    for partition in range(PARTITIONS):
+        own = [entry for entry in entries if entry.partition == partition]
+        writer.append(partition, own, max((e.offset + 1 for e in own), default=0))
+    writer.close()
+
+
+def entry(partition: int, offset: int, at_ms: int, user_id: str, **fields: Any) -> HistoryEntry:
+    """A row of history."""
+    defaults = HistoryEntry(
+        partition=partition,
+        offset=offset,
+        at_ms=at_ms,
+        user_id=user_id,
+        segment="A",
+        generation=1,
+        operation="add",
+        cause="command",
+        command_id="c",
+        actor=None,
+        expires_at_ms=None,
+    )
+    return defaults._replace(**fields)
+
+
+def report_rows(text: str) -> list[tuple[str, str, str, int]]:
+    """(user id, segment, operation, instant in ms) of each line of a report."""
+    found = csv.reader(io.StringIO(text), delimiter=";")
+    return [(user, segment, operation, from_rfc3339(at)) for user, segment, operation, at in found]
+
+
+def threads() -> set[str]:
+    """Names of the threads that run now."""
+    return {thread.name for thread in threading.enumerate()}
+
+
+def assert_problem(
+    response: httpx.Response, status: int, code: str, **members: Any
+) -> Mapping[str, Any]:
+    """The response is a problem in the form of RFC 9457; its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail", "code"} <= body.keys()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["type"] == f"urn:segments:problem:{code}"
+    assert isinstance(body["title"], str)
+    assert isinstance(body["detail"], str)
+    for name, value in members.items():
+        assert body[name] == value, body
+    return body
+
+
+async def until(predicate: Callable[[], bool], what: str) -> None:
+    """Wait for a condition inside this process."""
+    for _ in range(3_000):
+        if predicate():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{what} did not come")

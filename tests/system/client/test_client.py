@@ -1,0 +1,283 @@
+"""The client against the running service."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from segments import client as client_errors
+from segments.client import Add, AsyncSegmentsClient, Rule, SegmentsClient
+from segments.client.users import QUERY_USERS
+from tests.support.api import Api
+from tests.support.deployments import wait_until
+
+
+def _ids(number: int) -> Iterator[str]:
+    return (str(uuid.uuid4()) for _ in range(number))
+
+
+def test_what_is_written_is_read_and_explained(client: SegmentsClient, api: Api) -> None:
+    user, plain, ending = api.user(), api.segment(), api.segment()
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
+    session = client.session()
+    result = session.change(user, add=[plain, Add(ending, expires_at=end)])
+    assert result.status == "applied"
+    assert {(each.segment, each.operation) for each in result.changes} == {
+        (plain, "add"),
+        (ending, "add"),
+    }
+    found = session.user_segments(user)
+    assert found.names == sorted([plain, ending])
+    assert plain in found
+    assert found.account == "active"
+    assert found.position is not None
+    assert found.staleness_ms is not None
+    assert {held.segment: held.expires_at for held in found.segments} == {plain: None, ending: end}
+    detail = session.membership(user, ending)
+    assert detail.expires_at == end
+    assert detail.why is not None
+    assert detail.why.began.command_id == result.command_id
+
+
+def test_a_time_to_live_is_a_timedelta_or_a_duration(client: SegmentsClient, api: Api) -> None:
+    user, first, second = api.user(), api.segment(), api.segment()
+    client.change(user, add=[Add(first, ttl=timedelta(hours=1)), Add(second, ttl="PT1H")])
+    held = client.user_segments(user).segments
+    assert [each.expires_at - each.since for each in held if each.expires_at] == [
+        timedelta(hours=1)
+    ] * 2
+
+
+def test_the_same_key_again_changes_nothing(client: SegmentsClient, api: Api) -> None:
+    user, segment, key = api.user(), api.segment(), str(uuid.uuid4())
+    first = client.change(user, add=[segment], idempotency_key=key)
+    client.change(user, remove=[segment])
+    assert client.change(user, add=[segment], idempotency_key=key) == first
+    assert client.user_segments(user).names == []
+
+
+def test_a_refusal_has_its_code_and_its_result(client: SegmentsClient, api: Api) -> None:
+    segment = api.segment()
+    over = Add(segment, expires_at="2020-01-01T00:00:00Z")
+    with pytest.raises(client_errors.RejectedError) as raised:
+        client.change(api.user(), add=[over])
+    assert raised.value.code == "already_expired"
+    assert raised.value.segments == (segment,)
+    assert raised.value.status == 422
+    assert client.result(raised.value.command_id or "").status == "rejected"
+
+
+def test_wrong_fields_are_named(client: SegmentsClient, api: Api) -> None:
+    with pytest.raises(client_errors.InvalidError) as raised:
+        client.change(api.user(), add=[{"segment": "a", "ttl": "nonsense"}], remove=["../x"])
+    assert {each.field for each in raised.value.fields} >= {"add.0.ttl", "remove.0"}
+
+
+@pytest.mark.parametrize("user", ["x", "../../etc", ""])
+def test_what_is_no_user_id_is_not_sent(client: SegmentsClient, user: str) -> None:
+    with pytest.raises(client_errors.InvalidError, match="a user id is a UUID"):
+        client.user_segments(user)
+
+
+def test_unknown_and_deleted_users_are_told_apart(client: SegmentsClient, api: Api) -> None:
+    for user, code in ((str(uuid.uuid4()), "user_unknown"), (api.user("deleted"), "user_deleted")):
+        with pytest.raises(client_errors.NotFoundError) as raised:
+            client.user_segments(user)
+        assert raised.value.code == code
+
+
+def test_history_goes_over_pages(client: SegmentsClient, api: Api) -> None:
+    user, segment = api.user(), api.segment()
+    session = client.session()
+    for _ in range(3):
+        session.change(user, add=[segment])
+        session.change(user, remove=[segment])
+    rows = session.history(user, page_size=2)
+    operations = [row.operation for row in rows]
+    assert operations == ["remove", "add"] * 3
+    newest = next(iter(session.history(user)))
+    assert list(session.history(user, until=newest.at, since=newest.at)) == []
+    assert next(iter(session.history(user, since=newest.at))) == newest
+
+
+def test_the_past_is_asked_for_by_an_instant(client: SegmentsClient, api: Api) -> None:
+    user, segment = api.user(), api.segment()
+    added = client.change(user, add=[segment])
+    removed = client.change(user, remove=[segment])
+    past = client.user_segments(user, at=added.at)
+    assert past.names == [segment]
+    assert past.at == added.at
+    assert client.user_segments(user, at=removed.at).names == []
+
+
+def test_many_users_are_asked_for_in_chunks(client: SegmentsClient, api: Api) -> None:
+    user, segment = api.user(), api.segment()
+    session = client.session()
+    session.change(user, add=[segment])
+    asked = [*_ids(QUERY_USERS), user, *_ids(5)]
+    answers = session.query(asked)
+    found = list(answers)
+    assert [each.user_id for each in found] == asked
+    assert [each.names for each in found if each.error is None] == [[segment]]
+    assert answers.freshness.staleness_ms is not None
+
+
+def test_a_segment_lives_from_its_creation_to_its_deletion(
+    client: SegmentsClient, api: Api
+) -> None:
+    name = f"life-{uuid.uuid4().hex[:8]}"
+    made = client.create_segment(name, description="first")
+    assert (made.segment, made.state, made.description) == (name, "active", "first")
+    with pytest.raises(client_errors.ConflictError, match="segment_exists"):
+        client.create_segment(name)
+    session = client.session()
+    assert session.update_segment(name, description="second").version == 2
+    assert session.segment(name).description == "second"
+    assert name in [each.segment for each in session.segments(page_size=3)]
+    assert session.delete_segment(name).referenced_by == ()
+    for call in (session.segment, session.delete_segment):
+        with pytest.raises(client_errors.NotFoundError, match="segment_unknown"):
+            call(name)
+
+
+def test_a_rule_gives_the_segment_to_a_share(client: SegmentsClient, api: Api) -> None:
+    pool, chosen = api.segment("pool"), f"half-{uuid.uuid4().hex[:8]}"
+    users = [api.user() for _ in range(4)]
+    session = client.session()
+    for user in users:
+        session.change(user, add=[pool])
+    rule = Rule(percent=50, include=[pool], ttl=timedelta(days=1), newcomers=False)
+    preview = session.preview_segment(rule)
+    assert (preview.eligible, preview.target) == (4, 2)
+    made = session.create_segment(chosen, auto=rule)
+    assert made.auto is not None
+    assert made.auto.percent == 50
+    wait_until(lambda: session.segment(chosen).state == "active", what="the assignment")
+    members = list(session.members(chosen))
+    assert len(members) == 2
+    assert {member.user_id for member in members} < set(users)
+    assert all(member.origin == "auto" and member.expires_at for member in members)
+    with pytest.raises(client_errors.RejectedError, match="percent_shrinks"):
+        session.update_segment(chosen, auto=Rule(percent=25, include=[pool]))
+    with pytest.raises(client_errors.NotFoundError):
+        list(session.members("no-such"))
+
+
+def test_an_iterator_let_go_early_gives_its_connection_back(running: object, api: Api) -> None:
+    segment = api.segment()
+    for _ in range(3):
+        api.changed(api.user(), add=[segment])
+    with SegmentsClient(api.url, connections=1) as client:
+        for _ in range(3):
+            with client.members(segment) as members:
+                next(members)
+        next(iter(client.members(segment)))
+        assert client.health().ready
+
+
+def test_commands_are_sent_at_once_and_their_results_awaited(
+    client: SegmentsClient, api: Api
+) -> None:
+    user, name = api.user(), f"bulk-{uuid.uuid4().hex[:8]}"
+    commands = [
+        {"type": "create_segment", "segment": name},
+        {"type": "change_memberships", "user_id": user, "add": [name]},
+        {"type": "create_segment", "segment": name},
+    ]
+    key = str(uuid.uuid4())
+    accepted = client.send_commands(commands, idempotency_key=key)
+    assert client.send_commands(commands, idempotency_key=key) == accepted
+    assert accepted.accepted == 3
+    session = client.session()
+    found = list(session.results(accepted.command_ids))
+    assert [each.status for each in found] == ["applied", "applied", "rejected"]
+    assert session.user_segments(user).names == [name]
+
+
+def test_wrong_commands_are_named_by_their_line(client: SegmentsClient) -> None:
+    right = {"type": "create_segment", "segment": "a"}
+    with pytest.raises(client_errors.InvalidError) as raised:
+        client.send_commands([right, {"type": "create_segment"}])
+    assert [(each.line, each.field) for each in raised.value.fields] == [(2, "segment")]
+    with pytest.raises(client_errors.InvalidError, match="1 to 10000"):
+        client.send_commands([])
+
+
+def test_nothing_is_known_of_a_command_that_was_never_sent(client: SegmentsClient) -> None:
+    with pytest.raises(client_errors.NotFoundError, match="command_unknown"):
+        client.result("never/sent?at=all", timeout_s=0)
+
+
+def test_a_report_is_saved_and_counted(client: SegmentsClient, api: Api, tmp_path: Path) -> None:
+    user, segment = api.user(), api.segment()
+    session = client.session()
+    at = session.change(user, add=[segment]).at
+    month = f"{at:%Y-%m}"
+    target = tmp_path / "report.csv"
+    assert session.save_report(target, month, user_id=user, header=True) == 1
+    header, row = target.read_text().splitlines()
+    assert header == "user;segment;operation;datetime"
+    assert row.startswith(f"{user};{segment};add;")
+    direct = httpx.get(session.report_link(month, user_id=user, header=True), timeout=60)
+    assert direct.content == target.read_bytes()
+    assert b"".join(session.report(month, segment=segment)).startswith(user.encode())
+    with pytest.raises(client_errors.NotFoundError, match="month_in_future"):
+        client.report_link("2999-01")
+
+
+def test_users_are_set_by_hand(client: SegmentsClient, tmp_path: Path) -> None:
+    user, other, third = _ids(3)
+    session = client.session()
+    assert session.set_user_state(user, "blocked").state == "blocked"
+    assert session.user_state(user).state == "blocked"
+    assert session.delete_user(user).state == "deleted"
+    file = tmp_path / "users.csv"
+    file.write_text(f"user_id;state\n{other};active\nx;active\n")
+    sent: list[int] = []
+    counts = session.import_users(file, progress=sent.append)
+    assert (counts.accepted, counts.refused) == (1, 1)
+    assert counts.errors[0].line == 3
+    assert sum(sent) == file.stat().st_size
+    assert session.import_users({third: "active"}).accepted == 1
+    wait_until(lambda: _state(session, other) == _state(session, third) == "active", what="both")
+
+
+def _state(client: SegmentsClient, user: str) -> str | None:
+    try:
+        return client.user_state(user).state
+    except client_errors.NotFoundError:
+        return None
+
+
+def test_health_names_its_partitions(client: SegmentsClient) -> None:
+    def healthy() -> client_errors.Health | None:
+        found = client.health()
+        return found if found.ready else None
+
+    found = wait_until(healthy, what="health")
+    assert found.checks == {"feed": "ok", "view": "ok", "history": "ok"}
+    assert sorted(found.partitions) == list(range(4))
+    assert all(each.staleness_ms >= 0 for each in found.partitions.values())
+
+
+async def test_the_asynchronous_client_does_the_same(api: Api, tmp_path: Path) -> None:
+    user, segment = api.user(), api.segment()
+    async with AsyncSegmentsClient(api.url) as client:
+        session = client.session()
+        at = (await session.change(user, add=[segment])).at
+        assert (await session.user_segments(user)).names == [segment]
+        rows = [row async for row in session.history(user, page_size=1)]
+        assert [row.segment for row in rows] == [segment]
+        assert [each.names async for each in session.query([user])] == [[segment]]
+        async with session.members(segment) as members:
+            assert [member.user_id async for member in members] == [user]
+        target = tmp_path / "report.csv"
+        assert await session.save_report(target, f"{at:%Y-%m}", user_id=user) == 1
+        file = tmp_path / "users.ndjson"
+        file.write_text(f'{{"user_id": "{user}", "state": "active"}}\n')
+        assert (await session.import_users(file)).accepted == 1

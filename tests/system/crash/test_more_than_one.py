@@ -1,0 +1,145 @@
+"""Two processes of shards and two of http over the same partitions (F1, B1)."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from segments.contracts.partitioning import partition_of
+from tests.support import deployments
+from tests.support.crash.harness import Plant, plant
+from tests.support.crash.settled import wait_until_settled
+from tests.support.crash.tails import Tails
+from tests.support.crash.traffic import SEGMENTS, Traffic
+from tests.support.crash.trial import judge
+
+PROCESSES = ["router", "users", "history", "shards-0", "shards-1", "http-0", "http-1"]
+COMMANDS_PER_S = 60.0
+MOVED_TIMEOUT_S = 60.0
+# A shard whose process has died goes on elsewhere once its session has timed out.
+WAIT = {"Prefer": "wait=30"}
+
+
+class Group:
+    """Which process of shards has which partitions."""
+
+    def __init__(self, it: Plant) -> None:
+        self._it = it
+        self._all = set(range(it.settings.partitions))
+
+    def wait_for(self, *instances: int) -> None:
+        """Return when exactly these instances share all partitions, each having some."""
+
+        def shared() -> bool:
+            self._it.revive()
+            members = self._it.members("shards")
+            assert members.keys() == set(instances), f"members: {members}"
+            assert all(members.values()), f"somebody has nothing: {members}"
+            assert set().union(*members.values()) == self._all, f"not all: {members}"
+            return sum(map(len, members.values())) == len(self._all)
+
+        deployments.wait_until(shared, MOVED_TIMEOUT_S, f"partitions at {instances}", poll_s=0.2)
+
+
+class Writer:
+    """Writes through one http process, and reads what it wrote through both."""
+
+    def __init__(self, it: Plant, traffic: Traffic) -> None:
+        self._it = it
+        self._traffic = traffic
+        self._clients = [
+            httpx.Client(base_url=it.url(name), timeout=60, headers=WAIT, trust_env=False)
+            for name in ("http-0", "http-1")
+        ]
+        self._users = [str(uuid.UUID(int=n)) for n in range(1, 1000)]
+        self._segments = [SEGMENTS[0], SEGMENTS[1]]
+
+    def write_and_read_everywhere(self) -> None:
+        """One change in each partition, through either http process in turn."""
+        for partition in range(self._it.settings.partitions):
+            user_id = next(
+                u for u in self._users if partition_of(u, self._it.settings.partitions) == partition
+            )
+            self._users.remove(user_id)
+            self._write_and_read(user_id, writes_to=partition % 2)
+
+    def _write_and_read(self, user_id: str, writes_to: int) -> None:
+        result = self._patch(self._clients[writes_to], user_id)
+        assert result["status"] == "applied", result
+        answers = [self._read(client, user_id, result["position"]) for client in self._clients]
+        assert answers[0] == answers[1]
+        assert [held["segment"] for held in answers[0]["segments"]] == self._segments
+
+    def _patch(self, client: httpx.Client, user_id: str) -> Any:
+        command_id = str(uuid.uuid4())
+        command = {"user_id": user_id, "add": self._segments, "remove": []}
+        self._traffic.commands[command_id] = {
+            "type": "change_memberships",
+            "id": command_id,
+            **command,
+        }
+        response = client.patch(
+            f"/v1/users/{user_id}/segments",
+            json={"add": self._segments, "remove": []},
+            headers={"Idempotency-Key": command_id},
+        )
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def _read(self, client: httpx.Client, user_id: str, position: str) -> Any:
+        response = client.get(
+            f"/v1/users/{user_id}/segments", headers={"Segments-Min-Position": position}
+        )
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+@pytest.mark.timeout(400)
+def test_one_leaves_comes_back_is_killed_stands_still(broker: str, tmp_path: Path) -> None:
+    with plant(tmp_path, PROCESSES, bootstrap_servers=broker) as it:
+        tails = Tails(it.settings)
+        traffic = Traffic(it.settings, it.user_service, 1, COMMANDS_PER_S)
+        it.start(*it.names)
+        group, writer = Group(it), Writer(it, traffic)
+        with traffic.flowing():
+            group.wait_for(0, 1)
+            for name in ("http-0", "http-1"):
+                deployments.wait_until(lambda name=name: it.ready(name), what=name)  # type: ignore[misc]
+            writer.write_and_read_everywhere()
+
+            it.stop("shards-1")
+            writer.write_and_read_everywhere()
+            group.wait_for(0)
+            it.start("shards-1")
+            group.wait_for(0, 1)
+            writer.write_and_read_everywhere()
+
+            it.kill("shards-0")
+            it.kill("http-1")
+            it.start("http-1")
+            deployments.wait_until(lambda: it.ready("http-1"), what="http-1")
+            writer.write_and_read_everywhere()
+            group.wait_for(1)
+            it.start("shards-0")
+            group.wait_for(0, 1)
+
+            it.freeze("shards-1")
+            writer.write_and_read_everywhere()
+            group.wait_for(0)
+            it.thaw("shards-1")
+            group.wait_for(0, 1)
+            writer.write_and_read_everywhere()
+        writer.close()
+        wait_until_settled(it, traffic, tails)
+        wrong, digests = judge(it, tails, traffic)
+        tails.close()
+    assert wrong == []
+    assert digests >= it.settings.partitions

@@ -1,0 +1,133 @@
+"""Parts of the client without a network: what is loaded, retries, sessions, arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from segments import client as api
+from segments.client import AsyncSegmentsClient, Retries, Rule, SegmentsClient, errors, inputs
+from segments.client.positions import POSITIONS_MAX, Positions
+from tests.support.paths import ROOT
+
+HEAVY = ("quixstreams", "rocksdict", "confluent_kafka", "aiohttp", "typer", "numpy")
+
+
+def test_importing_the_client_loads_nothing_of_the_service() -> None:
+    # In the root, where a folder `http` lies beside the standard library's package of that name.
+    code = (
+        "import sys, json, http, http.client, segments.client;"
+        "print(json.dumps([http.__file__, sorted(sys.modules)]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    http_file, modules = json.loads(found.stdout)
+    assert [name for name in modules if name.partition(".")[0] in HEAVY] == []
+    assert [name for name in modules if name.startswith(("segments.http", "segments.st"))] == []
+    assert http_file == inspect.getsourcefile(__import__("http"))
+
+
+def test_no_module_of_the_client_has_a_name_of_the_standard_library() -> None:
+    names = {path.stem for path in (ROOT / "src/segments/client").glob("*.py")}
+    assert names & sys.stdlib_module_names == set()
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    def calls(kind: type) -> dict[str, list[str]]:
+        return {
+            name.removeprefix("a") if name == "aclose" else name: list(
+                inspect.signature(call).parameters
+            )
+            for name, call in vars(kind).items()
+            if not name.startswith("_")
+        }
+
+    assert calls(SegmentsClient) == calls(AsyncSegmentsClient)
+    assert all(getattr(SegmentsClient, name).__doc__ for name in calls(SegmentsClient))
+
+
+def test_the_tree_of_errors_is_as_it_is_drawn() -> None:
+    drawn: dict[str, str] = {}
+    line_of: dict[int, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        name = line.strip("│├└─ ").partition(" ")[0]
+        if name.endswith("Error"):
+            depth = (len(line) - len(line.lstrip(" │├└─"))) // 4
+            line_of[depth] = name
+            drawn[name] = line_of.get(depth - 1, "Exception")
+    real = {
+        name: kind.__base__.__name__
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception) and kind.__base__ is not None
+    }
+    assert drawn == real
+    assert set(real) <= set(api.__all__)
+
+
+def test_pauses_grow_with_full_jitter_and_never_come_before_retry_after() -> None:
+    most = Retries(backoff_s=0.1, backoff_max_s=1.0, chance=lambda: 1.0)
+    assert [most.pause_s(failed, None) for failed in range(1, 6)] == [0.1, 0.2, 0.4, 0.8, 1.0]
+    least = Retries(chance=lambda: 0.0)
+    assert least.pause_s(3, None) == 0.0
+    assert least.pause_s(3, 7.0) == 7.0
+
+
+def test_a_session_keeps_the_highest_position_of_each_partition() -> None:
+    positions = Positions()
+    assert positions.minimum() is None
+    for noted in ("1:5", "0:3", "1:4", "0:3, 2:0"):
+        positions.note(noted)
+    assert positions.minimum() == "0:3,1:5,2:0"
+
+
+def test_a_session_never_waits_for_less_than_it_wrote() -> None:
+    positions = Positions(dict.fromkeys(range(POSITIONS_MAX), 1))
+    assert positions.minimum() is not None
+    positions.note(f"{POSITIONS_MAX}:1")
+    with pytest.raises(api.SessionError, match="65 partitions"):
+        positions.minimum()
+
+
+def test_instants_need_an_offset() -> None:
+    east = timezone(timedelta(hours=2))
+    assert (
+        inputs.instant(datetime(2026, 11, 24, 17, tzinfo=east), "at") == "2026-11-24T15:00:00.000Z"
+    )
+    assert inputs.instant("2026-11-24T17:00:00+02:00", "at") == "2026-11-24T17:00:00+02:00"
+    for wrong in (datetime(2026, 11, 24), "2026-11-24"):  # noqa: DTZ001 - what is wrong with it
+        with pytest.raises(api.InvalidError):
+            inputs.instant(wrong, "at")
+
+
+def test_a_rule_says_only_what_was_given() -> None:
+    assert Rule(percent=10).body() == {
+        "percent": 10,
+        "include": [],
+        "exclude": [],
+        "accounts": ["active"],
+        "newcomers": False,
+    }
+    assert Rule(count=3, ttl=timedelta(days=7)).body()["ttl"] == 604_800
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://x?y=1"])
+def test_a_base_url_is_one_of_http(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        SegmentsClient(url)
+
+
+def test_a_client_does_not_show_its_token() -> None:
+    with SegmentsClient("http://127.0.0.1:8080/", token="hidden") as client:
+        assert "hidden" not in repr(client) + repr(vars(client))
+        assert repr(client) == "SegmentsClient('http://127.0.0.1:8080')"

@@ -1,0 +1,154 @@
+"""Results and history rows as CloudEvents in binary mode; their values are as without."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from segments.contracts.cloudevents.incoming import Event, unwrap
+from segments.contracts.cloudevents.outgoing import event_headers, source_of
+from segments.contracts.examples import EXAMPLES
+from segments.contracts.messages import kinds_of
+from segments.kafka.clients import Record
+from segments.state.machine.outputs import Output
+from segments.streams.routing import Router
+from segments.streams.shards import Shards
+from segments.telemetry import tracing
+from tests.support import published_schemas
+
+SOURCE = source_of("p.segments.shards", "c0ffee")
+RESULT = orjson.dumps(EXAMPLES["segments.results", "result"][0].payload)
+ROW = orjson.dumps(EXAMPLES["segments.history", "row"][0].payload)
+# https://github.com/cloudevents/spec: attribute names, and the required ones in binary mode.
+ATTRIBUTE = re.compile(r"ce_[a-z0-9]{1,20}")
+REQUIRED = {"ce_specversion", "ce_id", "ce_source", "ce_type"}
+
+Headers = dict[str, bytes]
+
+
+@pytest.mark.parametrize(
+    ("topic", "value"), [("segments.results", RESULT), ("segments.history", ROW)]
+)
+def test_a_record_is_an_event_in_binary_mode(topic: str, value: bytes) -> None:
+    headers = dict(event_headers(topic, value, SOURCE, "3:1042:0"))
+    assert headers.keys() >= REQUIRED | {"ce_time", "ce_subject", "content-type"}
+    assert headers["ce_specversion"] == b"1.0"
+    assert headers["content-type"] == b"application/json"
+    assert all(ATTRIBUTE.fullmatch(name) for name in headers if name != "content-type")
+    assert all(headers.values())
+    read = unwrap(value, list(headers.items()))
+    assert read.event == Event("/p.segments.shards/c0ffee", "3:1042:0")
+    assert read.data == orjson.loads(value)
+    [kind] = [kind for kind in kinds_of(topic) if kind.name in ("result", "row")]
+    assert published_schemas.fits(kind._replace(key=None), value, headers, None)
+
+
+@pytest.mark.parametrize("status", ["applied", "unchanged", "rejected"])
+def test_the_type_of_a_result_says_what_became_of_the_command(status: str) -> None:
+    value = orjson.dumps(orjson.loads(RESULT) | {"status": status, "command_id": "Bestellung-ü"})
+    headers = dict(event_headers("segments.results", value, SOURCE, "0:0:0"))
+    assert headers["ce_type"].decode() == f"segments.command.{status}"
+    assert headers["ce_subject"].decode() == "Bestellung-ü"
+    assert headers["ce_time"].decode() == orjson.loads(RESULT)["at"]
+
+
+@pytest.mark.parametrize("operation", ["add", "remove", "extend"])
+def test_the_type_of_a_row_says_what_happened(operation: str) -> None:
+    value = orjson.dumps(orjson.loads(ROW) | {"operation": operation})
+    headers = dict(event_headers("segments.history", value, SOURCE, "0:0:0"))
+    assert headers["ce_type"].decode() == f"segments.membership.{operation}"
+    assert headers["ce_subject"].decode() == orjson.loads(ROW)["user_id"]
+
+
+@pytest.mark.parametrize(
+    "topic", ["segments.users", "segments.definitions", "segments.shards", "users.refreshes"]
+)
+def test_other_topics_have_no_events(topic: str) -> None:
+    assert event_headers(topic, b"not looked at", SOURCE, "0:0:0") == []
+
+
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+OUTPUTS = [
+    Output("segments.history", "u", ROW, 3, trace=TRACE),
+    Output("segments.history", "u", ROW, 3),
+    Output("segments.shards", "s", b"{}", 1, "define"),
+    Output("segments.results", "c", RESULT),
+]
+
+
+def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
+    """What a shard that says `OUTPUTS` of a record produces: (topic, headers)."""
+    found: list[tuple[str, Headers]] = []
+
+    def produce(topic: str, value: bytes, key: str, **options: Any) -> None:
+        assert value in (ROW, RESULT, b"{}")
+        found.append((topic, dict(options.get("headers", []))))
+
+    shard = SimpleNamespace(
+        _events_source=source,
+        _outcomes=SimpleNamespace(count=lambda value: None),
+        _names={output.topic: output.topic for output in OUTPUTS},
+        _produce=produce,
+    )
+    record = Record("p.segments.shards", 2, offset, 0, None, b"{}", [])
+    Shards._produce_all(shard, OUTPUTS, record)  # type: ignore[arg-type]
+    return found
+
+
+def test_an_event_is_named_by_the_place_in_the_log_behind_it() -> None:
+    named = [headers.get("ce_id") for _, headers in produced(SOURCE)]
+    assert named == [b"2:7:0", b"2:7:1", None, b"2:7:3"]
+    assert {headers.get("ce_source") for _, headers in produced(SOURCE)} == {SOURCE.encode(), None}
+
+
+def test_a_replay_gives_the_same_events_and_another_record_others() -> None:
+    assert produced(SOURCE) == produced(SOURCE)
+    ids = [
+        headers["ce_id"]
+        for _, headers in produced(SOURCE) + produced(SOURCE, 8)
+        if headers.get("ce_id")
+    ]
+    assert len(set(ids)) == len(ids) == 6
+
+
+def test_trace_context_and_type_stay_headers_of_their_own() -> None:
+    first, _, define, _ = produced(SOURCE)
+    assert first[1]["traceparent"] == dict(tracing.to_headers(TRACE))["traceparent"]
+    assert define == ("segments.shards", {"type": b"define"})
+
+
+def test_without_the_setting_there_are_no_events() -> None:
+    assert [headers for _, headers in produced(None)] == [
+        dict(tracing.to_headers(TRACE)),
+        {},
+        {"type": b"define"},
+        {},
+    ]
+
+
+@pytest.mark.parametrize("cloudevents", [True, False])
+def test_a_result_of_the_router_is_an_event_as_well(cloudevents: bool) -> None:
+    router = Router(
+        {"p.segments.commands": ("segments.commands", "beef")},
+        log_record_bytes=900_000,
+        message_max_bytes=1_048_576,
+        cloudevents=cloudevents,
+    )
+    bad = Record("p.segments.commands", 2, 17, 1_795_500_000_123, None, b'{"id": "c1"}', [])
+    dead, result = router.route(bad)
+    assert (dead.topic, result.topic) == ("segments.dlq", "segments.results")
+    assert router.route(bad) == [dead, result]
+    headers = dict(result.headers)
+    if not cloudevents:
+        assert headers == {}
+        return
+    assert headers["ce_source"] == b"/p.segments.commands/beef"
+    assert headers["ce_id"] == b"2:17"
+    assert headers["ce_type"] == b"segments.command.rejected"
+    assert headers["ce_time"] == b"2026-11-24T06:00:00.123Z"
+    assert headers["ce_subject"] == b"c1"
+    assert not {name for name, _ in dead.headers if name.startswith("ce_")}

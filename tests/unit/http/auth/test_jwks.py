@@ -1,0 +1,225 @@
+"""Keys that are fetched: when, how often, and what becomes of tokens when they cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from joserfc.jwk import ECKey
+from structlog.testing import capture_logs
+
+from segments.http.auth import jwks
+from segments.http.auth.bearer import Refused
+from segments.http.auth.jwks import NoKeysError, parse
+from segments.http.auth.token_verifier import TokenVerifier
+from segments.http.problems import Problem
+from segments.settings import AuthSettings
+from tests.support.credentials import JWT, header, token
+from tests.support.sidecar import assert_problem, running
+
+FIRST = ECKey.generate_key("P-256", {"kid": "first"})
+SECOND = ECKey.generate_key("P-256", {"kid": "second"})
+
+
+class Issuer:
+    """An address with keys, that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked = 0
+        self.keys = [FIRST]
+        self.status = 200
+        self.body: bytes | None = None
+        self.holding: asyncio.Event | None = None
+        self.reached = asyncio.Event()
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.holding is not None:
+            self.reached.set()
+            await self.holding.wait()
+        document = {"keys": [key.as_dict(private=False) for key in self.keys]}
+        body = json.dumps(document).encode() if self.body is None else self.body
+        return web.Response(body=body, status=self.status, headers={"Location": "/elsewhere"})
+
+    def settings(self, **others: Any) -> dict[str, Any]:
+        return JWT | {"jwt_secret": None, "jwks_url": self.url, "jwks_refetch_s": 3_600} | others
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    made = Issuer()
+    app = web.Application()
+    app.router.add_get("/jwks", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def started(issuer: Issuer) -> AsyncIterator[Any]:
+    """Makes verifiers, started, and closes them at the end."""
+    made: list[TokenVerifier] = []
+
+    async def start(**others: Any) -> TokenVerifier:
+        made.append(TokenVerifier(AuthSettings(**issuer.settings(**others))))
+        await made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        await each.close()
+
+
+def age(made: TokenVerifier, seconds: float) -> None:
+    """Let time go by for what was fetched."""
+    assert made._source is not None
+    made._source._tried_at_s -= seconds
+    made._source._had_at_s -= seconds
+
+
+async def fetched(made: TokenVerifier) -> None:
+    """Wait for a fetch that is on its way."""
+    assert made._source is not None
+    assert made._source._fetching is not None
+    await made._source._fetching
+
+
+async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer, started: Any) -> None:
+    made = await started()
+    for number in range(5):
+        assert (await made.verify(token(FIRST, sub=f"s{number}"))).name == f"s{number}"
+    assert issuer.asked == 1
+
+
+async def test_an_unknown_key_is_looked_for_but_not_too_often(issuer: Issuer, started: Any) -> None:
+    made = await started()
+    issuer.keys = [FIRST, SECOND]
+    with pytest.raises(Refused, match="unknown key"):
+        await made.verify(token(SECOND))
+    assert issuer.asked == 1
+    age(made, 3_600)
+    assert await made.verify(token(SECOND))
+    for number in range(5):
+        with pytest.raises(Refused, match="unknown key"):
+            await made.verify(token(ECKey.generate_key("P-256", {"kid": f"made up {number}"})))
+    assert issuer.asked == 2
+
+
+async def test_many_who_wait_for_a_key_wait_for_one_fetch(issuer: Issuer, started: Any) -> None:
+    made = await started()
+    age(made, 3_600)
+    issuer.keys, issuer.holding = [SECOND], asyncio.Event()
+    waiting = [asyncio.create_task(made.verify(token(SECOND, sub=f"s{n}"))) for n in range(20)]
+    await issuer.reached.wait()
+    waiting[0].cancel()  # its client has gone: the others' fetch goes on
+    issuer.holding.set()
+    await asyncio.wait(waiting)
+    assert waiting[0].cancelled()
+    assert {(await each).name for each in waiting[1:]} == {f"s{n}" for n in range(1, 20)}
+    assert issuer.asked == 2
+
+
+async def test_old_keys_are_fetched_anew_beside_the_requests(issuer: Issuer, started: Any) -> None:
+    made = await started(jwks_max_age_s=600, jwks_refetch_s=1)
+    shown = token(FIRST)
+    assert await made.verify(shown)
+    age(made, 601)
+    issuer.keys = [SECOND]
+    assert await made.verify(shown)
+    await fetched(made)
+    with pytest.raises(Refused, match="unknown key"):
+        await made.verify(shown)
+    assert await made.verify(token(SECOND))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, None),
+        (404, None),
+        (302, None),
+        (200, b"not json"),
+        (200, b"[]"),
+        (200, b'{"keys": []}'),
+        (200, b'{"keys": {"kty": "EC"}}'),
+        (200, b'{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}'),
+        (200, b'{"keys": [{"kty": ["EC"]}]}'),
+        (200, b" " * (jwks.MAX_BYTES + 1)),
+    ],
+    ids=str,
+)
+async def test_the_former_keys_stay_when_newer_ones_cannot_be_had(
+    issuer: Issuer, started: Any, status: int, body: bytes | None
+) -> None:
+    made = await started(jwks_max_age_s=600, jwks_refetch_s=1)
+    issuer.status, issuer.body = status, body
+    with capture_logs() as logged:
+        for number in range(3):
+            age(made, 601)
+            assert await made.verify(token(FIRST, sub=f"s{number}"))
+            await fetched(made)
+    assert issuer.asked == 4
+    # Told once, not with each attempt.
+    assert [entry["log_level"] for entry in logged] == ["error"]
+
+
+async def test_an_issuer_that_does_not_answer_is_not_waited_for(
+    issuer: Issuer, started: Any
+) -> None:
+    issuer.holding = asyncio.Event()
+    made = await started(jwks_timeout_s=0.05)
+    with pytest.raises(Problem) as problem:
+        await made.verify(token(FIRST))
+    assert (problem.value.status, problem.value.code) == (503, "keys_unavailable")
+    assert issuer.asked == 1
+    issuer.holding.set()
+    age(made, 3_600)
+    assert await made.verify(token(FIRST))
+
+
+async def test_a_sidecar_without_keys_says_so_and_serves_what_is_open(
+    issuer: Issuer, tmp_path: Any
+) -> None:
+    issuer.status = 503
+    async with running(tmp_path, auth=issuer.settings(jwks_refetch_s=0.1)) as sidecar:
+        answer = await sidecar.get("/v1/segments", headers=header(token(FIRST)))
+        assert_problem(answer, 503, "keys_unavailable")
+        assert answer.headers["Retry-After"] == "5"
+        assert (await sidecar.get("/livez")).status_code == 200
+        issuer.status = 200
+        while answer.status_code == 503:
+            answer = await sidecar.get("/v1/segments", headers=header(token(FIRST)))
+        assert answer.status_code == 200
+
+
+def test_a_key_that_cannot_be_used_does_not_spoil_the_others() -> None:
+    good = FIRST.as_dict(private=True)
+    spoiled = [
+        {"kty": "EC", "crv": "P-256", "kid": "no point"},
+        {"kty": "RSA", "n": "AQAB", "e": 5, "kid": "no number"},
+        {"kty": "AKP", "kid": "of another kind"},
+        {**SECOND.as_dict(private=False), "use": "enc"},
+        "text",
+        None,
+        {},
+    ]
+    found = parse(json.dumps({"keys": [*spoiled, good]}).encode())
+    assert [key.kid for key in found.keys] == ["first"]
+    assert not found.keys[0].is_private
+
+
+@pytest.mark.parametrize(
+    "document", [{}, [], 1, {"keys": [{}] * 1_001}], ids=["object", "list", "number", "many"]
+)
+def test_what_is_no_set_of_keys(document: Any) -> None:
+    with pytest.raises(NoKeysError):
+        parse(json.dumps(document).encode())

@@ -1,0 +1,218 @@
+"""The document: valid, in step with the routes that are served, and with what they do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+from pydantic import BaseModel
+from referencing import Registry, Resource
+from schemathesis.specs.openapi.definitions import OPENAPI_31
+
+from segments import __version__
+from segments.http import app
+from segments.http.auth import roles as access
+from segments.http.openapi import document as openapi
+from segments.http.routing import headers
+from segments.http.routing.operation import Body
+from segments.http.routing.problem_catalogue import KINDS, OTHER
+from segments.settings import Settings
+from tests.support.sidecar import running
+
+DEV = Settings(dev={"enabled": True})
+PLAIN = Settings()
+METHODS = ("get", "put", "post", "patch", "delete")
+
+
+def made(settings: Settings = DEV) -> dict[str, Any]:
+    return app.interface(settings)
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(method, path, operation) of each."""
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield method.upper(), path, item[method]
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a document."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from nodes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from nodes(inner)
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    """Of values against a schema that refers to the components of the document."""
+    resource = Resource.from_contents(
+        document | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    )
+    registry: Registry[Any] = Registry().with_resource("urn:document", resource)
+    absolute = json.loads(json.dumps(schema).replace('"#/', '"urn:document#/'))
+    return Draft202012Validator(absolute, registry=registry, format_checker=FormatChecker())
+
+
+@pytest.mark.parametrize("settings", [DEV, PLAIN], ids=["dev", "plain"])
+def test_it_is_openapi_3_1(settings: Settings) -> None:
+    document = made(settings)
+    errors = [error.message for error in Draft202012Validator(OPENAPI_31).iter_errors(document)]
+    assert errors == []
+    assert document["openapi"] == "3.1.1"
+    assert document["info"]["version"] == __version__
+
+
+def test_every_schema_in_it_is_one() -> None:
+    document = made()
+    for name, schema in document["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema)
+        assert schema.get("title", name)
+    for node in nodes(document):
+        if isinstance(node.get("schema"), dict):
+            Draft202012Validator.check_schema(node["schema"])
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = made()
+    referred = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
+    for reference in referred:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+    used = {r.rpartition("/")[2] for r in referred if r.startswith("#/components/schemas/")}
+    assert used == document["components"]["schemas"].keys()
+
+
+@pytest.mark.parametrize("dev", [True, False])
+async def test_routes_and_document_are_the_same(tmp_path: Path, dev: bool) -> None:
+    """Both ways; HEAD comes with GET."""
+    settings = Settings(dev={"enabled": dev})
+    documented = {(method, path) for method, path, _ in operations(made(settings))}
+    async with running(tmp_path) as sidecar:
+        services = sidecar.services
+        object.__setattr__(services, "settings", settings.model_copy(update={"data_dir": tmp_path}))
+        built = app.build(services)
+    registered = {
+        (route.method, route.resource.canonical)
+        for route in built.router.routes()
+        if route.resource is not None and route.method not in ("HEAD", "*")
+    }
+    assert documented == registered
+    assert any(path.startswith("/dev/") for _, path in documented) is dev
+
+
+async def test_what_is_served_is_the_document(tmp_path: Path) -> None:
+    async with running(tmp_path) as sidecar:
+        response = await sidecar.get("/openapi.json")
+        assert response.status_code == 200
+        assert response.json() == made(sidecar.services.settings)
+        etag = {"If-None-Match": response.headers["etag"]}
+        again = await sidecar.get("/openapi.json", headers=etag)
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_every_operation_says_what_it_does() -> None:
+    document = made()
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    tags = {tag["name"] for tag in document["tags"]}
+    for method, path, operation in operations(document):
+        where = f"{method} {path}"
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"]), where
+        assert operation["summary"].endswith((".", "`.")), where
+        assert set(operation["tags"]) <= tags, where
+        named = {p["name"] for p in document["paths"][path].get("parameters", [])}
+        assert named == set(re.findall(r"\{(\w+)\}", path)), where
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description"), (where, parameter)
+        for response in operation["responses"].values():
+            assert "$ref" in response or response["description"], where
+
+
+def test_security_is_the_table_of_access() -> None:
+    document = made(Settings(auth={"mode": "keys"}))
+    for method, path, operation in operations(document):
+        row = access.TABLE[method, path]
+        if row.role is access.Role.OPEN:
+            assert operation["security"] == []
+            assert "401" not in operation["responses"]
+            continue
+        assert operation["security"][0] == {"bearer": [str(row.role)]}
+        assert operation["x-required-role"] == row.role
+        assert ({"link": []} in operation["security"]) is row.link
+        assert {"401", "403", "429"} <= operation["responses"].keys()
+    without = [o["security"] for _, _, o in operations(made(PLAIN)) if o["security"]]
+    assert all({} in ways for ways in without), "nobody is asked"
+
+
+def test_every_kind_of_problem_is_said_of_some_operation() -> None:
+    said = set()
+    for operation in app.operations(DEV):
+        row = access.row(operation.method, operation.path, DEV.auth)
+        said |= set(openapi.kinds(operation, row))
+    # Of requests that reach no operation.
+    beside = {kind for kind in KINDS if kind[0] == OTHER}
+    beside |= {(405, "method_not_allowed"), (408, "header_timeout"), (431, "head_too_large")}
+    assert KINDS.keys() - said <= beside
+    assert said <= KINDS.keys()
+
+
+def test_every_header_is_said_of_some_operation() -> None:
+    declared = app.operations(DEV)
+    asked = {name for operation in declared for name in operation.headers}
+    assert asked == set(headers.REQUEST)
+    told = {
+        name
+        for operation in declared
+        for answer in operation.answers.values()
+        for name in (*answer.headers, *answer.maybe)
+    }
+    assert told | {"Retry-After", "WWW-Authenticate"} == set(headers.ANSWER)
+
+
+def test_every_example_is_valid() -> None:
+    document = made()
+    checked = 0
+    for node in nodes(document):
+        schema = node.get("schema")
+        if not isinstance(schema, dict):
+            continue
+        examples = [inner["value"] for inner in node.get("examples", {}).values()]
+        examples += [node["example"]] if "example" in node else []
+        for example in examples:
+            validator(document, schema).validate(example)
+            checked += 1
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            validator(document, {"$ref": f"#/components/schemas/{name}"}).validate(example)
+            checked += 1
+    assert checked > 50
+
+
+def test_every_example_of_a_body_is_taken_by_its_model() -> None:
+    bodies = [o.body for o in app.operations(DEV) if isinstance(o.body, Body)]
+    assert bodies
+    for body in bodies:
+        assert body.examples, body.model
+        assert issubclass(body.model, BaseModel)
+        for example in body.examples.values():
+            body.model.model_validate(example)
+
+
+def test_the_page_fills_no_header_in() -> None:
+    """A position of another deployment, or a used key, would go out with whatever is tried."""
+    for _, _, operation in operations(made()):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "header":
+                assert not {"example", "examples"} & parameter.keys()
+                assert "default" not in parameter["schema"]
+                assert "For example `" in parameter["description"]

@@ -1,0 +1,87 @@
+"""What the state machine says in long histories is as the published schemas say, with event names
+that no other has and that a replay repeats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from segments.contracts.cloudevents.outgoing import event_headers
+from segments.state.machine.outputs import Output
+from tests.support import published_schemas
+from tests.support.machine.assigning import auto, world_of
+from tests.support.machine.hosted import HostedShard
+from tests.support.machine.stir import Stirrer
+from tests.support.machine.world import World, user_id
+
+EVENTS = ("segments.results", "segments.history")
+
+
+def said(world: World) -> Iterator[tuple[str, Output]]:
+    """(event id, output) of everything that the shards have said."""
+    for shard in world.shards:
+        for offset, outputs in enumerate(shard.outputs):
+            for number, output in enumerate(outputs):
+                yield f"{shard.config.partition}:{offset}:{number}", output
+
+
+def kinds(world: World) -> Counter[tuple[str, str]]:
+    """How often each kind of message was said; each of them is of exactly one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for event_id, (topic, key, value, _, kind, _) in said(world):
+        headers = {} if kind is None else {"type": kind.encode()}
+        if topic in EVENTS:
+            headers = dict(event_headers(topic, value, "/log/id", event_id))
+        found = published_schemas.kinds_that_fit(topic, value, headers, key.encode())
+        assert len(found) == 1, (topic, published_schemas.complaints(topic, orjson.loads(value)))
+        counts[topic, found[0]] += 1
+    return counts
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_memberships_in_a_long_history(seed: int) -> None:
+    world = World(3, job_slice=5, segments_per_user=4, parked_per_user=3)
+    stirrer = Stirrer(world, seed, users=15, segments=8)
+    stirrer.create_all()
+    for _ in range(10):
+        stirrer.send(30)
+        stirrer.move()
+    world.later(60_000)
+    world.settle()
+    assert kinds(world).keys() == {
+        ("segments.shards", "define"),
+        ("segments.definitions", "definition"),
+        ("segments.results", "result"),
+        ("segments.history", "row"),
+        ("users.refreshes", "refresh"),
+    }
+    names = [event_id for event_id, output in said(world) if output.topic in EVENTS]
+    assert len(set(names)) == len(names) > 300
+    for shard in world.shards:
+        replayed = HostedShard(shard.config, shard.log)
+        while replayed.applied < shard.applied:
+            replayed.apply_next()
+        assert replayed.outputs == shard.outputs
+
+
+def test_rounds_of_assignment_and_previews() -> None:
+    world = world_of(40)
+    auto(world, "half", percent=50)
+    auto(world, "some", count=5, include=["half"], newcomers=True, ttl="P1D")
+    auto(world, "nobody", percent=0.0001)
+    rule = {"percent": 75}
+    world.send(type="update_segment", id="more", segment="half", auto=rule)
+    world.settle()
+    world.send(type="preview_segment", id="look", auto=rule | {"exclude": ["some"]})
+    world.settle()
+    world.user("active", user_id(100))
+    world.settle()
+    found = kinds(world)
+    log = {name for topic, name in found if topic == "segments.shards"}
+    messages = {"survey", "surveyed", "refine", "refined", "select", "selected"}
+    assert log == messages | {"define"}
+    assert found["segments.results", "preview_result"] == 1
+    assert found["segments.definitions", "definition"] >= 8

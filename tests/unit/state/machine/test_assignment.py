@@ -1,0 +1,295 @@
+"""Automatic assignment by example (S7, F3, F4, B5, B6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
+
+from segments.state.machine import population
+from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.world import user_id
+
+
+@pytest.mark.parametrize(
+    ("percent", "population", "expected"),
+    [(10, 200, 20), (12.5, 20, 3), (2.5, 20, 1), (2.4, 20, 0), (33.3333, 100, 33), (100, 7, 7)],
+)
+def test_exactly_the_rounded_share_with_the_lowest_ranks(
+    percent: float, population: int, expected: int
+) -> None:
+    world = world_of(population)
+    definition = auto(world, "A", percent=percent)
+    everybody = [user_id(n) for n in range(population)]
+    assert members(world, "A", population) == lowest("A", everybody, expected)
+    assert definition["state"] == "active"
+    assert definition["auto"]["target"] == definition["auto"]["assigned"] == expected
+    rows = world.rows(segment="A")
+    assert len(rows) == expected
+    assert {row.cause for row in rows} <= {"auto"}
+    world.judge_rounds()
+    world.check()
+
+
+def test_the_same_users_for_every_number_of_partitions() -> None:
+    chosen = []
+    for partitions in range(1, 9):
+        world = world_of(300, partitions)
+        auto(world, "A", percent=17.3)
+        chosen.append(members(world, "A", 300))
+        world.check()
+    assert len(chosen[0]) == 52
+    assert all(each == chosen[0] for each in chosen)
+
+
+def test_ties_are_broken_by_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With four ranks in all, as no hash would give them."""
+    intdigest, over_arrays = xxhash.xxh3_64_intdigest, population.ranks_of
+
+    def coarse(data: bytes, seed: int = 0) -> int:
+        rank: int = intdigest(data, seed)
+        return rank & 3 << 62 if len(data) == 16 else rank
+
+    monkeypatch.setattr(xxhash, "xxh3_64_intdigest", coarse)
+    monkeypatch.setattr(
+        population, "ranks_of", lambda seed, ids: over_arrays(seed, ids) & np.uint64(3 << 62)
+    )
+    world = world_of(100, job_slice=7)
+    auto(world, "A", percent=33, newcomers=True)
+    for number in range(100, 200):
+        world.user("active", user_id(number))
+    world.run()
+    joined = len(members(world, "A", 200))
+    assert 33 < joined < 100
+    world.do(type="update_segment", segment="A", auto={"percent": 70, "newcomers": True})
+    world.settle()
+    assert members(world, "A", 200) == lowest("A", [user_id(n) for n in range(200)], 140)
+    world.judge_rounds()
+    world.judge_newcomers()
+    world.check()
+
+
+def test_a_count_over_the_population_gives_it_to_all_and_says_so() -> None:
+    world = world_of(25)
+    definition = auto(world, "A", count=1_000)
+    assert len(members(world, "A", 25)) == 25
+    assert (definition["auto"]["count"], definition["auto"]["target"]) == (1_000, 25)
+
+
+def test_the_segment_is_assigning_until_all_shards_have_written() -> None:
+    world = world_of(100, job_slice=5)
+    world.create("A", auto={"percent": 50})
+    assert world.definitions["A"]["state"] == "assigning"
+    assert world.definitions["A"]["auto"]["target"] == 50
+    assert world.create("A")["error"]["code"] == "segment_exists"
+    world.tick()
+    assert 0 < len(members(world, "A", 100)) < 50
+    world.settle()
+    assert world.definitions["A"]["state"] == "active"
+    assert len(members(world, "A", 100)) == 50
+    world.check()
+
+
+def test_filters_hold_as_of_the_decision() -> None:
+    world = world_of(60)
+    world.create("in", "out")
+    for number in range(40):
+        world.change(user_id(number), add=["in"])
+    for number in range(10):
+        world.change(user_id(number), add=["out"])
+    world.user("blocked", user_id(20), refresh=("r", 0, 9))
+    auto(world, "A", percent=50, include=["in"], exclude=["out"])
+    eligible = [user_id(n) for n in range(10, 40) if n != 20]
+    assert members(world, "A", 60) == lowest("A", eligible, 15)
+    world.change(user_id(11), add=["out"])
+    assert len(members(world, "A", 60)) == 15, "no later change takes it away"
+    auto(world, "B", percent=100, accounts=["blocked"])
+    assert members(world, "B", 60) == {user_id(20)}
+    world.check()
+
+
+def test_ends_due_before_the_decision_are_not_counted_in() -> None:
+    world = world_of(40, job_slice=3)
+    world.create("in")
+    for number in range(40):
+        ttl = {"ttl": 1} if number % 2 else {}
+        world.change(user_id(number), add=[{"segment": "in", **ttl}])
+    world.later(5_000)
+    auto(world, "A", percent=100, include=["in"])
+    assert members(world, "A", 40) == {user_id(n) for n in range(0, 40, 2)}
+    world.check()
+
+
+def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
+    world = world_of(200)
+    auto(world, "A", percent=1)
+    before = members(world, "A", 200)
+    for percent, expected in ((5, 10), (25, 50), (100, 200)):
+        result = world.do(type="update_segment", segment="A", auto={"percent": percent})
+        assert result["status"] == "applied"
+        world.settle()
+        after = members(world, "A", 200)
+        assert before <= after
+        assert len(after) == expected
+        before = after
+    assert len(world.rows(segment="A")) == 200
+    world.judge_rounds()
+    world.check()
+
+
+@pytest.mark.parametrize("rule", [{"percent": 9.9999}, {"count": 1_000}])
+def test_lowering_and_another_measure_are_refused(rule: dict[str, Any]) -> None:
+    world = world_of(50)
+    auto(world, "A", percent=10)
+    result = world.do(type="update_segment", segment="A", auto=rule)
+    assert result["error"]["code"] == "percent_shrinks"
+    assert world.definitions["A"]["auto"]["percent"] == 10
+
+
+def test_a_rule_in_the_making_stays_as_it_is() -> None:
+    world = world_of(100, job_slice=1)
+    world.create("A", auto={"percent": 50})
+    result = world.do(type="update_segment", segment="A", auto={"percent": 60})
+    assert result["error"]["code"] == "assigning"
+    result = world.do(type="update_segment", segment="A", description="more words")
+    assert result["status"] == "applied"
+    world.settle()
+    assert world.definitions["A"]["description"] == "more words"
+    assert len(members(world, "A", 100)) == 50
+    world.check()
+
+
+def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -> None:
+    world = world_of(100)
+    auto(world, "A", percent=10)
+    out = min(members(world, "A", 100))
+    by_hand = next(user_id(n) for n in range(100) if user_id(n) not in members(world, "A", 100))
+    world.change(out, remove=["A"])
+    world.change(by_hand, add=["A"])
+    world.do(type="update_segment", segment="A", auto={"percent": 100})
+    world.settle()
+    held = members(world, "A", 100)
+    assert out not in held
+    assert len(held) == 99
+    [row] = world.rows(user_id=by_hand, segment="A")
+    assert row.cause == "command"
+    document = world.shard_of(by_hand).documents[by_hand]
+    assert document["segments"]["A"]["origin"] == "command"
+    world.check()
+
+
+def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
+    world = world_of(40, partitions=1)
+    world.send(type="create_segment", segment="A", auto={"percent": 100})
+    world.apply(0)
+    assert world.change(user_id(3), remove=["A"])["status"] == "unchanged"
+    world.settle()
+    assert members(world, "A", 40) == {user_id(n) for n in range(40) if n != 3}
+    assert world.rows(user_id=user_id(3)) == []
+    world.check()
+
+
+def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
+    world = world_of(30)
+    auto(world, "A", percent=100, newcomers=True)
+    blocked, deleted = user_id(1), user_id(2)
+    world.user("blocked", blocked, refresh=("r", 0, 5))
+    world.user("deleted", deleted, refresh=("r", 0, 5))
+    world.user("active", deleted, refresh=("r", 0, 6))
+    world.settle()
+    assert "A" in world.held(blocked)
+    assert "A" not in world.held(deleted)
+    causes = [row.cause for row in world.rows(user_id=deleted)]
+    assert causes == ["auto", "user_deleted"]
+    world.check()
+
+
+def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> None:
+    world = world_of(50)
+    auto(world, "A", percent=100, ttl="PT10S", newcomers=True)
+    ends = {world.held(user_id(n))["A"] for n in range(50)}
+    assert ends == {world.rows(segment="A")[0].at + 10_000}
+    world.later(10_000)
+    world.settle()
+    assert members(world, "A", 50) == set()
+    world.user("blocked", user_id(3), refresh=("r", 0, 3))
+    world.user("active", user_id(3), refresh=("r", 0, 4))
+    world.settle()
+    assert members(world, "A", 50) == set()
+    assert len(world.rows(segment="A", cause="expired")) == 50
+    world.check()
+
+
+def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
+    world = world_of(100, job_slice=1)
+    world.create("other")
+    world.create("A", auto={"percent": 100})
+    decided_at = world.clock_ms
+    last = user_id(99)
+    assert "A" not in world.held(last)
+    world.later(500)
+    world.change(last, add=["other"], remove=["A"])
+    assert [(r.segment, r.operation, r.cause, r.at) for r in world.rows(user_id=last)] == [
+        ("A", "add", "auto", decided_at),
+        ("other", "add", "command", decided_at + 500),
+        ("A", "remove", "command", decided_at + 500),
+    ]
+    world.settle()
+    assert members(world, "A", 100) == {user_id(n) for n in range(99)}
+    world.check()
+
+
+def test_unknown_filters_are_refused() -> None:
+    world = world_of(5)
+    result = world.create("A", auto={"percent": 10, "include": ["x"], "exclude": ["y"]})
+    assert (result["error"]["code"], result["error"]["segments"]) == ("segment_unknown", ["x", "y"])
+    assert "A" not in world.definitions
+
+
+def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
+    world = world_of(20, segments_per_user=1)
+    world.create("one")
+    for number in range(5):
+        world.change(user_id(number), add=["one"])
+    definition = auto(world, "A", percent=100)
+    assert members(world, "A", 20) == {user_id(n) for n in range(5, 20)}
+    assert (definition["auto"]["assigned"], definition["auto"]["skipped"]) == (15, 5)
+    world.check()
+
+
+def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten() -> None:
+    world = world_of(30, job_slice=1)
+    world.create("short", auto={"percent": 100, "ttl": 1})
+    world.later(1_000)
+    auto(world, "A", percent=100, include=["short"])
+    auto(world, "B", percent=100, exclude=["short"])
+    assert members(world, "A", 30) == set()
+    assert len(members(world, "B", 30)) == 30
+    world.judge_rounds()
+    world.check()
+
+
+def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
+    world = world_of(20)
+    world.create("gone")
+    rule = {"percent": 10, "exclude": ["gone"]}
+    auto(world, "A", **rule)
+    world.delete("gone")
+    assert world.do(type="update_segment", segment="A", auto=rule)["status"] == "unchanged"
+    result = world.do(type="update_segment", segment="A", auto=rule, description="words")
+    assert result["status"] == "applied"
+    result = world.do(type="update_segment", segment="A", auto=rule | {"percent": 20})
+    assert (result["error"]["code"], result["error"]["segments"]) == ("segment_unknown", ["gone"])
+    assert world.do(type="update_segment", segment="A", auto={"percent": 20})["status"] == "applied"
+    world.settle()
+    assert len(members(world, "A", 20)) == 4
+    world.check()
+
+
+def test_a_name_in_use_is_the_first_thing_to_say() -> None:
+    world = world_of(1)
+    world.create("A")
+    result = world.create("A", auto={"percent": 10, "include": ["nothing"]})
+    assert result["error"]["code"] == "segment_exists"

@@ -1,0 +1,85 @@
+"""Assignments and deletions at the same time, of the same segment and of others (S7, S8)."""
+
+from __future__ import annotations
+
+from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.world import user_id
+
+
+def test_two_assignments_and_a_deletion_overlap() -> None:
+    world = world_of(120, job_slice=2)
+    world.create("old")
+    for number in range(0, 120, 2):
+        world.change(user_id(number), add=["old"])
+    world.send(type="create_segment", segment="A", auto={"percent": 50})
+    world.send(type="delete_segment", segment="old")
+    world.send(type="create_segment", segment="B", auto={"percent": 25})
+    world.settle()
+    assert len(members(world, "A", 120)) == 60
+    assert len(members(world, "B", 120)) == 30
+    assert len(world.rows(segment="old", cause="segment_deleted")) == 60
+    world.judge_rounds()
+    world.check()
+
+
+def test_a_segment_deleted_while_it_is_assigned_ends_its_round() -> None:
+    world = world_of(100, job_slice=1)
+    world.create("A", auto={"percent": 50})
+    world.tick()
+    written = len(members(world, "A", 100))
+    assert 0 < written < 50
+    world.delete("A")
+    world.settle()
+    assert members(world, "A", 100) == set()
+    assert len(world.rows(segment="A", cause="segment_deleted")) == written
+    world.create("A", auto={"percent": 10})
+    world.settle()
+    assert members(world, "A", 100) == lowest("A", [user_id(n) for n in range(100)], 10, 2)
+    world.check()
+
+
+def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None:
+    world = world_of(40, partitions=2, job_slice=1)
+    auto(world, "A", percent=100)
+    world.send(type="delete_segment", segment="A")
+    world.send(type="create_segment", segment="A", auto={"percent": 50})
+    world.settle()
+    assert members(world, "A", 40) == lowest("A", [user_id(n) for n in range(40)], 20, 2)
+    assert len(world.rows(segment="A", cause="segment_deleted")) == 40
+    world.judge_rounds()
+    world.check()
+
+
+def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
+    world = world_of(40, partitions=2)
+    home = world.shard_of("A").config.partition
+    other = 1 - home
+    world.send(type="create_segment", segment="A", auto={"percent": 100})
+    world.apply(home)
+    while world.in_flight[home, other]:
+        world.deliver(home, other)
+    while world.shards[other].behind:
+        world.apply(other)
+    assert [output.type for output in world.in_flight[other, home]] == ["surveyed"]
+    world.send(type="delete_segment", segment="A")
+    world.send(type="create_segment", segment="A", auto={"percent": 50})
+    world.settle()
+    assert len(members(world, "A", 40)) == 20
+    world.judge_rounds()
+    world.check()
+
+
+def test_a_deletion_with_much_to_write_keeps_no_share_waiting() -> None:
+    world = world_of(60, partitions=2, job_slice=1)
+    world.create("old")
+    for number in range(60):
+        world.change(user_id(number), add=["old"])
+    world.delete("old")
+    world.tick()
+    world.create("A", auto={"percent": 50})
+    world.tick()
+    assert world.definitions["A"]["auto"]["target"] == 30, "decided while the deletion goes on"
+    assert all(shard.machine.segments.has_jobs for shard in world.shards)
+    world.settle()
+    assert len(members(world, "A", 60)) == 30
+    world.check()

@@ -1,0 +1,198 @@
+"""Changes of one user: what is applied, what is unchanged, what is refused as a whole (S2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from segments.contracts.times import MAX_TTL_MS, to_rfc3339
+from tests.support.machine.world import ALICE, START_MS, Row, World, user_id
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.create("a", "b", "c")
+    return world
+
+
+def until(segment: str, at_ms: int) -> dict[str, str]:
+    return {"segment": segment, "expires_at": to_rfc3339(at_ms)}
+
+
+def error(result: dict[str, Any]) -> tuple[str, list[str] | None]:
+    assert result["status"] == "rejected"
+    assert result["changes"] == []
+    return result["error"]["code"], result["error"].get("segments")
+
+
+def operations(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(change["segment"], change["operation"]) for change in result["changes"]]
+
+
+def test_an_addition_is_a_membership_a_result_and_a_row(world: World) -> None:
+    world.later(7)
+    offset = world.shards[0].applied
+    result = world.change(add=["a"], id="c", actor="shop")
+    assert result == {
+        "command_id": "c",
+        "status": "applied",
+        "error": None,
+        "changes": [{"segment": "a", "operation": "add"}],
+        "position": f"0:{offset}",
+        "at": to_rfc3339(START_MS + 7),
+    }
+    assert world.history == [Row(ALICE, "a", 1, "add", START_MS + 7, "command", "c", "shop", None)]
+    assert world.shards[0].documents[ALICE] == {
+        "user_id": ALICE,
+        "account": "unknown",
+        "segments": {
+            "a": {
+                "since": START_MS + 7,
+                "expires_at": None,
+                "origin": "command",
+                "generation": 1,
+            }
+        },
+        "position": f"0:{offset}",
+        "at": START_MS + 7,
+    }
+
+
+def test_adding_what_is_there_changes_nothing(world: World) -> None:
+    world.change(add=["a", until("b", START_MS + 500)])
+    world.later(5)
+    again = world.change(add=["a", until("b", START_MS + 500)])
+    assert (again["status"], again["changes"]) == ("unchanged", [])
+    assert len(world.history) == 2
+    state = world.state()
+    assert state is not None
+    assert state["segments"]["a"]["since"] == START_MS
+
+
+def test_removing_what_is_not_there_changes_nothing(world: World) -> None:
+    assert world.change(remove=["a"])["status"] == "unchanged"
+    assert world.history == []
+
+
+def test_a_mixture_tells_what_changed(world: World) -> None:
+    world.change(add=["a", "b"])
+    mixed = world.change(add=["c", "a"], remove=["b"])
+    assert mixed["status"] == "applied"
+    assert operations(mixed) == [("c", "add"), ("b", "remove")]
+    assert world.held() == {"a": None, "c": None}
+
+
+def test_additions_come_in_their_order_and_before_removals(world: World) -> None:
+    world.change(add=["a"])
+    result = world.change(add=["c", "b"], remove=["a"], id="x")
+    expected = [("c", "add"), ("b", "add"), ("a", "remove")]
+    assert operations(result) == expected
+    assert [(r.segment, r.operation) for r in world.rows(command_id="x")] == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, 900), (900, None), (900, 1_500), (1_500, 900)]
+)
+def test_another_end_replaces_the_one_before(
+    world: World, before: int | None, after: int | None
+) -> None:
+    def addition(end: int | None) -> Any:
+        return "a" if end is None else until("a", START_MS + end)
+
+    world.change(add=[addition(before)])
+    world.later(10)
+    result = world.change(add=[addition(after)], id="x")
+    assert operations(result) == [("a", "extend")]
+    end = after and START_MS + after
+    assert world.held() == {"a": end}
+    state = world.state()
+    assert state is not None
+    assert state["segments"]["a"]["since"] == START_MS
+    [row] = world.rows(command_id="x")
+    assert (row.operation, row.at, row.expires_at) == ("extend", START_MS + 10, end)
+
+
+def test_the_row_of_a_removal_tells_the_end_that_was_planned(world: World) -> None:
+    world.change(add=[until("a", START_MS + 500)])
+    world.change(remove=["a"], id="x")
+    [row] = world.rows(command_id="x")
+    assert (row.operation, row.expires_at) == ("remove", START_MS + 500)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"add": ["a", "x"], "remove": ["y", "b"]},
+        {"add": ["x", "a"], "remove": ["b", "y"]},
+        {"add": ["c", "x", "y"]},
+        {"remove": ["b", "x", "y"]},
+    ],
+)
+def test_an_unknown_segment_refuses_the_whole_command(world: World, fields: dict[str, Any]) -> None:
+    world.change(add=["b"])
+    command_id = world.send(type="change_memberships", user_id=ALICE, **fields)
+    world.later(5_000)
+    world.tick()
+    assert error(world.result(command_id)) == ("segment_unknown", ["x", "y"])
+    assert world.held() == {"b": None}
+    assert len(world.history) == 1
+
+
+def test_a_deleted_segment_refuses_the_whole_command_at_once(world: World) -> None:
+    world.change(add=["b"])
+    world.delete("a")
+    world.delete("c")
+    assert error(world.change(add=["a"], remove=["b", "c"])) == ("segment_unknown", ["a", "c"])
+    assert world.held() == {"b": None}
+
+
+def test_an_end_that_is_not_ahead_refuses_the_whole_command(world: World) -> None:
+    past = [until("a", START_MS), until("b", START_MS - 1)]
+    assert error(world.change(add=[*past, "c"])) == ("already_expired", ["a", "b"])
+    assert error(world.change(add=[until("a", -62_135_596_799_000)])) == ("already_expired", ["a"])
+    assert (world.held(), world.history) == ({}, [])
+    assert world.change(add=[until("a", START_MS + 1)])["status"] == "applied"
+
+
+def test_no_membership_lasts_more_than_a_hundred_years(world: World) -> None:
+    longest = START_MS + MAX_TTL_MS
+    too_long = [until("a", longest + 1), until("b", longest), until("c", longest + 2)]
+    assert error(world.change(add=too_long)) == ("invalid", ["a", "c"])
+    assert world.held() == {}
+    assert world.change(add=[until("a", longest)])["status"] == "applied"
+    assert world.change(user=user_id(1), add=[{"segment": "a", "ttl": "P36525D"}])["changes"]
+    assert world.held(user_id(1)) == {"a": longest}
+
+
+def test_a_user_has_so_many_segments_and_no_more() -> None:
+    world = World(segments_per_user=2)
+    world.create("a", "b", "c", "d")
+    assert error(world.change(add=["a", "b", "c"])) == ("too_many_segments", ["a", "b", "c"])
+    assert world.held() == {}
+    world.change(add=["a", "b"])
+    assert error(world.change(add=["b", "c"])) == ("too_many_segments", ["c"])
+    assert error(world.change(add=["c", "d"], remove=["a"])) == ("too_many_segments", ["c", "d"])
+    assert world.change(add=["c"], remove=["a"])["status"] == "applied"
+    assert world.change(add=[until("b", START_MS + 10)], remove=["d"])["status"] == "applied"
+    world.later(10)
+    assert world.change(add=["d"])["status"] == "applied"
+    assert world.held() == {"c": None, "d": None}
+
+
+def test_a_hundred_names_are_one_command() -> None:
+    world = World()
+    names = [f"s{n}" for n in range(100)]
+    world.create(*names)
+    assert len(world.change(add=names[:60])["changes"]) == 60
+    assert len(world.change(add=names[60:], remove=names[:60])["changes"]) == 100
+    assert list(world.held()) == names[60:]
+
+
+def test_users_do_not_disturb_each_other(world: World) -> None:
+    for number in range(20):
+        world.change(user=user_id(number), add=["a"])
+    world.change(user=user_id(3), remove=["a"])
+    assert [number for number in range(20) if not world.held(user_id(number))] == [3]
+    world.check()
