@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,22 +18,70 @@ from tests.support import deployments
 from tests.support.api import Api, Deployment
 
 FIRST_TIMEOUT_S = 300
+_UNIT = Path(__file__).with_name("unit")
 _LONGEST = (
-    "test_assignment_broker",
-    "test_more_than_one",
-    "test_crash",
-    "test_on_the_broker",
-    "test_fuzzing",
-    "test_scrapes",
-    "test_transactions",
-    "test_secrets",
-    "test_sasl",
+    "system/crash/test_crash.py",
+    "system/crash/test_more_than_one.py",
+    "system/crash/test_transactions.py",
+    "system/http/test_fuzzing.py",
+    "system/crash/test_assignment.py",
+    "integration/kafka/test_embedded.py",
+    "integration/cli/test_commands.py",
+    "integration/streams/users/test_users.py",
+    "integration/destinations/test_faults.py",
+    "integration/streams/test_restore.py",
+    "system/test_published_records.py",
+    "integration/streams/test_router.py",
+    "integration/streams/test_maintenance.py",
+    "system/docs/test_commands.py",
+    "integration/streams/test_quix_transactions.py",
+    "integration/streams/test_history.py",
+    "system/telemetry/test_scrapes.py",
+    "unit/state/machine/test_volume.py",
 )
+"""Files that take longest, the longest first: none of them is left for one worker at the end."""
+_DEPLOYMENTS = 2
+"""How many deployments the tests that share one are spread over."""
+_shared_broker = pytest.StashKey[EmbeddedKafka]()
+
+# A shell that runs the tests in the background makes them ignore SIGINT, and so every process they
+# start: Ctrl-C is part of what is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Start one broker for the workers of pytest-xdist, unless only unit tests run."""
+    paths = [Path(argument.partition("::")[0]).resolve() for argument in node.config.args]
+    if all(path.is_relative_to(_UNIT) for path in paths):
+        return
+    kafka = node.config.stash.get(_shared_broker, None)
+    if kafka is None:
+        # It ends with the thread that starts it: this one lives as long as the run.
+        kafka = EmbeddedKafka(Path(tempfile.mkdtemp(prefix="segments-tests-")))
+        kafka.start()
+        node.config.stash[_shared_broker] = kafka
+    node.workerinput["bootstrap_servers"] = kafka.bootstrap_servers
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the broker of the workers."""
+    kafka = config.stash.get(_shared_broker, None)
+    if kafka is not None:
+        kafka.kill()
+        shutil.rmtree(kafka.log_file.parents[1], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Bootstrap servers of an embedded Kafka that all tests share."""
+    shared = getattr(request.config, "workerinput", {}).get("bootstrap_servers")
+    if shared is not None:
+        yield shared
+        return
     kafka = EmbeddedKafka(tmp_path_factory.mktemp("broker"))
     kafka.start()
     try:
@@ -70,15 +122,35 @@ def api(running: Deployment) -> Api:
     return running.api
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first also waits for a broker and five processes.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group the tests for pytest-xdist's loadgroup, the longest first.
 
-    Files that take a minute come first: none of them is left for one worker at the end.
+    A file is a group; files that share the running deployment are a few groups, each with a
+    deployment of its own. Whichever test comes first also waits for a deployment to start.
     """
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    del config
+    root = Path(__file__).parent
+    order = {name: number for number, name in enumerate(_LONGEST)}
+    sharing: dict[str, str] = {}
     for item in items:
+        name = item.path.relative_to(root).as_posix()
+        group = name
         if "running" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(FIRST_TIMEOUT_S))
+            group = sharing.setdefault(
+                name, f"deployment {zlib.crc32(name.encode()) % _DEPLOYMENTS}"
+            )
+        elif name.startswith("system/security/"):
+            group = "security"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+    def place(item: pytest.Item) -> float:
+        if "running" in getattr(item, "fixturenames", ()):
+            return 2.5
+        return order.get(item.path.relative_to(root).as_posix(), len(order))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -223,7 +223,7 @@ def test_every_record_is_of_exactly_one_kind_and_every_kind_occurs(story: Story)
         if record.value not in malformed
     ]
     for (topic, kind), count in sorted(counts.items()):
-        print(f"{count:6} {topic} {kind}")  # noqa: T201 - shown when the test fails
+        print(f"{count:6} {topic} {kind}")
     assert set(counts) == {(kind.topic, kind.name) for kind in KINDS}
 
 

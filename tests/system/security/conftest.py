@@ -25,12 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(FIRST_TIMEOUT_S))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hushed() -> Secrets:
     return Secrets()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def guarded_broker(
     hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
@@ -44,7 +44,7 @@ def guarded_broker(
         kafka.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def secured(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Secured]:
