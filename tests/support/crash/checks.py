@@ -24,8 +24,9 @@ from tests.support.crash.tails import Entry, Tails
 def replayed(tails: Tails) -> dict[int, ShardOracle]:
     """An oracle for each shard that has read its log."""
     oracles = {}
-    for partition, records in tails["segments.shards"].records.items():
-        oracles[partition] = ShardOracle(partition)
+    logs = tails["segments.shards"].records
+    for partition, records in logs.items():
+        oracles[partition] = ShardOracle(partition, len(logs))
         for record in records:
             oracles[partition].apply(record)
     return oracles

@@ -8,7 +8,7 @@ touched by a record, and everybody at a tick or a definition, is brought up to d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segments.contracts.partitioning import partition_of
@@ -64,6 +64,8 @@ class Oracle:
         self.asked_for: list[str] = []
         self.results: list[tuple[str, Answer]] = []
         self.touched: str | None = None
+        self.repeats = 0
+        self.defines: list[tuple[Segment, dict[str, Any], int]] = []
 
     def apply(self, record: LogRecord, decided: set[str]) -> list[tuple[str, Answer]]:
         """The results of a record. `decided`: ids that the machine says it decided now; at a tick
@@ -75,6 +77,7 @@ class Oracle:
         if record.source is not None:
             origin, offset = record.source
             if offset <= self.newest_from.get(origin, -1):
+                self.repeats += 1
                 return []
             self.newest_from[origin] = offset
         self.now = max(self.now, record.append_time)
@@ -281,6 +284,7 @@ class Oracle:
         else:
             home.description = command["description"]
         home.version += 1
+        self.defines.append((replace(home), command, self.offset))
         return self._made("applied", [])
 
     def _segments_in_all(self) -> int:
@@ -293,6 +297,9 @@ class Oracle:
         return here + elsewhere
 
     def _define(self, value: dict[str, Any]) -> None:
+        known = self.heard.get(value["segment"])
+        if known is not None and value["version"] <= known.version:
+            return
         alive = value["state"] == "active"
         self.heard[value["segment"]] = Segment(value["generation"], value["version"], alive)
         if not alive:
