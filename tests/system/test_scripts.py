@@ -11,7 +11,10 @@ import pytest
 
 from tests.support.paths import ROOT
 
-SCRIPTS = ("scripts/demo", "scripts/test", ".ci/run")
+SCRIPTS = (
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("[a-z]*")),
+    ".ci/run",
+)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

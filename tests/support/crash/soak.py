@@ -1,4 +1,6 @@
-"""Rounds of killing until enough was killed or the time is over; run by scripts/soak.
+"""Random histories of the state machine, then rounds of kills; run by scripts/soak.
+
+Rounds go on until enough processes were killed or the time is over.
 
 Each round is a deployment of its own with the seed after the last round's, so that a round that
 went wrong can be run again alone.
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +23,7 @@ from rich.table import Table
 
 from tests.support.crash.storm import Chances
 from tests.support.crash.trial import Outcome, new_seed, trial
+from tests.support.paths import ROOT
 
 _SHOWN = 10
 
@@ -31,6 +36,8 @@ def main() -> int:
     names += [f"shards-{number}" for number in range(arguments.shards)]
     names += [f"http-{number}" for number in range(arguments.http)]
     console = Console(highlight=False)
+    if arguments.examples and _models(arguments.examples, arguments.records) != 0:
+        return 1
     deadline = time.monotonic() + arguments.minutes * 60
     outcomes: list[Outcome] = []
     while _killed(outcomes) < arguments.kills and time.monotonic() < deadline:
@@ -54,6 +61,13 @@ def main() -> int:
     return 1 if any(outcome.differences for outcome in outcomes) else 0
 
 
+def _models(examples: int, records: int) -> int:
+    """Exit status of the state machine's tests, run with more and other random histories."""
+    argv = [sys.executable, "-m", "pytest", "--timeout=86400", "tests/unit/state/machine"]
+    lengths = {"HYPOTHESIS_EXAMPLES": str(examples), "VOLUME_RECORDS": str(records)}
+    return subprocess.run(argv, check=False, cwd=ROOT, env=os.environ | lengths).returncode
+
+
 def _round(
     arguments: argparse.Namespace, names: list[str], seed: int, kills: int, duration_s: float
 ) -> Outcome:
@@ -75,6 +89,15 @@ def _arguments() -> argparse.Namespace:
         prog="scripts/soak",
         description="Kills processes again and again, then compares all that came out.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=5_000,
+        help="random histories of the state machine before the kills; 0 = none",
+    )
+    parser.add_argument(
+        "--records", type=int, default=300_000, help="length of the state machine's longest log"
     )
     parser.add_argument("--kills", type=int, default=300, help="how many in all")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after this long")
