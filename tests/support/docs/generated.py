@@ -24,7 +24,7 @@ from segments.specs import asyncapi, json_schemas, settings_table, topics_table
 from segments.telemetry import metrics
 from tests.support.paths import ROOT
 
-ROOMS = (
+PACKAGES = (
     "streams",
     "streams/refresh",
     "state",
@@ -59,19 +59,19 @@ ROOMS = (
 _CLAUSES = re.compile(r" \((?:(?:design|requirement) )?[A-Z]?\d+(?:[.-]\d+)*(?:, [A-Z]\d+)*\)")
 
 
-def rooms() -> str:
-    """Every module with what its docstring says first."""
+def modules() -> str:
+    """Every module with the first paragraph of its docstring, by package."""
     lines = []
-    for room in ROOMS:
-        lines.append(f"### {room}/\n")
+    for package in PACKAGES:
+        lines.append(f"## {package}/\n")
         lines += [
-            f"- `{path.name}`: {_first_words(path)}" for path in sorted((ROOT / room).glob("*.py"))
+            f"- `{path.name}`: {_summary(path)}" for path in sorted((ROOT / package).glob("*.py"))
         ]
         lines.append("")
     return "\n".join(lines)
 
 
-def _first_words(path: Path) -> str:
+def _summary(path: Path) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     first = " ".join(docstring.split("\n\n")[0].split())
     return _CLAUSES.sub("", first)
@@ -81,7 +81,7 @@ def bench_table() -> str:
     """Every command under bench/ and what it measures."""
     rows = ["| command | what it measures |", "| --- | --- |"]
     rows += [
-        f"| `python -m bench.{path.stem}` | {_first_words(path)} |"
+        f"| `python -m bench.{path.stem}` | {_summary(path)} |"
         for path in sorted((ROOT / "bench").glob("*.py"))
         if not path.stem.startswith("_")
     ]
@@ -108,8 +108,7 @@ def _block(text: str) -> str:
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
-    ("ARCHITECTURE.md", "topics diagram"): lambda: _block(topics_table.diagram()),
-    ("ARCHITECTURE.md", "rooms"): rooms,
+    ("docs/internals/modules.md", "modules"): modules,
     ("docs/topics.md", "topics table"): topics_table.table,
     ("docs/topics.md", "topics diagram"): lambda: _block(topics_table.diagram()),
     ("docs/http.md", "problems"): problem_catalogue.table,

@@ -11,7 +11,7 @@ DOCUMENTS = sorted(
     [
         *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")),
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
     ]
 )
 _FENCE = re.compile(
