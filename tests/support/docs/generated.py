@@ -1,6 +1,6 @@
-"""What stands in the documents between markers, made from the code.
+"""Generates the parts of the documents between markers, and the published specifications.
 
-`python -m tests.support.docs.generated` writes it anew:
+`python -m tests.support.docs.generated` rewrites them:
 
     <!-- generated: NAME -->
     …

@@ -1,4 +1,4 @@
-"""The documents' examples in Python do what they say, on the running service."""
+"""The documents' Python examples run on a running service and print what they claim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 
 
 def _run(document: str, url: str) -> tuple[str, dict[str, Any]]:
-    """What the examples of a document print, one after the other, and what they leave behind."""
+    """The output of a document's examples, run in order, and the variables that they define."""
     code = [
         block.text for block in reading.blocks(reading.read(document)) if block.info == "python"
     ]
@@ -31,7 +31,7 @@ def _run(document: str, url: str) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def _like_the_demo(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user and the segments of the examples, whatever ran before."""
+    """The user and the segments of the examples, whatever other tests left."""
     monkeypatch.chdir(tmp_path)
     with SegmentsClient(api.url) as client:
         client.set_user_state(USER, "active")
@@ -73,6 +73,6 @@ def test_the_tree_of_errors_is_the_clients() -> None:
 
 def test_every_call_stands_in_the_table() -> None:
     table = reading.table(reading.read("docs/client.md"), "call", "gives")
-    told = " ".join(row[0] for row in table)
+    documented = " ".join(row[0] for row in table)
     calls = {name for name in vars(SegmentsClient) if not name.startswith("_")} - {"close"}
-    assert {name for name in calls if f"`{name}" not in told} == set()
+    assert {name for name in calls if f"`{name}" not in documented} == set()

@@ -1,4 +1,4 @@
-"""The documents' curl lines do what is printed below them, on the running service."""
+"""The documents' curl lines return what is printed below them, on a running service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STATUS_FIELD = re.compile(r'"status":(\d{3})')
 
 @pytest.fixture
 def base_url(broker: str, tmp_path: Path) -> Iterator[str]:
-    """A deployment like the demo's, with the user and the segments of the examples."""
+    """The URL of a deployment like the demo's, with the examples' user and segments."""
     archive = tmp_path / "archive"
     archive.mkdir()
     reports = {"destinations": {"archive": {"kind": "folder", "path": str(archive)}}}
@@ -52,15 +52,15 @@ def _ready(url: str) -> bool:
 
 def _prepare(client: httpx.Client) -> None:
     for segment in ("newsletter", "beta", "trial"):
-        made = client.post("/v1/segments", json={"segment": segment})
-        assert made.status_code == 201, made.text
+        created = client.post("/v1/segments", json={"segment": segment})
+        assert created.status_code == 201, created.text
     assert client.put(f"/dev/users/{USER}", json={"state": "active"}).status_code == 200
     added = client.patch(f"/v1/users/{USER}/segments", json={"add": ["newsletter"]})
     assert added.status_code == 200, added.text
 
 
 def _run(commands: str, log: Path) -> str:
-    """What the commands of a document print; every request's status goes to the log."""
+    """The output of a document's commands; the status of every request goes to the log."""
     shim = f'curl() {{ "{sys.executable}" "{ROOT / "tests/support/docs/curl.py"}" "$@"; }}\n'
     finished = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", shim + commands],
@@ -75,9 +75,9 @@ def _run(commands: str, log: Path) -> str:
 
 
 def _examples(document: str, base_url: str) -> Iterator[tuple[str, str]]:
-    """(commands, what is printed below them); variables set before stay set."""
+    """(commands, expected output) of each example; variables of earlier examples stay set."""
     text = reading.read(document).replace("http://127.0.0.1:8080", base_url)
-    # The past of the examples is not that of this deployment: what was, was just now.
+    # The examples' past time is before this deployment: use the current time instead.
     text = text.replace(f"at={PAST}", f"at={to_rfc3339(time.time_ns() // 1_000_000)}")
     blocks = reading.blocks(text)
     variables = ""
@@ -102,10 +102,10 @@ def test_every_curl_line_does_what_is_printed(document: str, base_url: str, tmp_
         log = tmp_path / f"{number}.log"
         printed = _run(commands, log)
         requests = log.read_text(encoding="utf-8").splitlines()
-        refused = {int(status) for status in _STATUS_FIELD.findall(below)}
+        expected_failures = {int(status) for status in _STATUS_FIELD.findall(below)}
         for request in requests:
             status = int(request.split()[0])
-            assert status < 300 or status in refused, f"{request}\n{printed}"
+            assert status < 300 or status in expected_failures, f"{request}\n{printed}"
         assert _STATUS_LINE.findall(below) == [] or _STATUS_LINE.findall(printed)[:1] == (
             _STATUS_LINE.findall(below)
         )

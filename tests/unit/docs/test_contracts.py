@@ -1,4 +1,4 @@
-"""The examples of contracts are what the models take."""
+"""The documents' examples of messages parse with the models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = [
     for block in reading.blocks(reading.read("docs/topics.md"))
     if block.info.startswith("json ")
 ]
-# These have no model, or are another's.
+# Without a model of their own.
 WITHOUT_EXAMPLE = {"bytes", "LogRecord", "Command"}
 
 

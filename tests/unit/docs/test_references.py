@@ -1,4 +1,4 @@
-"""Whatever the documents name exists: files, tests, commands, settings, metrics, paths."""
+"""Everything that the documents name exists: links, tests, commands, settings, metrics, paths."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_every_link_leads_somewhere(document: str) -> None:
         if target.startswith("https://"):
             continue
         name, _, anchor = target.partition("#")
-        leads_to = path.parent / name if name else path
-        if not leads_to.is_file() or (anchor and anchor not in _anchors(leads_to)):
+        linked = path.parent / name if name else path
+        if not linked.is_file() or (anchor and anchor not in _anchors(linked)):
             broken.append(target)
     assert broken == []
 
@@ -63,13 +63,13 @@ def test_every_command_line_exists(document: str) -> None:
     text = reading.read(document)
     pattern = re.compile(r"^(?:SEGMENTS_\w+=\S+ )*(?:\.venv/bin/)?segments ([a-z].*)")
     lines = [*reading.spans(text), *reading.code_lines(text)]
-    wrong = [m[0] for line in lines if (m := pattern.match(line)) and not _understood(m[1])]
+    wrong = [m[0] for line in lines if (m := pattern.match(line)) and not _is_valid(m[1])]
     assert wrong == []
 
 
-def _understood(arguments: str) -> bool:
+def _is_valid(arguments: str) -> bool:
     command = typer.main.get_command(app)
-    # What is explained behind a command stands after several spaces, alternatives behind a bar.
+    # An explanation follows after several spaces; alternatives are separated by a bar.
     for word in re.split(r"  +", arguments)[0].split():
         subcommands = getattr(command, "commands", None)
         if word == "…":
