@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it: finds Python, makes .venv and keeps it as the locks say.
-# Give it the lock to install: requirements.lock or requirements-dev.lock.
+# Sourced by the scripts beside it: finds Python, creates .venv and keeps it in step with the locks.
+# Call prepare with the lock to install: requirements.lock or requirements-dev.lock.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

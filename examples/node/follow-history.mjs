@@ -1,10 +1,10 @@
-// Follow who gets and loses which segment, from the beginning of the history.
+// Follow membership changes from the beginning of the history.
 //
 //     npm ci
 //     node follow-history.mjs [USER_ID]
 //
-// Prints a line a change: all changes, or those of one user, until Ctrl-C. A consumer group keeps
-// the place: the next start goes on from there.
+// Prints one line per change, of all users or of one, until Ctrl-C. A consumer group stores the
+// offsets: the next start resumes there.
 import { kafka, topics } from './kafka.mjs'
 
 const userId = process.argv[2]
@@ -21,8 +21,8 @@ await consumer.connect()
 await consumer.subscribe({ topic: topics.history, fromBeginning: true })
 await consumer.run({
   eachMessage: async ({ partition, message }) => {
-    // Partition and offset name a change once and for all: a reader that gets one twice, after a
-    // crash of its own, knows it by them.
+    // Partition and offset identify a change: use them to skip changes that are delivered again
+    // after a crash of this program.
     const place = `${partition}:${message.offset}`
     const row = JSON.parse(message.value)
     if (userId === undefined || userId === row.user_id) {

@@ -1,4 +1,4 @@
-// The client, with the codec that it does not bring along: the service compresses with LZ4.
+// kafkajs with an LZ4 codec, which it does not include: the service compresses with LZ4.
 import kafkajs from 'kafkajs'
 import lz4 from 'lz4js'
 
@@ -20,6 +20,6 @@ export const kafka = new Kafka({
   clientId: 'example',
   brokers: (process.env.KAFKA_BROKERS ?? '127.0.0.1:19092').split(','),
   logLevel: logLevel.ERROR,
-  // Standard output is for what the examples have to say.
+  // Standard output is reserved for the examples' own output.
   logCreator: () => ({ log }) => console.error(log.message, log.error ?? ''),
 })

@@ -1,9 +1,9 @@
-// Send commands to the segmentation service and wait for what becomes of them.
+// Send commands to the segmentation service and wait for their results.
 //
 //     npm ci
 //     node send-commands.mjs USER_ID
 //
-// Makes a segment and puts the user into it for a week, makes another one for half of all users,
+// Creates a segment, adds the user to it for a week, creates another one for half of all users,
 // and prints the result of each command as a line of JSON.
 import { randomUUID } from 'node:crypto'
 import { kafka, topics } from './kafka.mjs'
@@ -17,10 +17,10 @@ if (!userId) {
 }
 
 const segment = `example-${randomUUID().slice(0, 8)}`
-// The same id again changes nothing, so a command can be sent again when in doubt.
+// Repeating an id changes nothing, so a command can be sent again when in doubt.
 const commands = [
   { type: 'create_segment', id: randomUUID(), segment },
-  // No wait in between: a command that names a segment waits for its definition.
+  // No need to wait: a command that names a new segment is deferred until its definition arrives.
   {
     type: 'change_memberships',
     id: randomUUID(),
@@ -40,7 +40,7 @@ const waiting = new Set(commands.map((command) => command.id))
 let done
 const allThere = new Promise((resolve) => (done = resolve))
 
-// Whatever comes behind the ends of now is read.
+// Start at the current end of every partition.
 const admin = kafka.admin()
 await admin.connect()
 const ends = await admin.fetchTopicOffsets(topics.results)

@@ -1,10 +1,10 @@
-"""Follow who gets and loses which segment, from the beginning of the history.
+"""Follow membership changes from the beginning of the history.
 
     pip install confluent-kafka
     python follow_history.py [USER_ID]
 
-Prints a line a change: all changes, or those of one user, until Ctrl-C. A consumer group keeps the
-place: the next start goes on from there. KAFKA_BROKERS and TOPIC_PREFIX say where the topic is.
+Prints one line per change, of all users or of one, until Ctrl-C. A consumer group stores the
+offsets: the next start resumes there. KAFKA_BROKERS and TOPIC_PREFIX locate the topic.
 """
 
 import json
@@ -24,7 +24,7 @@ def main(user_id: str | None) -> None:
             "bootstrap.servers": BROKERS,
             "group.id": GROUP,
             "auto.offset.reset": "earliest",
-            # The default of this client: what a transaction gave up is not seen.
+            # This client's default: records of aborted transactions are not delivered.
             "isolation.level": "read_committed",
         }
     )
@@ -37,15 +37,15 @@ def main(user_id: str | None) -> None:
             if message.error():
                 print(message.error(), file=sys.stderr)
                 continue
-            # Partition and offset name a change once and for all: a reader that gets one twice,
-            # after a crash of its own, knows it by them.
+            # Partition and offset identify a change: use them to skip changes that are delivered
+            # again after a crash of this program.
             place = f"{message.partition()}:{message.offset()}"
             row = json.loads(message.value())
             if user_id in (None, row["user_id"]):
                 fields = (row["at"], row["user_id"], row["operation"], row["segment"], row["cause"])
                 print(place, *fields, flush=True)
     except KeyboardInterrupt:
-        pass  # the way to end it
+        pass  # Ctrl-C ends the program
     finally:
         consumer.close()
 

@@ -1,11 +1,11 @@
-"""Send commands to the segmentation service and wait for what becomes of them.
+"""Send commands to the segmentation service and wait for their results.
 
     pip install confluent-kafka
     python send_commands.py USER_ID
 
-Makes a segment and puts the user into it for a week, makes another one for half of all users, and
-prints the result of each command as a line of JSON. Nothing here belongs to the service: the
-contracts are its topics. KAFKA_BROKERS and TOPIC_PREFIX say where they are.
+Creates a segment, adds the user to it for a week, creates another one for half of all users, and
+prints the result of each command as a line of JSON. It uses none of the service's code: the topics
+are the contract. KAFKA_BROKERS and TOPIC_PREFIX locate them.
 """
 
 import json
@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 
 
 def at_the_end(topic: str) -> Consumer:
-    """A reader of all that comes to a topic from now on."""
+    """A consumer that starts at the current end of every partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": BROKERS,
@@ -42,10 +42,10 @@ def at_the_end(topic: str) -> Consumer:
 
 def commands_for(user_id: str) -> list[dict]:
     segment = f"example-{uuid.uuid4().hex[:8]}"
-    # The same id again changes nothing, so a command can be sent again when in doubt.
+    # Repeating an id changes nothing, so a command can be sent again when in doubt.
     return [
         {"type": "create_segment", "id": str(uuid.uuid4()), "segment": segment},
-        # No wait in between: a command that names a segment waits for its definition.
+        # No need to wait: a command that names a new segment is deferred until it is defined.
         {
             "type": "change_memberships",
             "id": str(uuid.uuid4()),
@@ -72,7 +72,7 @@ def main(user_id: str) -> int:
         producer.produce(COMMANDS, json.dumps(command).encode(), key)
         waiting.add(command["id"])
     if producer.flush(TIMEOUT_S) > 0:
-        print("Kafka did not take the commands", file=sys.stderr)
+        print("Kafka did not accept the commands", file=sys.stderr)
         return 1
     deadline = time.monotonic() + TIMEOUT_S
     while waiting and time.monotonic() < deadline:
