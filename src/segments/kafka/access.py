@@ -1,12 +1,13 @@
-"""Who may use Kafka: what the embedded broker asks for, and whether a broker lets us in.
+"""Access to Kafka: credentials of the embedded broker, and a client that waits to be accepted.
 
-The embedded broker asks for what its clients are told to show: the same settings serve both.
+The embedded broker requires the credentials that its clients are configured with.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError as ClientError
@@ -16,18 +17,25 @@ from confluent_kafka.admin import AdminClient
 from segments.settings import Settings
 
 ACCESS_TIMEOUT_S = 30.0
-_TRY_S = 1.0
+_ATTEMPT_S = 1.0
 _MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule"
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _REFUSED = (
-    ClientError._AUTHENTICATION,  # noqa: SLF001 - its public name
-    ClientError._SSL,  # noqa: SLF001 - its public name
+    ClientError._AUTHENTICATION,  # noqa: SLF001 - a public error code
+    ClientError._SSL,  # noqa: SLF001 - a public error code
     ClientError.SASL_AUTHENTICATION_FAILED,
 )
 
 
 class KafkaError(RuntimeError):
-    """Kafka cannot be started or used; the message says why."""
+    """Kafka cannot be started or used; the message says why.
+
+    `causes`: the errors that a client reported, each code once.
+    """
+
+    def __init__(self, message: str, causes: Sequence[ClientError] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
 
 
 class Credentials(NamedTuple):
@@ -40,7 +48,7 @@ class Credentials(NamedTuple):
         return f"Credentials({self.user!r}, **********)"
 
     def of_client(self) -> dict[str, Any]:
-        """What librdkafka is told."""
+        """Options of librdkafka."""
         return {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": "PLAIN",
@@ -49,9 +57,9 @@ class Credentials(NamedTuple):
         }
 
     def of_broker(self, *listeners: str) -> str:
-        """Lines of the broker's properties, for listeners by their names in lower case."""
+        """Lines of the broker's properties. `listeners`: their names in lower case."""
         user, password = _quoted(self.user), _quoted(self.password)
-        known = (
+        jaas = (
             f"{_MODULE} required username={user} password={password} user_{self.user}={password};"
         )
         lines = [
@@ -59,28 +67,28 @@ class Credentials(NamedTuple):
             "sasl.mechanism.inter.broker.protocol=PLAIN",
             "sasl.mechanism.controller.protocol=PLAIN",
         ]
-        value = _property(known)
+        value = _property(jaas)
         lines += [f"listener.name.{name}.plain.sasl.jaas.config={value}" for name in listeners]
         return "\n".join([*lines, ""])
 
 
 def _quoted(text: str) -> str:
-    """A value of a JAAS configuration."""
+    """A quoted string of a JAAS configuration."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _property(value: str) -> str:
-    """A value of a properties file of Java: its own escapes, everything else ASCII."""
+    """A value of a Java properties file: backslashes escaped, other than ASCII as `\\uXXXX`."""
     units = value.replace("\\", "\\\\").encode("utf-16-be")
     codes = [int.from_bytes(units[place : place + 2], "big") for place in range(0, len(units), 2)]
     return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)
 
 
 def credentials_of(settings: Settings) -> Credentials | None:
-    """What the embedded broker is to ask for: what clients are told to show; None = nothing.
+    """The credentials that the embedded broker requires; None = no authentication.
 
-    KafkaError for what it cannot do: it speaks PLAINTEXT, and SASL_PLAINTEXT with PLAIN.
+    KafkaError unless kafka.options select PLAINTEXT, or SASL_PLAINTEXT with PLAIN.
     """
     client = settings.client_config()
     protocol = str(client.get("security.protocol", "plaintext")).upper()
@@ -89,50 +97,59 @@ def credentials_of(settings: Settings) -> Credentials | None:
     mechanism = client.get("sasl.mechanism", client.get("sasl.mechanisms", ""))
     if protocol != "SASL_PLAINTEXT" or mechanism != "PLAIN":
         raise KafkaError(
-            "the embedded Kafka speaks PLAINTEXT, or SASL_PLAINTEXT with PLAIN: "
-            f"kafka.options ask for {protocol} {mechanism}".rstrip()
+            "the embedded Kafka supports PLAINTEXT, or SASL_PLAINTEXT with PLAIN: "
+            f"kafka.options select {protocol} {mechanism}".rstrip()
         )
     user, password = client.get("sasl.username", ""), client.get("sasl.password", "")
-    if not _USER.fullmatch(user):
-        raise KafkaError("sasl.username of the embedded Kafka: letters, digits, `.`, `_` and `-`")
+    if not _USER_NAME.fullmatch(user):
+        raise KafkaError(
+            "sasl.username of the embedded Kafka may have letters, digits, `.`, `_`, `-`"
+        )
     if not password or not password.isprintable():
-        raise KafkaError("the embedded Kafka needs kafka.password, of characters that are printed")
+        raise KafkaError("the embedded Kafka needs kafka.password, of printable characters")
     return Credentials(user, password)
 
 
-def admin_client(settings: Settings, timeout_s: float = ACCESS_TIMEOUT_S) -> AdminClient:
-    """A client whom the brokers have let in. KafkaError, saying why, when they do not.
+def admin_client(
+    settings: Settings, timeout_s: float = ACCESS_TIMEOUT_S, **options: Any
+) -> AdminClient:
+    """A client that a broker has authenticated. KafkaError with the reason when none has.
 
-    Otherwise a client tries again for ever, and says no more than that it waits.
+    Without this check a client would reconnect forever and report only a timeout. `options` are
+    options of librdkafka.
     """
-    errors: dict[int, str] = {}
+    errors: dict[int, ClientError] = {}
 
-    def note(error: ClientError) -> None:
-        errors[error.code()] = error.str()
+    def record(error: ClientError) -> None:
+        errors[error.code()] = error
 
-    # Below warnings the client tells of its own queues, which nobody acts on.
-    admin = AdminClient({"log_level": 4} | settings.client_config() | {"error_cb": note})
+    # At higher levels librdkafka logs the state of its queues, which is of no use to an operator.
+    config = {"log_level": 4} | settings.client_config() | options
+    admin = AdminClient(config | {"error_cb": record})
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:
-            if admin.list_topics(timeout=min(_TRY_S, timeout_s)).brokers:
+            if admin.list_topics(timeout=min(_ATTEMPT_S, timeout_s)).brokers:
                 return admin
         except KafkaException as error:
-            note(error.args[0])
+            record(error.args[0])
         admin.poll(0)
-        if refused := [text for code, text in errors.items() if code in _REFUSED]:
-            raise KafkaError(_explained(settings, refused[0]))
+        causes = list(errors.values())
+        if refused := [error.str() for error in causes if error.code() in _REFUSED]:
+            raise KafkaError(_refusal(settings, refused[0]), causes)
         if time.monotonic() > deadline_s:
+            reasons = "; ".join(error.str() for error in causes) or "no response"
             raise KafkaError(
                 f"Kafka at {settings.kafka.bootstrap_servers} was not reached within "
-                f"{timeout_s:.0f} s: {'; '.join(errors.values()) or 'no word from it'}. "
-                "Is it up, and is security.protocol of kafka.options that of its listener?"
+                f"{timeout_s:.0f} s: {reasons}. "
+                "Is it running, and does security.protocol in kafka.options match its listener?",
+                causes,
             )
 
 
-def _explained(settings: Settings, reason: str) -> str:
+def _refusal(settings: Settings, reason: str) -> str:
     return (
-        f"Kafka at {settings.kafka.bootstrap_servers} does not let us in: {reason}. "
+        f"Kafka at {settings.kafka.bootstrap_servers} refused the connection: {reason}. "
         "Check kafka.options (security.protocol, sasl.mechanism, sasl.username, ssl.…) "
         "and kafka.password."
     )

@@ -73,7 +73,7 @@ def test_a_deployment_that_is_well_has_nothing_that_fails(running: Deployment) -
         "partitions",
     }
     assert found["user service"]["status"] == "warn"
-    assert "Produce" in found["broker API"]["seen"]
+    assert "transactions" in found["broker API"]["seen"]
     told = run("doctor", **variables(running.settings))
     assert told.returncode == 0
     assert "0 fail" in told.stdout
@@ -182,17 +182,13 @@ def test_too_little_room_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (users.finding("http://users", 401), "fail"),
         (users.finding("http://users", 503), "warn"),
         (users.finding("http://users", 302), "fail"),
-        (kafka.spoken_finding({}), "warn"),
+        (kafka.api_finding([], None), "ok"),
+        (kafka.api_finding(["0b" * 16], None), "ok"),
+        (kafka.api_finding(["0b" * 16, "0" * 32], None), "fail"),
+        (kafka.api_finding([], KafkaError(KafkaError._UNSUPPORTED_FEATURE)), "fail"),
+        (kafka.api_finding([], KafkaError(KafkaError._TIMED_OUT)), "fail"),
         (
-            kafka.spoken_finding(
-                dict.fromkeys(("Produce", "Fetch", "TxnOffsetCommit", "InitProducerId"), (0, 20))
-            ),
-            "ok",
-        ),
-        (
-            kafka.spoken_finding(
-                dict.fromkeys(("Produce", "Fetch", "TxnOffsetCommit", "InitProducerId"), (0, 2))
-            ),
+            kafka.api_finding([], KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)),
             "fail",
         ),
     ],
@@ -234,36 +230,27 @@ def test_a_view_that_is_not_ready_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "text", "todo"),
+    ("code", "text", "listening", "todo"),
     [
-        (KafkaError._AUTHENTICATION, "SASL PLAIN", "kafka.password"),
-        (KafkaError._SSL, "certificate verify failed", "ssl.ca.location"),
-        (KafkaError._RESOLVE, "Failed to resolve", "kafka.bootstrap_servers"),
-        (
-            KafkaError._TRANSPORT,
-            "Disconnected while requesting ApiVersion: incorrect security.protocol?",
-            "security.protocol",
-        ),
-        (KafkaError._TRANSPORT, "Connection refused", "kafka.bootstrap_servers"),
+        (KafkaError._AUTHENTICATION, "SASL PLAIN", True, "kafka.password"),
+        (KafkaError._SSL, "certificate verify failed", True, "ssl.ca.location"),
+        (KafkaError._RESOLVE, "Failed to resolve", False, "kafka.bootstrap_servers"),
+        (KafkaError._TRANSPORT, "Disconnected", True, "security.protocol"),
+        (KafkaError._TRANSPORT, "Connection refused", False, "kafka.bootstrap_servers"),
     ],
 )
-def test_refused_credentials_are_told_from_a_broker_that_is_down(
-    code: int, text: str, todo: str
+def test_causes_of_a_failed_connection_are_told_apart(
+    code: int, text: str, listening: bool, todo: str
 ) -> None:
     general = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    found = kafka.unreachable("broker:9092", [KafkaError(code, text), general])
+    found = kafka.unreachable("broker:9092", [general, KafkaError(code, text)], listening=listening)
     assert found.status == "fail"
     assert text in found.seen
     assert todo in found.todo
 
 
-def test_what_listens_and_does_not_answer_has_another_protocol() -> None:
-    down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    last = KafkaError(KafkaError._TRANSPORT, "Failed to get metadata")
-    found = kafka.unreachable("broker:9092", [down, last], listens=True)
-    assert "Failed to get metadata" in found.seen
-    assert "security.protocol" in found.todo
-    assert not kafka.listens(f"127.0.0.1:{free_port()},nonsense", 1)
+def test_a_closed_port_or_a_malformed_address_is_not_listening() -> None:
+    assert not kafka.is_listening(f"127.0.0.1:{free_port()},nonsense", 1)
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:

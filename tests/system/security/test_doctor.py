@@ -38,7 +38,7 @@ def test_refused_credentials_are_told(
         section["options"]["sasl.username"] = "nobody"
     found, printed = _kafka(_settings(tmp_path, **section))
     assert found["status"] == "fail"
-    assert "the credentials are refused (SASL)" in found["seen"]
+    assert "SASL authentication failed" in found["seen"]
     assert "kafka.password" in found["todo"]
     assert right not in printed
     assert "wrong-password" not in printed
