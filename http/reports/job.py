@@ -11,7 +11,7 @@ from typing import Any
 
 from segments.contracts.times import now_ms
 from segments.destinations.base import Destination, Stored
-from segments.destinations.factory import make
+from segments.destinations.factory import create_destination
 from segments.destinations.upload import Progress
 from segments.http.context import Services
 from segments.http.reports.attempt import Trouble, attempt, complete_ms, discard
@@ -99,7 +99,7 @@ class Work:
             return Trouble("destination_unknown", detail, lasting=True)
         if self._job.attempts > self._settings.attempts:
             return Trouble("interrupted", "the sidecar ended in the middle of the last try")
-        destination = make(described, self._settings.step_timeout_s)
+        destination = create_destination(described, self._settings.step_timeout_s)
         outcome: Stored | Trouble = Trouble("timeout", "")
         try:
             async with asyncio.timeout(self._settings.timeout_s):
@@ -185,7 +185,7 @@ class Work:
         while True:
             try:
                 if values["state"] == "failed" and described is not None:
-                    await self._clear(make(described, self._settings.step_timeout_s))
+                    await self._clear(create_destination(described, self._settings.step_timeout_s))
                 await self._change(**values)
                 break
             except sqlite3.Error as error:

@@ -1,7 +1,7 @@
-"""Places to which a file is streamed: it appears there under its name whole, or not at all.
+"""Destinations of reports: a file appears under its name complete, or not at all.
 
-making.py    a destination from its settings
-sending.py   chunks, read ahead by a bounded number, to a destination
-base.py      what a destination is
-folder.py, s3.py, sftp.py, dropbox.py
+base.py      the interfaces Destination and Upload
+upload.py    streams chunks to a destination, reading a bounded number of them ahead
+factory.py   creates a destination from its settings
+folder.py, s3.py, sftp.py, dropbox.py   one kind of destination each
 """

@@ -23,6 +23,11 @@ from segments.settings.destinations import DropboxDestination
 _BLOCK_BYTES = 4 * 1024 * 1024
 
 
+def create(settings: DropboxDestination, step_timeout_s: float) -> Dropbox:
+    """The destination for these settings."""
+    return Dropbox(settings, step_timeout_s)
+
+
 class Dropbox:
     """See Destination."""
 

@@ -1,26 +1,20 @@
-"""A destination from its settings."""
+"""Creates a destination from its settings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 from segments.destinations.base import Destination
-from segments.destinations.dropbox import Dropbox
-from segments.destinations.folder import Folder
-from segments.destinations.s3 import S3
-from segments.destinations.sftp import Sftp
-from segments.settings.destinations import (
-    AnyDestination,
-    FolderDestination,
-    S3Destination,
-    SftpDestination,
-)
+from segments.settings.destinations import AnyDestination
 
 
-def make(settings: AnyDestination, step_timeout_s: float) -> Destination:
-    """The destination that these settings describe; nothing is connected or imported yet."""
-    if isinstance(settings, FolderDestination):
-        return Folder(settings)
-    if isinstance(settings, S3Destination):
-        return S3(settings, step_timeout_s)
-    if isinstance(settings, SftpDestination):
-        return Sftp(settings, step_timeout_s)
-    return Dropbox(settings, step_timeout_s)
+def create_destination(settings: AnyDestination, step_timeout_s: float) -> Destination:
+    """The destination for these settings; it connects when an upload begins.
+
+    A destination of kind `x` is what `create(settings, step_timeout_s)` in the module
+    `segments.destinations.x` returns.
+    """
+    module = import_module(f"segments.destinations.{settings.kind}")
+    create: Callable[[AnyDestination, float], Destination] = module.create
+    return create(settings, step_timeout_s)

@@ -29,6 +29,14 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
 
 
+def create(
+    settings: FolderDestination,
+    step_timeout_s: float,  # noqa: ARG001 - the signature of every kind
+) -> Folder:
+    """The destination for these settings."""
+    return Folder(settings)
+
+
 class Folder:
     """See Destination."""
 

@@ -35,6 +35,11 @@ _REFUSED = frozenset({401, 403, 404})
 _TOO_MANY = frozenset({429, 503})
 
 
+def create(settings: S3Destination, step_timeout_s: float) -> S3:
+    """The destination for these settings."""
+    return S3(settings, step_timeout_s)
+
+
 class S3:
     """See Destination."""
 

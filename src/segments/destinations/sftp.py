@@ -34,6 +34,11 @@ _KEEPALIVE_S = 15
 _SSH_PORT = 22
 
 
+def create(settings: SftpDestination, step_timeout_s: float) -> Sftp:
+    """The destination for these settings."""
+    return Sftp(settings, step_timeout_s)
+
+
 class Sftp:
     """See Destination."""
 
