@@ -73,7 +73,7 @@ class S3:
             from aiobotocore.config import AioConfig  # noqa: PLC0415 - an extra
             from aiobotocore.session import get_session  # noqa: PLC0415 - an extra
         except ImportError:
-            raise not_installed("s3fs") from None
+            raise not_installed("aiobotocore") from None
         settings = self._settings
         config = AioConfig(
             signature_version="s3v4",
