@@ -15,8 +15,6 @@ from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
 from segments.contracts.documents import HistoryRow
-from segments.contracts.names import canonical_user_id
-from segments.contracts.times import from_rfc3339
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
 from segments.state.history.protocol import HistoryEntry, HistoryWriter
@@ -71,19 +69,7 @@ def decode(
         return None
     try:
         row = HistoryRow.model_validate(orjson.loads(value or b""))
-        return HistoryEntry(
-            partition=partition,
-            offset=offset,
-            at_ms=from_rfc3339(row.at),
-            user_id=canonical_user_id(row.user_id),
-            segment=row.segment,
-            generation=row.generation,
-            operation=row.operation,
-            cause=row.cause,
-            command_id=row.command_id,
-            actor=row.actor,
-            expires_at_ms=None if row.expires_at is None else from_rfc3339(row.expires_at),
-        )
+        return HistoryEntry.from_row(partition, offset, row)
     except ValueError as error:
         raise HistoryRowError(
             f"{SOURCE}:{partition}:{offset} is no history row, and the reports would miss it: "

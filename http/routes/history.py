@@ -89,18 +89,7 @@ async def _as_fresh_as_asked(
 
 def row(entry: HistoryEntry) -> dict[str, Any]:
     """A history row as the contract names its fields, with its identity."""
-    return {
-        "id": f"{entry.partition}:{entry.offset}",
-        "user_id": entry.user_id,
-        "segment": entry.segment,
-        "generation": entry.generation,
-        "operation": entry.operation,
-        "at": to_rfc3339(entry.at_ms),
-        "cause": entry.cause,
-        "command_id": entry.command_id,
-        "actor": entry.actor,
-        "expires_at": None if entry.expires_at_ms is None else to_rfc3339(entry.expires_at_ms),
-    }
+    return {"id": f"{entry.partition}:{entry.offset}", **entry.to_row()}
 
 
 async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.Response:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from segments.contracts.documents import Cause, Operation, Origin
+from segments.contracts.documents import Cause, HistoryRow, Operation, Origin
+from segments.contracts.names import canonical_user_id
+from segments.contracts.times import from_rfc3339, to_rfc3339
 
 
 class HistoryError(Exception):
@@ -36,10 +38,40 @@ class HistoryEntry(NamedTuple):
     actor: str | None
     expires_at_ms: int | None
 
+    @classmethod
+    def from_row(cls, partition: int, offset: int, row: HistoryRow) -> HistoryEntry:
+        """The entry of a record of segments.history. ValueError for an invalid user id or instant.
+
+        A field `x_ms` of the entry is the instant `x` of the row.
+        """
+        fields: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN_FIELDS}
+        for name in _INSTANT_FIELDS:
+            text = getattr(row, name)
+            fields[f"{name}_ms"] = None if text is None else from_rfc3339(text)
+        fields["user_id"] = canonical_user_id(row.user_id)
+        return cls(partition=partition, offset=offset, **fields)
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields of a HistoryRow, as JSON has them."""
+        row: dict[str, Any] = {}
+        for name in HistoryRow.model_fields:
+            if name in _INSTANT_FIELDS:
+                at_ms = getattr(self, f"{name}_ms")
+                row[name] = None if at_ms is None else to_rfc3339(at_ms)
+            else:
+                row[name] = getattr(self, name)
+        return row
+
     @property
     def cursor(self) -> Cursor:
-        """Where a page of a user's rows goes on after this one."""
+        """The cursor of the page that follows this row."""
         return Cursor(self.at_ms, self.partition, self.offset)
+
+
+_INSTANT_FIELDS = tuple(
+    name for name in HistoryRow.model_fields if f"{name}_ms" in HistoryEntry._fields
+)
+_PLAIN_FIELDS = tuple(name for name in HistoryRow.model_fields if name not in _INSTANT_FIELDS)
 
 
 class Cursor(NamedTuple):

@@ -20,13 +20,14 @@ from segments.state.history.protocol import (
     Progress,
     ReportRow,
 )
-from segments.state.history.schema import BUSY_TIMEOUT_MS, SCHEMA_VERSION
+from segments.state.history.schema import (
+    BUSY_TIMEOUT_MS,
+    HISTORY_COLUMNS,
+    SCHEMA_VERSION,
+    from_columns,
+)
 
 BATCH_ROWS = 10_000
-_ENTRY = (
-    "partition, offset, at, user_id, segment, generation, operation, cause, command_id, actor,"
-    " expires_at"
-)
 
 
 class SqliteReport:
@@ -114,20 +115,20 @@ class SqliteHistoryReader:
             condition += " AND (at, partition, offset) < (?, ?, ?)"
             values.extend(before)
         rows = await self._rows(
-            f"SELECT {_ENTRY} FROM history WHERE user_id = ? AND {condition} "  # noqa: S608
+            f"SELECT {HISTORY_COLUMNS} FROM history WHERE user_id = ? AND {condition} "  # noqa: S608
             "ORDER BY at DESC, partition DESC, offset DESC LIMIT ?",
             (UUID(user_id).bytes, *values, limit),
         )
-        return [_entry(row) for row in rows]
+        return [from_columns(row) for row in rows]
 
     async def memberships_at(self, user_id: str, at_ms: int) -> list[PastMembership]:
         """What the user was a member of at an instant, sorted by segment."""
         rows = await self._rows(
-            f"SELECT {_ENTRY} FROM history WHERE user_id = ? AND at <= ? "  # noqa: S608
+            f"SELECT {HISTORY_COLUMNS} FROM history WHERE user_id = ? AND at <= ? "  # noqa: S608
             "ORDER BY at, partition, offset",
             (UUID(user_id).bytes, at_ms),
         )
-        return fold([_entry(row) for row in rows], at_ms)
+        return fold([from_columns(row) for row in rows], at_ms)
 
     async def close(self) -> None:
         """Release the file."""
@@ -194,10 +195,6 @@ def _period(from_ms: int | None, to_ms: int | None) -> tuple[str, list[Any]]:
         conditions.append("at < ?")
         values.append(to_ms)
     return " AND ".join(conditions) or "TRUE", values
-
-
-def _entry(row: Any) -> HistoryEntry:
-    return HistoryEntry._make((*row[:3], str(UUID(bytes=row[3])), *row[4:]))
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
-from segments.state.history.protocol import HistoryError
+from segments.state.history.protocol import HistoryEntry, HistoryError
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 30_000
 # The write-ahead log shrinks back to this after a long read kept it from being folded in.
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
+# The columns of the table history, in the order of the fields of HistoryEntry.
+_HISTORY_COLUMNS = {
+    "partition": "INTEGER NOT NULL",
+    "offset": "INTEGER NOT NULL",
+    "at": "INTEGER NOT NULL",
+    "user_id": "BLOB NOT NULL",
+    "segment": "TEXT NOT NULL",
+    "generation": "INTEGER NOT NULL",
+    "operation": "TEXT NOT NULL",
+    "cause": "TEXT NOT NULL",
+    "command_id": "TEXT",
+    "actor": "TEXT",
+    "expires_at": "INTEGER",
+}
+HISTORY_COLUMNS = ", ".join(_HISTORY_COLUMNS)
+"""The names of the columns, for INSERT and SELECT."""
+_USER_ID = HistoryEntry._fields.index("user_id")
+HISTORY_PLACEHOLDERS = ", ".join("?" for _ in _HISTORY_COLUMNS)
+
 # by_instant holds every column of a report: a month is then one walk along the index, without a
 # look-up in the table for each row.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE history (
-    partition INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    user_id BLOB NOT NULL,
-    segment TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    operation TEXT NOT NULL,
-    cause TEXT NOT NULL,
-    command_id TEXT,
-    actor TEXT,
-    expires_at INTEGER,
+    {history_columns},
     PRIMARY KEY (partition, offset)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX by_instant ON history (at, partition, offset, operation, segment, user_id);
@@ -39,6 +50,17 @@ CREATE TABLE progress (
     rows INTEGER NOT NULL
 ) STRICT;
 """
+
+
+def to_columns(entry: HistoryEntry) -> tuple[Any, ...]:
+    """The values of an entry in the order of the columns."""
+    return entry._replace(user_id=UUID(entry.user_id).bytes)  # type: ignore[arg-type]
+
+
+def from_columns(row: Any) -> HistoryEntry:
+    """The entry of a row with all columns."""
+    entry = HistoryEntry._make(row)
+    return entry._replace(user_id=str(UUID(bytes=row[_USER_ID])))
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -69,7 +91,8 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            for statement in _TABLES.split(";"):
+            columns = ", ".join(f"{name} {kind}" for name, kind in _HISTORY_COLUMNS.items())
+            for statement in _TABLES.format(history_columns=columns).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")

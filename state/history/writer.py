@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import UUID
 
 from segments.state.history.protocol import HistoryEntry, Progress
-from segments.state.history.schema import bind_topic, open_for_writing
+from segments.state.history.schema import (
+    HISTORY_COLUMNS,
+    HISTORY_PLACEHOLDERS,
+    bind_topic,
+    open_for_writing,
+    to_columns,
+)
 
 # Not INSERT OR IGNORE: that would also pass over a row that breaks another constraint.
-_INSERT = """
-INSERT INTO history (partition, offset, at, user_id, segment, generation, operation, cause,
-                     command_id, actor, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_INSERT = f"""
+INSERT INTO history ({HISTORY_COLUMNS}) VALUES ({HISTORY_PLACEHOLDERS})
 ON CONFLICT (partition, offset) DO NOTHING
-"""
+"""  # noqa: S608 - constants
 _ADVANCE = """
 INSERT INTO progress (partition, next_offset, log_time, rows) VALUES (?, ?, ?, ?)
 ON CONFLICT (partition) DO UPDATE SET
@@ -40,7 +43,7 @@ class SqliteHistoryWriter:
 
     def append(self, partition: int, entries: Sequence[HistoryEntry], next_offset: int) -> int:
         """Store entries of one partition and its progress; the number of new entries."""
-        values = [_columns(entry) for entry in entries]
+        values = [to_columns(entry) for entry in entries]
         log_time_ms = max((entry.at_ms for entry in entries), default=0)
         with self._lock:
             connection = self._connection
@@ -69,7 +72,3 @@ class SqliteHistoryWriter:
         """Release the file."""
         with self._lock:
             self._connection.close()
-
-
-def _columns(entry: HistoryEntry) -> tuple[object, ...]:
-    return (*entry[:3], UUID(entry.user_id).bytes, *entry[4:])

@@ -103,7 +103,7 @@ def test_the_broker_asks_for_what_clients_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "password", "said"),
     [
-        (SASL | {"security.protocol": "SASL_SSL"}, "p", "asks? for SASL_SSL PLAIN"),
+        (SASL | {"security.protocol": "SASL_SSL"}, "p", "select SASL_SSL PLAIN"),
         (SASL | {"sasl.mechanism": "SCRAM-SHA-256"}, "p", "SCRAM-SHA-256"),
         (SASL | {"sasl.username": 'a" b'}, "p", "sasl.username"),
         (SASL, None, "kafka.password"),
