@@ -119,7 +119,7 @@ def look_at_api(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     the brokers remove after a week.
     """
     present = client(settings).list_topics(timeout=timeout_s).topics
-    names = [topic.name for topic in topics.load() if topic.on_cluster(settings) in present]
+    names = [each.name for each in topics.load() if settings.topic(each.name) in present]
     ids = topic_ids(settings, names) if names else {}
     options = {"transactional.id": settings.group("doctor")} | _SILENT
     try:
