@@ -23,7 +23,7 @@ from bench import _common as common
 from bench import _view as view
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry
+from segments.state.history.protocol import StoredRow
 from segments.state.history.sqlite import open_writer
 
 TARGET_S = 3
@@ -89,7 +89,7 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
         for partition in range(settings.partitions):
             rows[partition] = len(range(partition, count, settings.partitions))
             entries = [
-                HistoryEntry(
+                StoredRow(
                     partition=partition,
                     offset=offset,
                     at_ms=begin_ms + span_ms * offset // rows[partition],

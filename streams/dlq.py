@@ -70,7 +70,7 @@ def shorten(
     )
 
 
-def expect(application: str, stages: Iterable[str]) -> None:
+def init_counters(application: str, stages: Iterable[str]) -> None:
     """Begin to count at zero: what comes first is an increase as well."""
     for each in stages:
         metrics.DLQ_RECORDS.labels(application, each)

@@ -17,7 +17,7 @@ from quixstreams.sinks.base import BatchingSink, SinkBatch
 from segments.contracts.documents import HistoryRow
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry, HistoryWriter
+from segments.state.history.protocol import HistoryWriter, StoredRow
 from segments.state.history.sqlite import open_writer
 from segments.streams import quix
 from segments.streams.lag import Consumption, Progress
@@ -58,9 +58,7 @@ def _connected() -> None:
     """The store was opened before the application; nothing is left to be said."""
 
 
-def decode(
-    partition: int, offset: int, key: bytes | None, value: bytes | None
-) -> HistoryEntry | None:
+def decode(partition: int, offset: int, key: bytes | None, value: bytes | None) -> StoredRow | None:
     """The row of a record; None for a record about the topic itself (its key begins with `!`).
 
     HistoryRowError when it is no row.
@@ -69,7 +67,7 @@ def decode(
         return None
     try:
         row = HistoryRow.model_validate(orjson.loads(value or b""))
-        return HistoryEntry.from_row(partition, offset, row)
+        return StoredRow.from_row(partition, offset, row)
     except ValueError as error:
         raise HistoryRowError(
             f"{SOURCE}:{partition}:{offset} is no history row, and the reports would miss it: "

@@ -16,7 +16,7 @@ from quixstreams import Application
 from quixstreams.processing import ProcessingContext
 from quixstreams.sinks.base import BatchingSink
 
-from segments.kafka.clients import FETCH_WAIT_MS, GAPLESS, REQUEST_TIMEOUT_S, Headers, Record
+from segments.kafka.clients import FETCH_WAIT_MS, GAPLESS, REQUEST_TIMEOUT_S, Record, RecordHeaders
 from segments.settings import Settings
 from segments.telemetry import logs, metrics
 
@@ -178,7 +178,7 @@ def produce(
     *,
     key: bytes | str | None,
     value: bytes | None,
-    headers: Headers | None = None,
+    headers: RecordHeaders | None = None,
     partition: int | None = None,
 ) -> None:
     """Produce through the application's producer: delivered before the offsets are committed."""

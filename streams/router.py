@@ -50,7 +50,7 @@ def build(settings: Settings) -> Application:
     for name, consumption in consumptions.items():
         quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
     Progress(app, settings, NAME, consumptions)
-    dlq.expect(NAME, STAGES)
+    dlq.init_counters(NAME, STAGES)
     return app
 
 
@@ -79,7 +79,7 @@ def _send(app: Application, settings: Settings, output: Output) -> None:
     if output.topic == dlq.TOPIC:
         metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
     elif output.topic == RESULTS_TOPIC:
-        metrics.COMMANDS.labels("invalid").inc()
+        metrics.COMMANDS_TOTAL.labels("invalid").inc()
     quix.produce(
         app,
         settings.topic(output.topic),

@@ -32,7 +32,7 @@ from segments.contracts.log import (
 )
 from segments.contracts.names import CommandId
 from segments.contracts.times import to_rfc3339
-from segments.kafka.clients import Headers, Record
+from segments.kafka.clients import Record, RecordHeaders
 from segments.streams import dlq
 from segments.telemetry import tracing
 
@@ -56,7 +56,7 @@ class Output(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: RecordHeaders
 
 
 class RefusedError(Exception):

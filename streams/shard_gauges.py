@@ -17,7 +17,7 @@ _BY_PARTITION = (
     metrics.OLDEST_JOB_AGE_SECONDS,
     metrics.TIMERS,
     metrics.PARKED_USERS,
-    metrics.USERS,
+    metrics.KNOWN_USERS,
 )
 
 
@@ -72,7 +72,7 @@ class Outcomes:
     def report(self) -> None:
         """Add what was counted since the last time."""
         for outcome, count in self._counts.items():
-            metrics.COMMANDS.labels(outcome.decode()).inc(count)
+            metrics.COMMANDS_TOTAL.labels(outcome.decode()).inc(count)
         self._counts.clear()
 
 

@@ -21,27 +21,27 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
-from segments.kafka.clients import Headers, idempotent_producer, topic_ids
+from segments.kafka.clients import RecordHeaders, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
-from segments.streams.refresh.fetcher import BUDGET_S, Fetching
+from segments.streams.refresh.fetcher import BUDGET_S, Fetcher
 from segments.streams.refresh.refresh_batch import (
+    REFRESH_STAGES,
     REFRESHES_TOPIC,
-    STAGES,
-    Message,
-    Served,
-    Serving,
-    Source,
-    dead,
+    BatchProcessor,
+    BatchResult,
+    OutgoingRecord,
+    RefreshSource,
+    dead_letter,
 )
-from segments.streams.refresh.refresh_plan import Pending, RefreshError, RefreshRecord, parse
+from segments.streams.refresh.refresh_plan import PendingRefresh, RefreshError, RefreshRecord, parse
 from segments.streams.refresh.user_service import UserServiceClient
 from segments.telemetry import logs, metrics_server
 
 NAME = "users"
 SERVE_TIMEOUT_S = BUDGET_S + 10.0
-DELIVERY_TIMEOUT_S = 30.0
+FLUSH_TIMEOUT_S = 30.0
 
 _log = logs.get(__name__)
 
@@ -56,15 +56,15 @@ class RefreshSink(BatchingSink):
     def __init__(self, settings: Settings, topic_id: str) -> None:
         super().__init__(on_client_connect_success=_connected)
         self._settings = settings
-        self._source = Source(settings.topic(REFRESHES_TOPIC), topic_id)
+        self._source = RefreshSource(settings.topic(REFRESHES_TOPIC), topic_id)
         self.consumption = Consumption(NAME, REFRESHES_TOPIC)
         # A rebalance flushes in another thread, which may outlive the wait for it.
         self._flushing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetches", daemon=True)
         self._producer: Producer
-        self._fetching: Fetching | None = None
-        self._serving: Serving
+        self._fetcher: Fetcher | None = None
+        self._processor: BatchProcessor
 
     def setup(self) -> None:
         """Start the loop, the connections and the producer."""
@@ -75,8 +75,8 @@ class RefreshSink(BatchingSink):
     async def _open(self) -> None:
         settings = self._settings.user_service
         if settings.base_url is not None:
-            self._fetching = Fetching(UserServiceClient(settings), settings)
-        self._serving = Serving(self._source, settings, self._fetching)
+            self._fetcher = Fetcher(UserServiceClient(settings), settings)
+        self._processor = BatchProcessor(self._source, settings, self._fetcher)
 
     def flush(self) -> None:
         """Serve what has come since the last commit. SinkBackpressureError: hold it back."""
@@ -90,11 +90,11 @@ class RefreshSink(BatchingSink):
         self._flush([batch])
 
     def _flush(self, batches: list[SinkBatch]) -> None:
-        refreshes: list[Pending] = []
-        dead_letters: list[Message] = []
+        refreshes: list[PendingRefresh] = []
+        dead_letters: list[OutgoingRecord] = []
         for batch in batches:
             self._parse(batch, refreshes, dead_letters)
-        served: Served = self._in_loop(self._serving.serve(refreshes), SERVE_TIMEOUT_S)
+        served: BatchResult = self._in_loop(self._processor.serve(refreshes), SERVE_TIMEOUT_S)
         if served.hold_back_s is not None:
             # What was fetched goes out at once: it is right, whatever the rest waits for.
             self._deliver(served.messages)
@@ -107,19 +107,21 @@ class RefreshSink(BatchingSink):
             self.consumption.consumed(batch.partition, newest, batch.size)
 
     def _parse(
-        self, batch: SinkBatch, refreshes: list[Pending], dead_letters: list[Message]
+        self, batch: SinkBatch, refreshes: list[PendingRefresh], dead_letters: list[OutgoingRecord]
     ) -> None:
         for item in batch:
-            headers: Headers = list(item.headers or [])  # type: ignore[arg-type]
+            headers: RecordHeaders = list(item.headers or [])  # type: ignore[arg-type]
             record = RefreshRecord(batch.partition, item.offset, item.key, item.value, headers)
             try:
                 refreshes.append(parse(record, self._settings.partitions))
             except RefreshError as error:
                 dead_letters.append(
-                    dead(self._source.topic, record, "decode", type(error).__name__, str(error))
+                    dead_letter(
+                        self._source.topic, record, "decode", type(error).__name__, str(error)
+                    )
                 )
 
-    def _deliver(self, messages: list[Message]) -> None:
+    def _deliver(self, messages: list[OutgoingRecord]) -> None:
         if not messages:
             return
         errors: list[KafkaError] = []
@@ -130,18 +132,18 @@ class RefreshSink(BatchingSink):
 
         for message in messages:
             self._produce(message, delivered)
-        undelivered = self._producer.flush(DELIVERY_TIMEOUT_S)
+        undelivered = self._producer.flush(FLUSH_TIMEOUT_S)
         if errors or undelivered:
             raise DeliveryError(f"{undelivered} records not delivered, errors: {errors[:3]}")
 
-    def _produce(self, message: Message, delivered: Any) -> None:
+    def _produce(self, message: OutgoingRecord, delivered: Any) -> None:
         topic = self._settings.topic(message.topic)
         arguments = {"headers": message.headers, "on_delivery": delivered}
         try:
             self._producer.produce(topic, message.value, message.key, **arguments)
         except BufferError:
             # The queue is full: wait for some of it to be delivered, once.
-            self._producer.flush(DELIVERY_TIMEOUT_S)
+            self._producer.flush(FLUSH_TIMEOUT_S)
             self._producer.produce(topic, message.value, message.key, **arguments)
 
     def _in_loop(self, work: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
@@ -150,8 +152,8 @@ class RefreshSink(BatchingSink):
     def close(self) -> None:
         """End the fetches and the loop."""
         if self._thread.is_alive():
-            if self._fetching is not None:
-                self._in_loop(self._fetching.close(), SERVE_TIMEOUT_S)
+            if self._fetcher is not None:
+                self._in_loop(self._fetcher.close(), SERVE_TIMEOUT_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(SERVE_TIMEOUT_S)
         self._loop.close()
@@ -167,7 +169,7 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
     sink = RefreshSink(settings, topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
     Progress(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
-    dlq.expect(NAME, STAGES)
+    dlq.init_counters(NAME, REFRESH_STAGES)
     return app, sink
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from segments.contracts.times import to_rfc3339
 from segments.http.problems import Problem
 from segments.http.routing.headers import COMPLETE_UNTIL
-from segments.state.history.protocol import HistoryReader, Progress
+from segments.state.history.protocol import HistoryReader, StoreProgress
 from segments.state.view.view import Marker, View
 
 _MARKS_MAX = 512
@@ -29,7 +29,7 @@ class Completeness:
         self._history = history
         self._marks: dict[int, list[tuple[int, int]]] = {}
         self._first_at_ms: dict[int, int] = {}
-        self._asked: asyncio.Task[dict[int, Progress]] | None = None
+        self._asked: asyncio.Task[dict[int, StoreProgress]] | None = None
         self.note(view.progress)
 
     def note(self, advanced: Iterable[int]) -> None:
@@ -44,7 +44,7 @@ class Completeness:
             if len(marks) > _MARKS_MAX:
                 del marks[1:-1:2]
 
-    def until(self, stored: Mapping[int, Progress], partition: int) -> int | None:
+    def until(self, stored: Mapping[int, StoreProgress], partition: int) -> int | None:
         """The instant (ms) up to which a partition is complete; None when that is not known."""
         rows = stored[partition].rows if partition in stored else 0
         for history_rows, at_ms in reversed(self._marks.get(partition, [])):
@@ -52,7 +52,7 @@ class Completeness:
                 return at_ms
         return None
 
-    def behind_ms(self, stored: Mapping[int, Progress], partition: int) -> int | None:
+    def behind_ms(self, stored: Mapping[int, StoreProgress], partition: int) -> int | None:
         """How far the store is behind the view, at least; None before the first marker."""
         marks = self._marks.get(partition)
         if not marks:
@@ -69,7 +69,7 @@ class Completeness:
         """
         wanted_partitions = list(partitions)
 
-        def complete_ms(stored: Mapping[int, Progress]) -> int | None:
+        def complete_ms(stored: Mapping[int, StoreProgress]) -> int | None:
             each = [self.until(stored, partition) for partition in wanted_partitions]
             known = [at_ms for at_ms in each if at_ms is not None]
             return min(known) if len(known) == len(each) else None
@@ -90,7 +90,7 @@ class Completeness:
         deleted): who has been told of a write wants its rows. Problem 503 as for `require`.
         """
 
-        def rows(stored: Mapping[int, Progress]) -> int:
+        def rows(stored: Mapping[int, StoreProgress]) -> int:
             return stored[partition].rows if partition in stored else 0
 
         reached = await self._watch(rows, marker.history_rows, wait_s)
@@ -99,7 +99,10 @@ class Completeness:
         return marker.at_ms
 
     async def _watch(
-        self, measure: Callable[[Mapping[int, Progress]], int | None], wanted: int, wait_s: float
+        self,
+        measure: Callable[[Mapping[int, StoreProgress]], int | None],
+        wanted: int,
+        wait_s: float,
     ) -> int | None:
         """The first measure of the store's progress that is enough, or the last one in time."""
         deadline_s = time.monotonic() + wait_s
@@ -111,7 +114,7 @@ class Completeness:
                 return measured
             await asyncio.sleep(_POLL_S)
 
-    async def _stored(self) -> Mapping[int, Progress]:
+    async def _stored(self) -> Mapping[int, StoreProgress]:
         """The store's progress, asked for once for all who wait at the same time."""
         if self._asked is None or self._asked.done():
             self._asked = asyncio.create_task(self._history.progress())

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from segments.destinations.base import CLEANUP_S, Destination, DestinationError, File, Stored
-from segments.destinations.upload import Progress, send
+from segments.destinations.upload import UploadProgress, send
 from segments.http.context import Services
 from segments.http.problems import Problem
 from segments.http.read.watermark import behind
 from segments.http.reports.file_names import most_bytes
 from segments.http.reports.job_store import Job
 from segments.http.reports.rows import Needed, Wanted, chunks, complete_until, opened
-from segments.process.isolated_loop import apart
+from segments.process.isolated_loop import run_isolated
 from segments.state.history.protocol import HistoryUnavailableError
 from segments.telemetry import logs
 
@@ -66,7 +66,7 @@ async def attempt(
     job: Job,
     wanted: Wanted,
     destination: Destination,
-    progress: Progress,
+    progress: UploadProgress,
     *,
     counted: Note,
     remember: Callable[[str], Awaitable[None]],
@@ -90,7 +90,7 @@ async def attempt(
         async with opened(services, wanted, until_ms) as report:
             await at_home(counted(report.row_count))
 
-            def check(sent: Progress) -> None:
+            def check(sent: UploadProgress) -> None:
                 lines = report.row_count + wanted.header
                 if sent.rows != lines:
                     raise DestinationError("differs", f"{sent.rows} of {lines} lines were sent")
@@ -108,7 +108,7 @@ async def attempt(
     # Cancelled while the file is being made final, it is there or not when that step has ended.
     end_s = services.settings.reports.step_timeout_s + 2 * CLEANUP_S
     try:
-        return await apart(work, "report", end_s=end_s)
+        return await run_isolated(work, "report", end_s=end_s)
     except DestinationError as error:
         raise Trouble(
             error.code, str(error), lasting=error.lasting, retry_after_s=error.retry_after_s
@@ -128,6 +128,6 @@ async def discard(destination: Destination, leftover: str) -> None:
             await destination.discard(leftover)
 
     try:
-        await apart(work, "report")
+        await run_isolated(work, "report")
     except Exception as error:  # noqa: BLE001 - the job can do without
         log.warning("what a report left behind is still there", error=type(error).__name__)

@@ -12,7 +12,7 @@ from typing import Any
 from segments.contracts.times import now_ms
 from segments.destinations.base import Destination, Stored
 from segments.destinations.factory import create_destination
-from segments.destinations.upload import Progress
+from segments.destinations.upload import UploadProgress
 from segments.http.context import Services
 from segments.http.reports.attempt import Trouble, attempt, complete_ms, discard
 from segments.http.reports.file_names import file_name
@@ -36,7 +36,7 @@ class Work:
         self._jobs = jobs
         self._job = job
         self._request = ReportRequest.kept(job.request)
-        self._progress = Progress()
+        self._progress = UploadProgress()
         self._over = asyncio.Event()
         # At once: whoever knows of it can cancel it.
         self._task = asyncio.create_task(self._outcome())

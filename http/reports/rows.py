@@ -24,7 +24,7 @@ from segments.contracts.positions import Position
 from segments.http.context import Services
 from segments.http.problems import Problem
 from segments.http.read.watermark import behind
-from segments.state.history.protocol import Report
+from segments.state.history.protocol import ReportSnapshot
 from segments.state.history.report_csv import HEADER, lines
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
@@ -118,7 +118,7 @@ async def complete_until(services: Services, wanted: Needed, wait_s: float) -> i
 
 def opened(
     services: Services, wanted: Wanted, complete_ms: int
-) -> AbstractAsyncContextManager[Report]:
+) -> AbstractAsyncContextManager[ReportSnapshot]:
     """The rows from one snapshot of the store, which is complete up to this instant."""
     return services.history.report(
         wanted.from_ms,
@@ -130,7 +130,9 @@ def opened(
     )
 
 
-async def chunks(services: Services, report: Report, wanted: Wanted) -> AsyncGenerator[bytes, None]:
+async def chunks(
+    services: Services, report: ReportSnapshot, wanted: Wanted
+) -> AsyncGenerator[bytes, None]:
     """The report as CSV; RuntimeError at the end when it has not as many rows as promised."""
     loop = asyncio.get_running_loop()
     sent = 0

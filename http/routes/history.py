@@ -18,7 +18,7 @@ from segments.http.routing.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
 from segments.http.routing.operation import ELSEWHERE, FRESHNESS, HISTORY, Answer
 from segments.http.routing.query import OPAQUE, Instant, Page, place_of
 from segments.http.routing.routes import Routes
-from segments.state.history.protocol import Cursor, HistoryEntry, HistoryUnavailableError
+from segments.state.history.protocol import Cursor, HistoryUnavailableError, StoredRow
 
 WHY_WAIT_S = 1.0
 _WHY_ROWS = 100
@@ -87,7 +87,7 @@ async def _as_fresh_as_asked(
     return await services.completeness.require_rows(partition, marker, left_s)
 
 
-def row(entry: HistoryEntry) -> dict[str, Any]:
+def row(entry: StoredRow) -> dict[str, Any]:
     """A history row as the contract names its fields, with its identity."""
     return {"id": f"{entry.partition}:{entry.offset}", **entry.to_row()}
 

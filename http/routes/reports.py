@@ -48,7 +48,7 @@ from segments.http.routing.query import Query
 from segments.http.routing.routes import Routes
 from segments.http.routing.streaming import require_chunks, stream
 from segments.settings.reports import LINK
-from segments.state.history.protocol import Report
+from segments.state.history.protocol import ReportSnapshot
 
 routes = Routes("reports")
 
@@ -182,7 +182,7 @@ async def _complete_until(request: web.Request, services: Services, end_ms: int)
     return await complete_until(services, needed(services, end_ms, positions), left_s)
 
 
-def _headers(request: web.Request, report: Report, to_ms: int) -> dict[str, str]:
+def _headers(request: web.Request, report: ReportSnapshot, to_ms: int) -> dict[str, str]:
     return {
         "Content-Type": "text/csv; charset=utf-8",
         "Content-Disposition": f'attachment; filename="{request.match_info["month"]}.csv"',

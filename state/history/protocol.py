@@ -23,7 +23,7 @@ class HistoryUnavailableError(HistoryError):
     """There is no store yet, or it cannot be read now."""
 
 
-class HistoryEntry(NamedTuple):
+class StoredRow(NamedTuple):
     """A row of history; its identity is (partition, offset) in segments.history."""
 
     partition: int
@@ -39,7 +39,7 @@ class HistoryEntry(NamedTuple):
     expires_at_ms: int | None
 
     @classmethod
-    def from_row(cls, partition: int, offset: int, row: HistoryRow) -> HistoryEntry:
+    def from_row(cls, partition: int, offset: int, row: HistoryRow) -> StoredRow:
         """The entry of a record of segments.history. ValueError for an invalid user id or instant.
 
         A field `x_ms` of the entry is the instant `x` of the row.
@@ -69,7 +69,7 @@ class HistoryEntry(NamedTuple):
 
 
 _INSTANT_FIELDS = tuple(
-    name for name in HistoryRow.model_fields if f"{name}_ms" in HistoryEntry._fields
+    name for name in HistoryRow.model_fields if f"{name}_ms" in StoredRow._fields
 )
 _PLAIN_FIELDS = tuple(name for name in HistoryRow.model_fields if name not in _INSTANT_FIELDS)
 
@@ -82,7 +82,7 @@ class Cursor(NamedTuple):
     offset: int
 
 
-class Progress(NamedTuple):
+class StoreProgress(NamedTuple):
     """How far a partition of segments.history is stored.
 
     `rows` counts the rows ever stored of it: at least `history_rows` of a progress marker means
@@ -108,7 +108,7 @@ ReportRow = tuple[bytes, str, str, int]
 """(user id as 16 bytes, segment, operation, at in ms): what a report of millions of rows needs."""
 
 
-class Report(Protocol):
+class ReportSnapshot(Protocol):
     """The rows of a period, in (at, partition, offset) order, from one snapshot of the store."""
 
     @property
@@ -122,13 +122,13 @@ class Report(Protocol):
 class HistoryWriter(Protocol):
     """Used by one process at a time for one partition; several processes may share a store."""
 
-    def append(self, partition: int, entries: Sequence[HistoryEntry], next_offset: int) -> int:
+    def append(self, partition: int, entries: Sequence[StoredRow], next_offset: int) -> int:
         """Store entries of one partition and its progress, atomically and durably.
 
         Entries that are there already are left as they are. The number of new ones.
         """
 
-    def progress(self) -> dict[int, Progress]:
+    def progress(self) -> dict[int, StoreProgress]:
         """Progress by partition."""
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class HistoryWriter(Protocol):
 class HistoryReader(Protocol):
     """Reads beside running writers. HistoryUnavailableError when there is nothing to read from."""
 
-    async def progress(self) -> dict[int, Progress]:
+    async def progress(self) -> dict[int, StoreProgress]:
         """Progress by partition."""
 
     def report(
@@ -149,7 +149,7 @@ class HistoryReader(Protocol):
         segment: str | None = None,
         user_id: str | None = None,
         with_extends: bool = False,
-    ) -> AbstractAsyncContextManager[Report]:
+    ) -> AbstractAsyncContextManager[ReportSnapshot]:
         """Rows with from_ms <= at < to_ms; without `extend` rows unless `with_extends`."""
 
     async def user_rows(
@@ -161,7 +161,7 @@ class HistoryReader(Protocol):
         segment: str | None = None,
         before: Cursor | None = None,
         limit: int = 100,
-    ) -> list[HistoryEntry]:
+    ) -> list[StoredRow]:
         """At most `limit` rows of a user, of one segment or all, newest first, after `before`."""
 
     async def memberships_at(self, user_id: str, at_ms: int) -> list[PastMembership]:

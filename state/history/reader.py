@@ -14,24 +14,24 @@ import aiosqlite
 
 from segments.state.history.protocol import (
     Cursor,
-    HistoryEntry,
     HistoryUnavailableError,
     PastMembership,
-    Progress,
     ReportRow,
+    StoredRow,
+    StoreProgress,
 )
 from segments.state.history.schema import (
     BUSY_TIMEOUT_MS,
     HISTORY_COLUMNS,
-    SCHEMA_VERSION,
+    HISTORY_SCHEMA_VERSION,
     from_columns,
 )
 
 BATCH_ROWS = 10_000
 
 
-class SqliteReport:
-    """See Report."""
+class SqliteReportSnapshot:
+    """See ReportSnapshot."""
 
     def __init__(self, row_count: int, cursor: aiosqlite.Cursor) -> None:
         self.row_count = row_count
@@ -55,10 +55,10 @@ class SqliteHistoryReader:
         self._connection: aiosqlite.Connection | None = None
         self._opening = asyncio.Lock()
 
-    async def progress(self) -> dict[int, Progress]:
+    async def progress(self) -> dict[int, StoreProgress]:
         """Progress by partition."""
         rows = await self._rows("SELECT partition, next_offset, log_time, rows FROM progress", ())
-        return {partition: Progress(*counts) for partition, *counts in rows}
+        return {partition: StoreProgress(*counts) for partition, *counts in rows}
 
     @asynccontextmanager
     async def report(
@@ -69,7 +69,7 @@ class SqliteHistoryReader:
         segment: str | None = None,
         user_id: str | None = None,
         with_extends: bool = False,
-    ) -> AsyncIterator[SqliteReport]:
+    ) -> AsyncIterator[SqliteReportSnapshot]:
         """Rows with from_ms <= at < to_ms, counted and read in one read transaction."""
         condition, values = _period(from_ms, to_ms)
         if segment is not None:
@@ -105,7 +105,7 @@ class SqliteHistoryReader:
         segment: str | None = None,
         before: Cursor | None = None,
         limit: int = 100,
-    ) -> list[HistoryEntry]:
+    ) -> list[StoredRow]:
         """At most `limit` rows of a user, of one segment or all, newest first, after `before`."""
         condition, values = _period(from_ms, to_ms)
         if segment is not None:
@@ -147,7 +147,7 @@ class SqliteHistoryReader:
             raise HistoryUnavailableError(f"{self._path}: {error}") from error
 
 
-def fold(entries: list[HistoryEntry], at_ms: int) -> list[PastMembership]:
+def fold(entries: list[StoredRow], at_ms: int) -> list[PastMembership]:
     """The memberships that a user's rows, oldest first, add up to at an instant.
 
     An end that has come counts, whether or not its row has been written yet.
@@ -175,7 +175,7 @@ def fold(entries: list[HistoryEntry], at_ms: int) -> list[PastMembership]:
 
 async def _snapshot(
     connection: aiosqlite.Connection, source: str, values: list[Any]
-) -> SqliteReport:
+) -> SqliteReportSnapshot:
     await connection.execute("BEGIN")
     count = await (await connection.execute(f"SELECT count(*) {source}", values)).fetchone()
     assert count is not None
@@ -183,7 +183,7 @@ async def _snapshot(
         f"SELECT user_id, segment, operation, at {source} ORDER BY at, partition, offset",
         values,
     )
-    return SqliteReport(count[0], cursor)
+    return SqliteReportSnapshot(count[0], cursor)
 
 
 def _period(from_ms: int | None, to_ms: int | None) -> tuple[str, list[Any]]:
@@ -221,6 +221,8 @@ async def _connect(path: Path) -> aiosqlite.Connection:
 
 async def _check_version(connection: aiosqlite.Connection, path: Path) -> None:
     row = await (await connection.execute("PRAGMA user_version")).fetchone()
-    if row is None or row[0] != SCHEMA_VERSION:
+    if row is None or row[0] != HISTORY_SCHEMA_VERSION:
         # 0 while the first writer is just making the tables.
-        raise HistoryUnavailableError(f"{path} does not have schema version {SCHEMA_VERSION}")
+        raise HistoryUnavailableError(
+            f"{path} does not have schema version {HISTORY_SCHEMA_VERSION}"
+        )

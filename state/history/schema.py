@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from segments.state.history.protocol import HistoryEntry, HistoryError
+from segments.state.history.protocol import HistoryError, StoredRow
 
-SCHEMA_VERSION = 1
+HISTORY_SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 30_000
 # The write-ahead log shrinks back to this after a long read kept it from being folded in.
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
-# The columns of the table history, in the order of the fields of HistoryEntry.
+# The columns of the table history, in the order of the fields of StoredRow.
 _HISTORY_COLUMNS = {
     "partition": "INTEGER NOT NULL",
     "offset": "INTEGER NOT NULL",
@@ -30,7 +30,7 @@ _HISTORY_COLUMNS = {
 }
 HISTORY_COLUMNS = ", ".join(_HISTORY_COLUMNS)
 """The names of the columns, for INSERT and SELECT."""
-_USER_ID = HistoryEntry._fields.index("user_id")
+_USER_ID = StoredRow._fields.index("user_id")
 HISTORY_PLACEHOLDERS = ", ".join("?" for _ in _HISTORY_COLUMNS)
 
 # by_instant holds every column of a report: a month is then one walk along the index, without a
@@ -52,14 +52,14 @@ CREATE TABLE progress (
 """
 
 
-def to_columns(entry: HistoryEntry) -> tuple[Any, ...]:
+def to_columns(entry: StoredRow) -> tuple[Any, ...]:
     """The values of an entry in the order of the columns."""
     return entry._replace(user_id=UUID(entry.user_id).bytes)  # type: ignore[arg-type]
 
 
-def from_columns(row: Any) -> HistoryEntry:
+def from_columns(row: Any) -> StoredRow:
     """The entry of a row with all columns."""
-    entry = HistoryEntry._make(row)
+    entry = StoredRow._make(row)
     return entry._replace(user_id=str(UUID(bytes=row[_USER_ID])))
 
 
@@ -94,16 +94,16 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
             columns = ", ".join(f"{name} {kind}" for name, kind in _HISTORY_COLUMNS.items())
             for statement in _TABLES.format(history_columns=columns).split(";"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version = {HISTORY_SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, HISTORY_SCHEMA_VERSION):
         raise HistoryError(
-            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}: run the "
-            "version of the program that wrote it, or move the file away and reset the offsets of "
-            "the history application to rebuild it"
+            f"{path} has schema version {version}, this version of the program requires "
+            f"{HISTORY_SCHEMA_VERSION}: run the version that wrote the file, or move the file away "
+            "and reset the offsets of the history application to rebuild it"
         )
 
 

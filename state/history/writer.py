@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from segments.state.history.protocol import HistoryEntry, Progress
+from segments.state.history.protocol import StoredRow, StoreProgress
 from segments.state.history.schema import (
     HISTORY_COLUMNS,
     HISTORY_PLACEHOLDERS,
@@ -41,7 +41,7 @@ class SqliteHistoryWriter:
             self._connection.close()
             raise
 
-    def append(self, partition: int, entries: Sequence[HistoryEntry], next_offset: int) -> int:
+    def append(self, partition: int, entries: Sequence[StoredRow], next_offset: int) -> int:
         """Store entries of one partition and its progress; the number of new entries."""
         values = [to_columns(entry) for entry in entries]
         log_time_ms = max((entry.at_ms for entry in entries), default=0)
@@ -60,13 +60,13 @@ class SqliteHistoryWriter:
                 raise
         return added
 
-    def progress(self) -> dict[int, Progress]:
+    def progress(self) -> dict[int, StoreProgress]:
         """Progress by partition."""
         with self._lock:
             rows = self._connection.execute(
                 "SELECT partition, next_offset, log_time, rows FROM progress"
             ).fetchall()
-        return {partition: Progress(*counts) for partition, *counts in rows}
+        return {partition: StoreProgress(*counts) for partition, *counts in rows}
 
     def close(self) -> None:
         """Release the file."""

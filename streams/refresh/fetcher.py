@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segments.settings import UserServiceSettings
-from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
+from segments.streams.refresh.user_service import FetchedAccount, FetchError, UserServiceClient
 
 BUDGET_S = 20.0
 RETRY_AFTER_MAX_S = 60.0
@@ -20,7 +20,7 @@ _LOOK_S = 0.05
 _KEPT_MAX = 100_000
 
 
-class Failure(NamedTuple):
+class FetchFailure(NamedTuple):
     """A user that could not be fetched; `began` on the monotonic clock."""
 
     began: float
@@ -33,10 +33,10 @@ class _Fetch:
     def __init__(self, order: int) -> None:
         self.order = order
         self.began = float("inf")
-        self.task: asyncio.Task[Account]
+        self.task: asyncio.Task[FetchedAccount]
 
 
-class Fetching:
+class Fetcher:
     """Fetches by user. Belongs to one event loop.
 
     A fetch carries the order of the event it was begun for: its answer is at least as new as that.
@@ -47,7 +47,7 @@ class Fetching:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._fetches: dict[str, _Fetch] = {}
-        self._failures_in_a_row = 0
+        self._consecutive_failures = 0
         self._queued = 0
         self.last_success = float("-inf")
         """Monotonic instant of the last answer."""
@@ -65,7 +65,7 @@ class Fetching:
         fetch.task = asyncio.create_task(self._fetch(user_id, fetch, attempts))
         self._fetches[user_id] = fetch
 
-    def take(self, user_id: str, order: int) -> Account | Failure | None:
+    def take(self, user_id: str, order: int) -> FetchedAccount | FetchFailure | None:
         """The outcome of a fetch that `begin` started; None while there is none."""
         fetch = self._fetches.get(user_id)
         if fetch is None or fetch.order < order or not fetch.task.done():
@@ -74,7 +74,7 @@ class Fetching:
         try:
             return fetch.task.result()
         except FetchError as error:
-            return Failure(fetch.began, error)
+            return FetchFailure(fetch.began, error)
 
     def began(self, user_id: str) -> float:
         """Monotonic instant at which the fetch under way began; infinity when there is none."""
@@ -88,7 +88,7 @@ class Fetching:
         batch is spent, or when only a few are left that do not answer while others did.
         """
         started = last_done = time.monotonic()
-        self._failures_in_a_row = 0
+        self._consecutive_failures = 0
         tasks = {self._fetches[user].task for user in users if user in self._fetches}
         while tasks:
             done, tasks = await asyncio.wait(
@@ -98,7 +98,7 @@ class Fetching:
             if done:
                 last_done = now
             answered = self.last_success > started
-            down = not answered and self._failures_in_a_row >= 2 * self._settings.concurrency
+            down = not answered and self._consecutive_failures >= 2 * self._settings.concurrency
             straggling = answered and self._queued == 0 and now - last_done > STRAGGLER_GRACE_S
             if down or straggling or now - started > BUDGET_S:
                 return
@@ -127,7 +127,7 @@ class Fetching:
         if not fetch.task.cancel() and not fetch.task.cancelled():
             fetch.task.exception()  # asked for, so that asyncio does not call it lost
 
-    async def _fetch(self, user_id: str, fetch: _Fetch, attempts: int) -> Account:
+    async def _fetch(self, user_id: str, fetch: _Fetch, attempts: int) -> FetchedAccount:
         self._queued += 1
         try:
             await self._slots.acquire()
@@ -140,13 +140,13 @@ class Fetching:
                 try:
                     account = await self._client.fetch(user_id)
                 except FetchError as error:
-                    self._failures_in_a_row += 1
+                    self._consecutive_failures += 1
                     wait_s = self._wait_s(attempt, error)
                     if attempt == attempts or wait_s > self._settings.backoff_max_ms / 1000:
                         raise
                     await asyncio.sleep(wait_s)
                 else:
-                    self._failures_in_a_row = 0
+                    self._consecutive_failures = 0
                     self.last_success = time.monotonic()
                     return account
             raise AssertionError("at least one attempt")

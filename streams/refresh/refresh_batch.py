@@ -13,17 +13,23 @@ from typing import NamedTuple
 
 from segments.contracts import times
 from segments.contracts.log import HEADER_TYPE, USER, encode, user_record
-from segments.kafka.clients import Headers
+from segments.kafka.clients import RecordHeaders
 from segments.settings import UserServiceSettings
 from segments.streams import dlq
-from segments.streams.refresh.fetcher import RETRY_AFTER_MAX_S, Failure, Fetching
-from segments.streams.refresh.refresh_plan import Pending, RefreshRecord, Wanted, behind, plan
-from segments.streams.refresh.user_service import Account
+from segments.streams.refresh.fetcher import RETRY_AFTER_MAX_S, Fetcher, FetchFailure
+from segments.streams.refresh.refresh_plan import (
+    PendingRefresh,
+    RefreshRecord,
+    UserRefresh,
+    plan,
+    retry_value,
+)
+from segments.streams.refresh.user_service import FetchedAccount
 from segments.telemetry import logs, metrics
 
 REFRESHES_TOPIC = "users.refreshes"
 SHARDS_TOPIC = "segments.shards"
-STAGES = ("decode", "fetch")
+REFRESH_STAGES = ("decode", "fetch")
 """At which a refresh can end in the dead letter queue."""
 # How long the others wait when nothing but retries, whose time has not come, is left.
 IDLE_PAUSE_S = 0.1
@@ -31,130 +37,132 @@ IDLE_PAUSE_S = 0.1
 _log = logs.get(__name__)
 
 
-class Message(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """A record to produce. `topic` is the name in topics.yaml; the partition follows from `key`."""
 
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: RecordHeaders
 
 
-class Served(NamedTuple):
+class BatchResult(NamedTuple):
     """What to produce. With `hold_back_s` nothing is committed and the batch comes again."""
 
-    messages: list[Message]
+    messages: list[OutgoingRecord]
     hold_back_s: float | None
 
 
-class Source(NamedTuple):
+class RefreshSource(NamedTuple):
     """Where refreshes come from: the topic's name on the cluster and its UUID in Kafka."""
 
     topic: str
     topic_id: str
 
 
-class Serving:
+class BatchProcessor:
     """Serves batches one at a time, in the event loop of its fetches."""
 
     def __init__(
-        self, source: Source, settings: UserServiceSettings, fetching: Fetching | None
+        self, source: RefreshSource, settings: UserServiceSettings, fetcher: Fetcher | None
     ) -> None:
         self._source = source
         self._settings = settings
-        self._fetching = fetching
+        self._fetcher = fetcher
         # Of a batch that was held back: what was fetched for it, and since when users fail.
-        self._fetched: dict[str, tuple[int, Account]] = {}
+        self._fetched: dict[str, tuple[int, FetchedAccount]] = {}
         self._began: dict[str, float] = {}
         self._held_back = 0
 
-    async def serve(self, refreshes: Iterable[Pending]) -> Served:
-        """Serve a batch; takes at most a few seconds more than fetching.BUDGET_S."""
+    async def serve(self, refreshes: Iterable[PendingRefresh]) -> BatchResult:
+        """Serve a batch; takes at most a few seconds more than fetcher.BUDGET_S."""
         batch = plan(refreshes)
         messages = [
-            self._user(w, w.given, Account(w.given.refresh.state, None))
+            self._user(w, w.given, FetchedAccount(w.given.refresh.state, None))
             for w in batch
             if w.given is not None and w.given.refresh.state is not None
         ]
         fetches = [w for w in batch if w.fetch is not None]
-        if self._fetching is None:
+        if self._fetcher is None:
             messages += [
-                self._dead(w, "user_service_not_configured", "no base_url") for w in fetches
+                self._dead_letter(w, "user_service_not_configured", "no base_url") for w in fetches
             ]
-            return Served(messages, None)
-        answers = await self._answers(self._fetching, fetches)
-        return self._decide(self._fetching, messages, fetches, answers)
+            return BatchResult(messages, None)
+        answers = await self._answers(self._fetcher, fetches)
+        return self._decide(self._fetcher, messages, fetches, answers)
 
     async def _answers(
-        self, fetching: Fetching, fetches: list[Wanted]
-    ) -> dict[str, Account | Failure | None]:
+        self, fetcher: Fetcher, fetches: list[UserRefresh]
+    ) -> dict[str, FetchedAccount | FetchFailure | None]:
         now_ms = times.now_ms()
         fresh = [w for w in fetches if not w.retry and not self._remembered(w)]
         for w in fresh:
-            fetching.begin(w.user_id, _order(w), attempts=self._settings.attempts)
+            fetcher.begin(w.user_id, _order(w), attempts=self._settings.attempts)
         for w in fetches:
             # Retries run beside the batches: whoever fails slowly keeps nobody waiting.
             if w.retry and w.not_before_ms <= now_ms and not self._remembered(w):
-                fetching.begin(w.user_id, _order(w), attempts=1)
-        await fetching.settle([w.user_id for w in fresh])
-        answers: dict[str, Account | Failure | None] = {}
+                fetcher.begin(w.user_id, _order(w), attempts=1)
+        await fetcher.settle([w.user_id for w in fresh])
+        answers: dict[str, FetchedAccount | FetchFailure | None] = {}
         for w in fetches:
             if self._remembered(w):
                 answers[w.user_id] = self._fetched[w.user_id][1]
             else:
-                answers[w.user_id] = fetching.take(w.user_id, _order(w))
+                answers[w.user_id] = fetcher.take(w.user_id, _order(w))
         return answers
 
     def _decide(
         self,
-        fetching: Fetching,
-        messages: list[Message],
-        fetches: list[Wanted],
-        answers: Mapping[str, Account | Failure | None],
-    ) -> Served:
-        retries: list[Message] = []
-        unserved: list[tuple[Wanted, Failure | None]] = []
+        fetcher: Fetcher,
+        messages: list[OutgoingRecord],
+        fetches: list[UserRefresh],
+        answers: Mapping[str, FetchedAccount | FetchFailure | None],
+    ) -> BatchResult:
+        retries: list[OutgoingRecord] = []
+        unserved: list[tuple[UserRefresh, FetchFailure | None]] = []
         waiting = 0
         for w in fetches:
             answer = answers[w.user_id]
-            if isinstance(answer, Account):
+            if isinstance(answer, FetchedAccount):
                 messages.append(self._user(w, w.fetch, answer))
             elif w.retry and answer is None:
                 waiting += 1
-                retries.append(self._behind(w, None))
-            elif w.retry or self._others_answered(fetching, w, answer):
-                retries.append(self._give_up_or_behind(fetching, w, answer))
+                retries.append(self._retry(w, None))
+            elif w.retry or self._others_answered(fetcher, w, answer):
+                retries.append(self._give_up_or_retry(fetcher, w, answer))
             else:
                 unserved.append((w, answer))
         if unserved:
-            return Served(messages, self._hold_back(fetching, fetches, answers, unserved))
+            return BatchResult(messages, self._hold_back(fetcher, fetches, answers, unserved))
         self._served()
         if waiting and waiting == len(retries) and not messages:
-            return Served([], self._until_due(fetches))
-        return Served(messages + retries, None)
+            return BatchResult([], self._until_due(fetches))
+        return BatchResult(messages + retries, None)
 
-    def _others_answered(self, fetching: Fetching, w: Wanted, failure: Failure | None) -> bool:
+    def _others_answered(
+        self, fetcher: Fetcher, w: UserRefresh, failure: FetchFailure | None
+    ) -> bool:
         """Whether somebody was answered since this user's fetch began: it is the user's fault."""
-        began = fetching.began(w.user_id) if failure is None else failure.began
+        began = fetcher.began(w.user_id) if failure is None else failure.began
         began = min(began, self._began.get(w.user_id, began))
-        return fetching.last_success > began
+        return fetcher.last_success > began
 
     def _hold_back(
         self,
-        fetching: Fetching,
-        fetches: list[Wanted],
-        answers: Mapping[str, Account | Failure | None],
-        unserved: list[tuple[Wanted, Failure | None]],
+        fetcher: Fetcher,
+        fetches: list[UserRefresh],
+        answers: Mapping[str, FetchedAccount | FetchFailure | None],
+        unserved: list[tuple[UserRefresh, FetchFailure | None]],
     ) -> float:
         """Remember what this attempt brought; the wait before the next one, in seconds."""
         self._fetched = {
             w.user_id: (_order(w), answer)
             for w in fetches
-            if isinstance(answer := answers[w.user_id], Account)
+            if isinstance(answer := answers[w.user_id], FetchedAccount)
         }
         began = {w.user_id: f.began for w, f in unserved if f is not None}
         self._began = {user: min(at, self._began.get(user, at)) for user, at in began.items()}
-        fetching.forget([w.user_id for w, failure in unserved if failure is None])
+        fetcher.forget([w.user_id for w, failure in unserved if failure is None])
         failures = [failure.error for _, failure in unserved if failure is not None]
         self._held_back += 1
         if self._held_back == 1:
@@ -175,11 +183,13 @@ class Serving:
         self._fetched = {}
         self._began = {}
 
-    def _until_due(self, fetches: list[Wanted]) -> float:
+    def _until_due(self, fetches: list[UserRefresh]) -> float:
         due_ms = min(w.not_before_ms for w in fetches) - times.now_ms()
         return min(max(due_ms / 1000, IDLE_PAUSE_S / 10), IDLE_PAUSE_S)
 
-    def _give_up_or_behind(self, fetching: Fetching, w: Wanted, failure: Failure | None) -> Message:
+    def _give_up_or_retry(
+        self, fetcher: Fetcher, w: UserRefresh, failure: FetchFailure | None
+    ) -> OutgoingRecord:
         first_failed_at_ms = w.first_failed_at_ms
         failing_s = (
             0.0 if first_failed_at_ms is None else (times.now_ms() - first_failed_at_ms) / 1000
@@ -189,43 +199,47 @@ class Serving:
         at_fault = (
             failure is not None
             and failure.error.outcome != "rate_limited"
-            and fetching.last_success > failure.began - self._settings.backoff_max_ms / 1000
+            and fetcher.last_success > failure.began - self._settings.backoff_max_ms / 1000
         )
         if failure is None or not at_fault or failing_s < self._settings.give_up_after_s:
-            return self._behind(w, failure)
+            return self._retry(w, failure)
         metrics.USER_SERVICE_GIVEN_UP.inc()
         _log.error("user given up", user_id=w.user_id, reason=str(failure.error))
-        return self._dead(w, failure.error.outcome, str(failure.error))
+        return self._dead_letter(w, failure.error.outcome, str(failure.error))
 
-    def _behind(self, w: Wanted, failure: Failure | None) -> Message:
+    def _retry(self, w: UserRefresh, failure: FetchFailure | None) -> OutgoingRecord:
         retry_after_s = None if failure is None else failure.error.retry_after_s
-        value = behind(
+        value = retry_value(
             w,
             times.now_ms(),
             self._settings,
             tried=not w.retry or failure is not None,
             retry_after_s=min(retry_after_s or 0.0, RETRY_AFTER_MAX_S),
         )
-        return Message(REFRESHES_TOPIC, w.user_id.encode(), value, [])
+        return OutgoingRecord(REFRESHES_TOPIC, w.user_id.encode(), value, [])
 
-    def _user(self, w: Wanted, pending: Pending | None, account: Account) -> Message:
+    def _user(
+        self, w: UserRefresh, pending: PendingRefresh | None, account: FetchedAccount
+    ) -> OutgoingRecord:
         assert pending is not None
         refresh = (self._source.topic_id, pending.partition, pending.order)
         value = user_record(w.user_id, account.state, account.version, refresh)
-        return Message(
+        return OutgoingRecord(
             SHARDS_TOPIC, w.user_id.encode(), encode(value), [(HEADER_TYPE, USER.encode())]
         )
 
-    def _dead(self, w: Wanted, exception: str, message: str) -> Message:
+    def _dead_letter(self, w: UserRefresh, exception: str, message: str) -> OutgoingRecord:
         assert w.fetch is not None
-        return dead(self._source.topic, w.fetch.record, "fetch", exception, message)
+        return dead_letter(self._source.topic, w.fetch.record, "fetch", exception, message)
 
-    def _remembered(self, w: Wanted) -> bool:
+    def _remembered(self, w: UserRefresh) -> bool:
         order, _ = self._fetched.get(w.user_id, (-1, None))
         return order >= _order(w)
 
 
-def dead(topic: str, record: RefreshRecord, stage: str, exception: str, message: str) -> Message:
+def dead_letter(
+    topic: str, record: RefreshRecord, stage: str, exception: str, message: str
+) -> OutgoingRecord:
     """A refresh for the dead letter queue. `topic` is the name on the cluster."""
     metrics.DLQ_RECORDS.labels("users", stage).inc()
     headers = dlq.headers(
@@ -235,9 +249,9 @@ def dead(topic: str, record: RefreshRecord, stage: str, exception: str, message:
         exception=exception,
         message=message,
     )
-    return Message(dlq.TOPIC, record.key, record.value, headers)
+    return OutgoingRecord(dlq.TOPIC, record.key, record.value, headers)
 
 
-def _order(w: Wanted) -> int:
+def _order(w: UserRefresh) -> int:
     assert w.fetch is not None
     return w.fetch.order

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from segments.contracts.events import Refresh
 from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
-from segments.kafka.clients import Headers
+from segments.kafka.clients import RecordHeaders
 from segments.settings import UserServiceSettings
 
 
@@ -31,10 +31,10 @@ class RefreshRecord(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: RecordHeaders
 
 
-class Pending(NamedTuple):
+class PendingRefresh(NamedTuple):
     """A consumed refresh and its record."""
 
     record: RefreshRecord
@@ -52,21 +52,21 @@ class Pending(NamedTuple):
         return offset if origin is None else min(origin, offset)
 
 
-class Wanted(NamedTuple):
+class UserRefresh(NamedTuple):
     """What one user of the batch needs: a given state, a fetch, or first the one, then the other.
 
     `retry`: the fetch failed before, while others succeeded. `first_failed_at_ms` is then set.
     """
 
     user_id: str
-    given: Pending | None
-    fetch: Pending | None
+    given: PendingRefresh | None
+    fetch: PendingRefresh | None
     retry: bool
     first_failed_at_ms: int | None
     not_before_ms: int
 
 
-def parse(record: RefreshRecord, partitions: int) -> Pending:
+def parse(record: RefreshRecord, partitions: int) -> PendingRefresh:
     """A refresh from its record. RefreshError when it is none, or lies in another's partition."""
     try:
         refresh = Refresh.model_validate(orjson.loads(record.value or b""))
@@ -78,18 +78,18 @@ def parse(record: RefreshRecord, partitions: int) -> Pending:
     if partition_of(refresh.user_id, partitions) != record.partition:
         # Its offset says nothing about the order of the user's states.
         raise RefreshError("not in the partition of its user: key it by user id with murmur2")
-    return Pending(record, refresh)
+    return PendingRefresh(record, refresh)
 
 
-def plan(refreshes: Iterable[Pending]) -> list[Wanted]:
+def plan(refreshes: Iterable[PendingRefresh]) -> list[UserRefresh]:
     """One entry a user, in the order in which the users first come."""
-    by_user: dict[str, list[Pending]] = {}
+    by_user: dict[str, list[PendingRefresh]] = {}
     for pending in refreshes:
         by_user.setdefault(pending.refresh.user_id, []).append(pending)
-    return [_wanted(user_id, group) for user_id, group in by_user.items()]
+    return [_user_refresh(user_id, group) for user_id, group in by_user.items()]
 
 
-def _wanted(user_id: str, group: list[Pending]) -> Wanted:
+def _user_refresh(user_id: str, group: list[PendingRefresh]) -> UserRefresh:
     states = [p for p in group if p.refresh.state is not None]
     given = max(states, key=_order, default=None)
     fetches = [
@@ -98,7 +98,7 @@ def _wanted(user_id: str, group: list[Pending]) -> Wanted:
     failures = [
         p.refresh.first_failed_at_ms for p in fetches if p.refresh.first_failed_at_ms is not None
     ]
-    return Wanted(
+    return UserRefresh(
         user_id=user_id,
         given=given,
         fetch=max(fetches, key=_order, default=None),
@@ -109,12 +109,12 @@ def _wanted(user_id: str, group: list[Pending]) -> Wanted:
     )
 
 
-def _order(pending: Pending) -> int:
+def _order(pending: PendingRefresh) -> int:
     return pending.order
 
 
-def behind(
-    wanted: Wanted,
+def retry_value(
+    user: UserRefresh,
     now_ms: int,
     settings: UserServiceSettings,
     *,
@@ -125,11 +125,11 @@ def behind(
 
     `tried`: it failed just now, so the wait doubles; otherwise its time has not come yet.
     """
-    assert wanted.fetch is not None
-    first_failed_at_ms = wanted.first_failed_at_ms
+    assert user.fetch is not None
+    first_failed_at_ms = user.first_failed_at_ms
     if first_failed_at_ms is None:
         first_failed_at_ms = now_ms
-    not_before_ms = wanted.not_before_ms
+    not_before_ms = user.not_before_ms
     if tried:
         # As long again as it has failed so far: the wait doubles without a count of attempts.
         wait_ms = min(
@@ -139,9 +139,9 @@ def behind(
         not_before_ms = now_ms + wait_ms
     return encode(
         {
-            "user_id": wanted.user_id,
+            "user_id": user.user_id,
             "reason": "retry",
-            "origin_offset": wanted.fetch.order,
+            "origin_offset": user.fetch.order,
             "first_failed_at_ms": first_failed_at_ms,
             "not_before_ms": not_before_ms,
         }

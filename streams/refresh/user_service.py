@@ -1,6 +1,6 @@
 """Client of the user service: one question, one of four kinds of answer.
 
-fetch(user id) ─▶ Account               200 with the state, 404 or 410 = deleted
+fetch(user id) ─▶ FetchedAccount               200 with the state, 404 or 410 = deleted
                └▶ FetchError            ask again later: time-outs, 429, 5xx, redirects, the
                                         wrong id, anything that is not the contract
 """
@@ -23,7 +23,7 @@ from segments.telemetry import metrics
 _VERSION_MAX = 2**63 - 1
 
 
-class Account(NamedTuple):
+class FetchedAccount(NamedTuple):
     """What the user service says of a user. `version` grows with each change, where it is given."""
 
     state: str
@@ -50,7 +50,7 @@ class UserServiceClient:
         if settings.token is not None:
             headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
         self._timeout_s = settings.timeout_ms / 1000
-        self._asking: set[asyncio.Task[Account]] = set()
+        self._requests: set[asyncio.Task[FetchedAccount]] = set()
         self._http = httpx.AsyncClient(
             headers=headers,
             timeout=self._timeout_s,
@@ -64,14 +64,14 @@ class UserServiceClient:
             ),
         )
 
-    async def fetch(self, user_id: str) -> Account:
+    async def fetch(self, user_id: str) -> FetchedAccount:
         """The state of a user's account. FetchError when there is no usable answer."""
         started = time.perf_counter()
         outcome = "error"
         try:
             # Beside the time-out of each read: an answer that drips byte by byte ends, too.
             async with asyncio.timeout(self._timeout_s):
-                account = await self._undisturbed(user_id)
+                account = await self._request_shielded(user_id)
             outcome = "ok"
             metrics.USER_SERVICE_LAST_SUCCESS.set_to_current_time()
         except FetchError as error:
@@ -88,28 +88,28 @@ class UserServiceClient:
         finally:
             metrics.USER_SERVICE_SECONDS.labels(outcome).observe(time.perf_counter() - started)
 
-    async def _undisturbed(self, user_id: str) -> Account:
+    async def _request_shielded(self, user_id: str) -> FetchedAccount:
         """Ask in a task of its own, which nobody cancels.
 
         A cancelled request can keep its connection for ever, until the pool has none left and no
         fetch succeeds any more. One that nobody waits for ends by its own time-outs.
         """
-        asking = asyncio.create_task(self._ask(user_id))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asked)
-        return await asyncio.shield(asking)
+        request = asyncio.create_task(self._request(user_id))
+        self._requests.add(request)
+        request.add_done_callback(self._finish_request)
+        return await asyncio.shield(request)
 
-    def _asked(self, asking: asyncio.Task[Account]) -> None:
-        self._asking.discard(asking)
-        if not asking.cancelled():
-            asking.exception()  # asked for, so that asyncio does not call it lost
+    def _finish_request(self, request: asyncio.Task[FetchedAccount]) -> None:
+        self._requests.discard(request)
+        if not request.cancelled():
+            request.exception()  # asked for, so that asyncio does not call it lost
 
-    async def _ask(self, user_id: str) -> Account:
+    async def _request(self, user_id: str) -> FetchedAccount:
         deadline_s = time.monotonic() + self._timeout_s
         async with self._http.stream("GET", self._url.replace("{id}", user_id)) as response:
             status = response.status_code
             if status in (404, 410):
-                return Account("deleted", None)
+                return FetchedAccount("deleted", None)
             if status != 200:
                 raise FetchError(
                     "rate_limited" if status == 429 else f"status_{status // 100}xx",
@@ -132,7 +132,7 @@ class UserServiceClient:
                 raise FetchError("timeout", f"no whole answer within {self._timeout_s} s")
         return bytes(body)
 
-    def _account(self, user_id: str, body: bytes) -> Account:
+    def _account(self, user_id: str, body: bytes) -> FetchedAccount:
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -148,12 +148,12 @@ class UserServiceClient:
         version = answer.get(self._settings.version_field)
         if version is not None and (type(version) is not int or not 0 <= version <= _VERSION_MAX):
             raise FetchError("garbage", "the version is not a whole number")
-        return Account(state, version)
+        return FetchedAccount(state, version)
 
     async def close(self) -> None:
         """Close the connections, once no request is on its way."""
-        if self._asking:
-            await asyncio.wait(self._asking, timeout=4 * self._timeout_s)
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=4 * self._timeout_s)
         await self._http.aclose()
 
 

@@ -26,7 +26,7 @@ from segments.http.read.waiters import Waiting
 from segments.http.read.watermark import Completeness
 from segments.http.server.listener import serving
 from segments.settings import Settings
-from segments.state.history.protocol import HistoryEntry, HistoryReader
+from segments.state.history.protocol import HistoryReader, StoredRow
 from segments.state.history.reader import SqliteHistoryReader
 from segments.state.history.sqlite import database_path
 from segments.state.history.writer import SqliteHistoryWriter
@@ -233,7 +233,7 @@ async def running(
         view.close()
 
 
-def store(folder: Path, entries: list[HistoryEntry]) -> None:
+def store(folder: Path, entries: list[StoredRow]) -> None:
     """Write rows to the sidecar's history store; every partition is known there afterwards."""
     writer = SqliteHistoryWriter(database_path(Settings(data_dir=folder)), "topic")
     for partition in range(PARTITIONS):
@@ -242,9 +242,9 @@ def store(folder: Path, entries: list[HistoryEntry]) -> None:
     writer.close()
 
 
-def entry(partition: int, offset: int, at_ms: int, user_id: str, **fields: Any) -> HistoryEntry:
+def entry(partition: int, offset: int, at_ms: int, user_id: str, **fields: Any) -> StoredRow:
     """A row of history."""
-    defaults = HistoryEntry(
+    defaults = StoredRow(
         partition=partition,
         offset=offset,
         at_ms=at_ms,

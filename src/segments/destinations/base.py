@@ -13,7 +13,7 @@ from segments.telemetry import logs
 
 CLEANUP_S = 10.0
 """What is spent on taking a broken try away. It runs out where the destination is gone, too."""
-PIECE_BYTES = 8 * 1024 * 1024
+UPLOAD_PIECE_BYTES = 8 * 1024 * 1024
 """What is held in memory and sent at once where a destination is written to in pieces."""
 _DETAIL_MAX_LENGTH = 300
 
@@ -44,10 +44,10 @@ class DestinationError(Exception):
 
 
 class File(NamedTuple):
-    """What is to be put somewhere. `most_bytes`: it is surely not longer than that."""
+    """What is to be put somewhere. `max_bytes`: it is surely not longer than that."""
 
     name: str
-    most_bytes: int
+    max_bytes: int
 
 
 class Stored(NamedTuple):
@@ -77,14 +77,14 @@ class Upload(Protocol):
 class Destination(Protocol):
     """A place for files."""
 
-    def sending(self, file: File, remember: Remember) -> AbstractAsyncContextManager[Upload]:
+    def open_upload(self, file: File, remember: Remember) -> AbstractAsyncContextManager[Upload]:
         """Begin a try. DestinationError, also at its end, where it failed."""
 
     async def discard(self, leftover: str) -> None:
         """Take away what an earlier try remembered, if it is still there. DestinationError."""
 
 
-async def taken_away(work: Awaitable[None]) -> None:
+async def clean_up(work: Awaitable[None]) -> None:
     """Do this after a try that failed, whose own error matters more than what goes wrong here."""
     try:
         async with asyncio.timeout(CLEANUP_S):

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from segments.destinations.base import (
-    PIECE_BYTES,
+    UPLOAD_PIECE_BYTES,
     DestinationError,
     File,
     Remember,
@@ -36,7 +36,7 @@ class Dropbox:
         self._step_timeout_s = step_timeout_s
 
     @asynccontextmanager
-    async def sending(
+    async def open_upload(
         self,
         file: File,
         remember: Remember,  # noqa: ARG002 - what is left there nobody sees, nor can remove
@@ -69,9 +69,9 @@ class DropboxUpload:
     async def write(self, chunk: bytes) -> None:
         """Gather bytes, and send each piece that is full."""
         self._buffer += chunk
-        while len(self._buffer) >= PIECE_BYTES:
-            await self._append(bytes(self._buffer[:PIECE_BYTES]))
-            del self._buffer[:PIECE_BYTES]
+        while len(self._buffer) >= UPLOAD_PIECE_BYTES:
+            await self._append(bytes(self._buffer[:UPLOAD_PIECE_BYTES]))
+            del self._buffer[:UPLOAD_PIECE_BYTES]
 
     async def close(self) -> None:
         """Send the last piece."""

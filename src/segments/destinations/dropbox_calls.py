@@ -1,4 +1,4 @@
-"""Calls of Dropbox's SDK, which blocks: in a thread, tried again where that helps, explained."""
+"""Calls of Dropbox's SDK, which blocks: in a thread, tried again where that helps, translated."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Calls:
             except DestinationError:
                 raise
             except Exception as error:
-                explained = _explained(error)
-                if explained is None:
+                translated = _translate(error)
+                if translated is None:
                     raise
                 wait_s = _BACKOFF_S * 2**number * (0.5 + random.random() / 2)  # noqa: S311
-                if explained.retry_after_s is not None:
-                    wait_s = explained.retry_after_s
-                again = explained.code == "unreachable" and wait_s <= _PATIENCE_S
+                if translated.retry_after_s is not None:
+                    wait_s = translated.retry_after_s
+                again = translated.code == "unreachable" and wait_s <= _PATIENCE_S
                 if not again or number == _TRIES:
-                    raise explained from None
+                    raise translated from None
                 await asyncio.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
@@ -85,7 +85,7 @@ class Calls:
             raise DestinationError("refused", f"{error.strerror}: {error.filename}") from None
 
 
-def _explained(error: Exception) -> DestinationError | None:
+def _translate(error: Exception) -> DestinationError | None:
     """An error of the SDK in words; None for what is none.
 
     Bodies of answers are not told: Dropbox repeats a token there that it does not like.

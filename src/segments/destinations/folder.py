@@ -16,10 +16,10 @@ from segments.destinations.base import (
     File,
     Remember,
     Stored,
+    clean_up,
     link,
     part_name,
     require_length,
-    taken_away,
 )
 from segments.settings.destinations import FolderDestination
 
@@ -44,7 +44,7 @@ class Folder:
         self._settings = settings
 
     @asynccontextmanager
-    async def sending(self, file: File, remember: Remember) -> AsyncIterator[FolderUpload]:
+    async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[FolderUpload]:
         """Begin a try."""
         part = self._settings.path / part_name(file.name)
         await remember(part.name)
@@ -55,7 +55,7 @@ class Folder:
             await thread.run(upload.open)
             yield upload
         finally:
-            await taken_away(thread.run(upload.release))
+            await clean_up(thread.run(upload.release))
             thread.end()
 
     async def discard(self, leftover: str) -> None:
@@ -129,13 +129,13 @@ class _Thread:
         try:
             return await loop.run_in_executor(self._executor, work, *arguments)
         except OSError as error:
-            raise _explained(error) from error
+            raise _translate(error) from error
 
     def end(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _explained(error: OSError) -> DestinationError:
+def _translate(error: OSError) -> DestinationError:
     detail = f"{error.strerror or type(error).__name__}: {error.filename or 'the folder'}"
     if error.errno in _FULL:
         return DestinationError("full", detail)

@@ -16,19 +16,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from segments.destinations.base import (
-    PIECE_BYTES,
+    UPLOAD_PIECE_BYTES,
     DestinationError,
     File,
     Remember,
     Stored,
+    clean_up,
     link,
     not_installed,
     require_length,
-    taken_away,
 )
 from segments.settings.destinations import S3Destination, secret
 
-CONTENT_TYPE = "text/csv; charset=utf-8"
+CSV_CONTENT_TYPE = "text/csv; charset=utf-8"
 PARTS_MAX = 10_000
 _CONNECT_TIMEOUT_S = 10.0
 _REFUSED = frozenset({401, 403, 404})
@@ -48,23 +48,23 @@ class S3:
         self._step_timeout_s = step_timeout_s
 
     @asynccontextmanager
-    async def sending(self, file: File, remember: Remember) -> AsyncIterator[S3Upload]:
+    async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[S3Upload]:
         """Begin a try."""
         # All parts but the last have one size: some stores insist on it.
-        part_bytes = max(PIECE_BYTES, math.ceil(file.most_bytes / PARTS_MAX))
+        part_bytes = max(UPLOAD_PIECE_BYTES, math.ceil(file.max_bytes / PARTS_MAX))
         async with self._client() as client:
             key = self._settings.prefix + file.name
             upload = S3Upload(client, self._settings, key, part_bytes, remember)
             try:
                 yield upload
             finally:
-                await taken_away(upload.abort())
+                await clean_up(upload.abort())
 
     async def discard(self, leftover: str) -> None:
         """Abort an upload that an earlier try has not completed."""
         key, upload_id = json.loads(leftover)
         async with self._client() as client:
-            with _explained():
+            with _translated_errors():
                 await _abort(client, self._settings.bucket, key, upload_id)
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class S3:
             response_checksum_validation="when_required",
         )
         async with AsyncExitStack() as stack:
-            with _explained():
+            with _translated_errors():
                 making = get_session().create_client(
                     "s3",
                     region_name=settings.region,
@@ -123,7 +123,7 @@ class S3Upload:
     async def write(self, chunk: bytes) -> None:
         """Gather bytes, and send each part that is full."""
         self._buffer += chunk
-        with _explained():
+        with _translated_errors():
             await self._send_full_parts()
 
     async def _send_full_parts(self) -> None:
@@ -134,18 +134,18 @@ class S3Upload:
     async def close(self) -> None:
         """Send the last part, where there are several."""
         if self._upload_id is not None and self._buffer:
-            with _explained():
+            with _translated_errors():
                 await self._send_part(bytes(self._buffer))
 
     async def finish(self, sent_bytes: int) -> Stored:
         """Make the object, and look at what has become of it."""
-        with _explained():
+        with _translated_errors():
             etag = await self._made()
             found = await self._client.head_object(**self._place)
         try:
             self._compare(found, sent_bytes, etag)
         except DestinationError:
-            await taken_away(self._client.delete_object(**self._place))
+            await clean_up(self._client.delete_object(**self._place))
             raise
         return await self._stored()
 
@@ -171,14 +171,14 @@ class S3Upload:
     async def _put_whole(self, body: bytes) -> str:
         digest = _md5(body)
         await self._client.put_object(
-            **self._place, Body=body, ContentType=CONTENT_TYPE, ContentMD5=_base64(digest)
+            **self._place, Body=body, ContentType=CSV_CONTENT_TYPE, ContentMD5=_base64(digest)
         )
         return digest.hex()
 
     async def _send_part(self, body: bytes) -> None:
         if self._upload_id is None:
             begun = await self._client.create_multipart_upload(
-                **self._place, ContentType=CONTENT_TYPE
+                **self._place, ContentType=CSV_CONTENT_TYPE
             )
             self._upload_id = begun["UploadId"]
             await self._remember(json.dumps([self._place["Key"], self._upload_id]))
@@ -225,7 +225,7 @@ def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-class _explained:  # noqa: N801 - used as a function
+class _translated_errors:  # noqa: N801 - used as a function
     """Errors of the library, and of files with secrets, as DestinationError."""
 
     def __enter__(self) -> None:

@@ -17,11 +17,11 @@ from segments.destinations.base import (
     File,
     Remember,
     Stored,
+    clean_up,
     link,
     not_installed,
     part_name,
     require_length,
-    taken_away,
 )
 from segments.settings.destinations import SftpDestination, secret
 
@@ -47,7 +47,7 @@ class Sftp:
         self._step_timeout_s = step_timeout_s
 
     @asynccontextmanager
-    async def sending(self, file: File, remember: Remember) -> AsyncIterator[SftpUpload]:
+    async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[SftpUpload]:
         """Begin a try."""
         part = part_name(file.name)
         async with self._connected() as (connection, client):
@@ -57,12 +57,12 @@ class Sftp:
                 await upload.open()
                 yield upload
             finally:
-                await taken_away(upload.release())
+                await clean_up(upload.release())
 
     async def discard(self, leftover: str) -> None:
         """Remove a file that an earlier try has not finished."""
         async with self._connected() as (_, client):
-            with _explained(self._settings):
+            with _translated_errors(self._settings):
                 await _remove(client, posixpath.join(self._settings.path, leftover))
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ class Sftp:
         except ImportError:
             raise not_installed("asyncssh") from None
         with ExitStack() as stack:
-            with _explained(self._settings):
+            with _translated_errors(self._settings):
                 connection = await asyncssh.connect(
                     self._settings.host,
                     self._settings.port,
@@ -127,7 +127,7 @@ class SftpUpload:
 
     async def open(self) -> None:
         """Make the unfinished file."""
-        with _explained(self._settings):
+        with _translated_errors(self._settings):
             self._file = await self._client.open(self._part, "xb")
 
     async def write(self, chunk: bytes) -> None:
@@ -135,7 +135,7 @@ class SftpUpload:
         assert self._file is not None, "it was opened"
         writing = asyncio.ensure_future(self._file.write(chunk))
         try:
-            with _explained(self._settings):
+            with _translated_errors(self._settings):
                 await asyncio.shield(writing)
         except asyncio.CancelledError:
             # Whoever gives up has a connection that stands still: nothing goes through it any more.
@@ -146,12 +146,12 @@ class SftpUpload:
 
     async def close(self) -> None:
         """Bring it to the server's disk, where it can do that."""
-        with _explained(self._settings):
+        with _translated_errors(self._settings):
             await self._close()
 
     async def finish(self, sent_bytes: int) -> Stored:
         """Look at it, and give it its name."""
-        with _explained(self._settings):
+        with _translated_errors(self._settings):
             require_length((await self._client.stat(self._part)).size, sent_bytes)
             await self._rename()
             require_length((await self._client.stat(self._path)).size, sent_bytes)
@@ -163,7 +163,7 @@ class SftpUpload:
     async def release(self) -> None:
         """Nothing is left of a file that has not got its name."""
         if not self._named:
-            with _explained(self._settings):
+            with _translated_errors(self._settings):
                 await _remove(self._client, self._part)
 
     async def _close(self) -> None:
@@ -197,7 +197,7 @@ async def _remove(client: asyncssh.SFTPClient, path: str) -> None:
         await client.remove(path)
 
 
-class _explained:  # noqa: N801 - used as a function
+class _translated_errors:  # noqa: N801 - used as a function
     """Errors of the library, and of files with secrets, as DestinationError."""
 
     def __init__(self, settings: SftpDestination) -> None:

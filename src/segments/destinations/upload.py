@@ -11,12 +11,12 @@ from typing import TypeVar
 from segments.destinations.base import Destination, DestinationError, File, Remember, Stored
 
 T = TypeVar("T")
-AHEAD = 4
+READ_AHEAD_CHUNKS = 4
 """Chunks that are read and not yet written."""
 
 
 @dataclass
-class Progress:
+class UploadProgress:
     """How far a try is; `stored` once the file is there."""
 
     rows: int = 0
@@ -28,10 +28,10 @@ async def send(
     destination: Destination,
     file: File,
     chunks: AsyncGenerator[bytes, None],
-    progress: Progress,
+    progress: UploadProgress,
     *,
     remember: Remember,
-    check: Callable[[Progress], None],
+    check: Callable[[UploadProgress], None],
     step_timeout_s: float,
 ) -> Stored:
     """Put all chunks there as one file. DestinationError, or whatever the chunks raise.
@@ -48,11 +48,11 @@ async def send(
             detail = f"the destination did nothing for {step_timeout_s:g} s"
             raise DestinationError("timeout", detail) from None
 
-    queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(AHEAD)
+    queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(READ_AHEAD_CHUNKS)
     reader = asyncio.create_task(_read(chunks, queue))
     try:
         async with AsyncExitStack() as stack:
-            entering = stack.enter_async_context(destination.sending(file, remember))
+            entering = stack.enter_async_context(destination.open_upload(file, remember))
             upload = await step(entering)
             while (chunk := await queue.get()) is not None:
                 if isinstance(chunk, BaseException):

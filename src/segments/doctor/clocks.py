@@ -19,7 +19,7 @@ from segments.doctor.findings import Finding, fail, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
 from segments.settings import Settings
 
-CHECK = "clock of the broker"
+_CHECK = "clock of the broker"
 LOG = "segments.shards"
 AHEAD_MS = 250
 BEHIND_MS = 5_000
@@ -40,12 +40,12 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
 def finding(age_ms: int | None, tick_ms: int) -> Finding:
     """`age_ms`: of the newest stamp by the clock here; None without any record."""
     if age_ms is None:
-        return warn(CHECK, "the log has no record to compare with", "segments run shards")
+        return warn(_CHECK, "the log has no record to compare with", "segments run shards")
     seen = f"the newest record of the log was stamped {age_ms} ms ago by the clock here"
     if age_ms < -AHEAD_MS:
         todo = "bring both clocks into step (NTP): the broker's is ahead"
-        return (fail if age_ms < -FAR_MS else warn)(CHECK, seen, todo)
+        return (fail if age_ms < -FAR_MS else warn)(_CHECK, seen, todo)
     if age_ms > tick_ms + BEHIND_MS:
         todo = "no shards process runs, or the broker's clock is behind (NTP)"
-        return warn(CHECK, seen, todo)
-    return ok(CHECK, f"{seen}; ticks come every {tick_ms} ms")
+        return warn(_CHECK, seen, todo)
+    return ok(_CHECK, f"{seen}; ticks come every {tick_ms} ms")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Status = Literal["ok", "warn", "fail"]
-_WORSE: tuple[Status, ...] = ("ok", "warn", "fail")
+FindingStatus = Literal["ok", "warn", "fail"]
+_WORSE: tuple[FindingStatus, ...] = ("ok", "warn", "fail")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Finding:
     """`seen`: in words, for whoever reads; `todo`: empty where there is nothing to be done."""
 
     check: str
-    status: Status
+    status: FindingStatus
     seen: str
     todo: str = ""
 
@@ -38,6 +38,6 @@ def fail(check: str, seen: str, todo: str) -> Finding:
     return Finding(check, "fail", seen, todo)
 
 
-def worst(findings: list[Finding]) -> Status:
+def worst(findings: list[Finding]) -> FindingStatus:
     """The worst that was found."""
     return max((finding.status for finding in findings), key=_WORSE.index, default="ok")

@@ -12,9 +12,9 @@ from segments.doctor.findings import Finding, fail, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
 from segments.kafka import topics
 from segments.settings import Settings
+from segments.telemetry.metrics import STREAM_APPLICATIONS
 
-APPLICATIONS = ("router", "users", "shards", "history")
-LAG_RECORDS = 10_000
+WARNING_LAG_RECORDS = 10_000
 """More than this waits only where an application does not keep up, or has just started."""
 
 
@@ -22,7 +22,7 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     """Members and lag of each application."""
     admin = kafka.client(settings)
     members = _members(admin, settings, timeout_s)
-    for application in APPLICATIONS:
+    for application in STREAM_APPLICATIONS:
         lag = _lag(admin, settings, application, timeout_s)
         yield finding(application, members[application], lag)
 
@@ -32,14 +32,14 @@ def finding(application: str, members: int, lag: int) -> Finding:
     seen = f"{members} {'process' if members == 1 else 'processes'}, {lag} records wait"
     if not members:
         return fail(application, seen, f"segments run {application}")
-    if lag > LAG_RECORDS:
+    if lag > WARNING_LAG_RECORDS:
         todo = f"see whether it falls; if it grows, run more of {application}"
         return warn(application, seen, todo)
     return ok(application, seen)
 
 
 def _members(admin: AdminClient, settings: Settings, timeout_s: float) -> dict[str, int]:
-    groups = {settings.group(application): application for application in APPLICATIONS}
+    groups = {settings.group(application): application for application in STREAM_APPLICATIONS}
     answers = admin.describe_consumer_groups(list(groups), request_timeout=timeout_s)
     return {groups[name]: len(f.result(timeout_s).members) for name, f in answers.items()}
 

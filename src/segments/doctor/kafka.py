@@ -19,7 +19,7 @@ from segments.settings import Settings
 
 _SILENT = {"log_level": 0}
 """Client options: no log lines between the findings."""
-_ADDRESS = "set kafka.bootstrap_servers to the addresses of running brokers"
+_ADDRESS_HELP = "set kafka.bootstrap_servers to the addresses of running brokers"
 _PERMISSIONS = "grant the user this permission in the ACLs of the cluster"
 _CREDENTIALS = (
     "SASL authentication failed",
@@ -36,7 +36,7 @@ _EXPLANATIONS: dict[int, tuple[str, str]] = {
         "the TLS handshake failed",
         "set ssl.ca.location in kafka.options, and use a host name from the certificate",
     ),
-    KafkaError._RESOLVE: ("the host name cannot be resolved", _ADDRESS),  # noqa: SLF001 - as above
+    KafkaError._RESOLVE: ("the host name cannot be resolved", _ADDRESS_HELP),  # noqa: SLF001 - as above
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: ("the user may not read metadata", _PERMISSIONS),
 }
 _CONNECT_TIMEOUT_S = 0.5
@@ -81,7 +81,7 @@ def unreachable(servers: str, errors: Sequence[KafkaError], *, listening: bool) 
             f"{servers}: the port is open, but no broker responds: {reason}",
             "set security.protocol in kafka.options to the protocol of the brokers' listener",
         )
-    return fail("kafka", f"{servers}: {reason}", _ADDRESS)
+    return fail("kafka", f"{servers}: {reason}", _ADDRESS_HELP)
 
 
 def is_listening(servers: str, timeout_s: float) -> bool:

@@ -12,7 +12,7 @@ from segments.doctor.findings import Finding, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
 from segments.settings import Settings
 
-CHECK = "dead letters"
+_CHECK = "dead letters"
 DLQ = "segments.dlq"
 
 
@@ -25,11 +25,11 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     newest = offsets(admin, partitions, OffsetSpec.max_timestamp(), timeout_s)
     kept = sum(end.offset - begins[place].offset for place, end in ends.items())
     if not kept:
-        yield ok(CHECK, "none")
+        yield ok(_CHECK, "none")
         return
     at = to_rfc3339(max(each.timestamp for each in newest.values()))
     yield warn(
-        CHECK,
+        _CHECK,
         f"about {kept} in {settings.topic(DLQ)}, the newest of {at}",
         "read them: docs/operations.md, “The dead letter queue”",
     )

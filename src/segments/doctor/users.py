@@ -9,7 +9,7 @@ import httpx
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.settings import Settings
 
-CHECK = "user service"
+_CHECK = "user service"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -18,7 +18,7 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     section = settings.user_service
     if section.base_url is None:
         yield warn(
-            CHECK,
+            _CHECK,
             "not configured: only states given by hand are served",
             "set user_service.base_url",
         )
@@ -35,7 +35,7 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
         )
     except httpx.HTTPError as error:
         todo = "start it, or set user_service.base_url to where it is; nothing is lost meanwhile"
-        yield fail(CHECK, f"{shown}: {type(error).__name__}", todo)
+        yield fail(_CHECK, f"{shown}: {type(error).__name__}", todo)
         return
     yield finding(str(shown), answer.status_code)
 
@@ -43,10 +43,10 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
 def finding(url: str, status: int) -> Finding:
     """What its answer for a user that does not exist means."""
     if status in (200, 404, 410):
-        return ok(CHECK, f"{url} answers ({status} for nobody)")
+        return ok(_CHECK, f"{url} answers ({status} for nobody)")
     if status in (401, 403):
-        return fail(CHECK, f"{url} answers {status}", "set user_service.token")
+        return fail(_CHECK, f"{url} answers {status}", "set user_service.token")
     if status == 429 or status >= 500:
-        return warn(CHECK, f"{url} answers {status}", "see its log; users are asked for again")
+        return warn(_CHECK, f"{url} answers {status}", "see its log; users are asked for again")
     todo = "set user_service.base_url and user_service.path to what it serves"
-    return fail(CHECK, f"{url} answers {status}", todo)
+    return fail(_CHECK, f"{url} answers {status}", todo)

@@ -19,7 +19,7 @@ FETCH_WAIT_MS = 200
 REQUEST_TIMEOUT_S = 30.0
 
 
-Headers = list[tuple[str, bytes]]
+RecordHeaders = list[tuple[str, bytes]]
 
 
 class Record(NamedTuple):
@@ -31,7 +31,7 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: RecordHeaders
 
 
 GAPLESS: dict[str, Any] = {

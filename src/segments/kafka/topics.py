@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from pydantic import BaseModel, ConfigDict, Field
 
 from segments.kafka.access import admin_client
+from segments.kafka.clients import REQUEST_TIMEOUT_S
 from segments.settings import Settings
 
-REQUEST_TIMEOUT_S = 30.0
 _VISIBLE_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _FILE = Path(__file__).parents[1] / "topics.yaml"

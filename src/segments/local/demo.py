@@ -11,8 +11,8 @@ from rich.console import Console
 
 from segments.kafka.embedded import HOST, tail
 from segments.local import up
-from segments.local.demo_client import ShowFailed, Stopped
-from segments.local.demo_show import Show
+from segments.local.demo_client import Stopped, TourFailed
+from segments.local.demo_show import Tour
 from segments.process.ports import free_port, require_free
 from segments.process.supervisor import Spec, Supervisor
 from segments.settings import Settings
@@ -20,19 +20,19 @@ from segments.settings.auth import require_guard
 from segments.settings.environment import child_environment
 from segments.telemetry import logs
 
-USERS = 1_000
+DEMO_USERS = 1_000
 _USER_SERVICE = Path(__file__).resolve().parents[3] / "examples" / "user_service.py"
 _USER_SERVICE_PORT = 8090
 _USER_SERVICE_STAGE = 3  # outlives the users application, which asks it
 _METRICS_PORTS = ("router_port", "users_port", "shards_port", "history_port")
 
 
-class DemoError(ShowFailed):
+class DemoError(TourFailed):
     """The demo cannot start; the message says why."""
 
 
 def run(settings: Settings, *, once: bool) -> int:
-    """Show the service at work; the exit status: 0 when every step gave what it should.
+    """Tour the service at work; the exit status: 0 when every step gave what it should.
 
     Unless `once`, everything stays up afterwards until SIGINT or SIGTERM. Ports are those of the
     settings, with `once` any free ones. The data lies in a temporary folder and goes at the end.
@@ -60,7 +60,7 @@ def run(settings: Settings, *, once: bool) -> int:
                     supervisor.run(stopping)
             except Stopped:
                 return 130 if once else 0
-            except ShowFailed as error:
+            except TourFailed as error:
                 console.print(f"[bold red]✗ {error}[/]", markup=True)
                 _print_logs(console, log_dir)
                 return 1
@@ -104,7 +104,7 @@ def _start(
         raise DemoError("the demo needs examples/user_service.py: run it from a checkout")
     base_url = settings.user_service.base_url or ""
     port = base_url.rpartition(":")[2]
-    argv = [sys.executable, str(_USER_SERVICE), "--port", port, "--users", str(USERS)]
+    argv = [sys.executable, str(_USER_SERVICE), "--port", port, "--users", str(DEMO_USERS)]
     environment = child_environment(settings)
     supervisor.start(Spec("user-service", argv, environment, _USER_SERVICE_STAGE))
     with console.status("starting Apache Kafka and every application …"):
@@ -120,7 +120,7 @@ def _show(
     supervisor: Supervisor, settings: Settings, console: Console, stopping: threading.Event
 ) -> None:
     """Run the show in a second thread; this one, on which the processes hang, looks after them."""
-    show = Show(settings, _http(settings), console, stopping)
+    show = Tour(settings, _http(settings), console, stopping)
     failures: list[Exception] = []
 
     def act() -> None:
@@ -134,10 +134,10 @@ def _show(
     while thread.is_alive():
         supervisor.poll()
         thread.join(timeout=0.1)
-    if failures and isinstance(failures[0], (ShowFailed, Stopped)):
+    if failures and isinstance(failures[0], (TourFailed, Stopped)):
         raise failures[0]
     if failures:
-        raise ShowFailed(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
+        raise TourFailed(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
 
 
 def _http(settings: Settings) -> str:

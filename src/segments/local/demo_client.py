@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 _POLL_S = 0.05
 
 
-class ShowFailed(Exception):  # noqa: N818  # it is the show that failed, as expected of a show
+class TourFailed(Exception):  # noqa: N818  # it is the show that failed, as expected of a show
     """A step did not give what it should; the message says what."""
 
 
@@ -93,7 +93,7 @@ class DemoClient:
         return self.until(decided, f"the result of {command_id}")
 
     def until(self, condition: Callable[[], T | None], what: str) -> T:
-        """The first truthy value of a condition; ShowFailed when it does not come."""
+        """The first truthy value of a condition; TourFailed when it does not come."""
         deadline = time.monotonic() + TIMEOUT_S
         while not self._stopping.is_set():
             if value := condition():
@@ -103,6 +103,6 @@ class DemoClient:
         raise Stopped
 
     def expect(self, condition: bool, what: str) -> None:  # noqa: FBT001  # it is the question
-        """ShowFailed unless the condition holds."""
+        """TourFailed unless the condition holds."""
         if not condition:
-            raise ShowFailed(f"expected {what}")
+            raise TourFailed(f"expected {what}")

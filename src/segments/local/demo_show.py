@@ -21,7 +21,7 @@ _TTL_S = 2
 _REPORT_LINES = 5
 
 
-class Show:
+class Tour:
     """The steps in order. They share what they made: users, segments, commands."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Show:
         self._users: list[str] = []
 
     def run(self) -> None:
-        """Every step; ShowFailed at the first that does not give what it should."""
+        """Every step; TourFailed at the first that does not give what it should."""
         steps = [
             self._users_follow_events,
             self._commands_from_any_client,

@@ -26,13 +26,13 @@ from segments.settings import Settings
 from segments.settings.auth import require_guard
 from segments.settings.environment import child_environment
 from segments.telemetry import logs
+from segments.telemetry.metrics import APPLICATIONS
 
 READY_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 # What takes work in ends first, what others write to last.
 _STAGES = {"http": 0, "router": 1, "users": 1, "shards": 2, "history": 3, "kafka": 4}
-APPLICATIONS = ("router", "users", "shards", "history", "http")
 
 log = logs.get(__name__)
 

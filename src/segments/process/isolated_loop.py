@@ -12,7 +12,7 @@ T = TypeVar("T")
 END_S = 30.0
 
 
-async def apart(
+async def run_isolated(
     work: Callable[[], Coroutine[Any, Any, T]], name: str, *, end_s: float | None = None
 ) -> T:
     """What `work` returns or raises, run in a thread of this name.

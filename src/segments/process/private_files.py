@@ -12,7 +12,7 @@ def write(path: Path, content: bytes) -> None:
     """Put a file there, mode 0600: whoever reads it finds the former one, or all of this one."""
     # Through a link, the file behind it.
     target = path.resolve()
-    unfinished = _written(target, content)
+    unfinished = _write_temporary(target, content)
     try:
         unfinished.replace(target)
     finally:
@@ -22,7 +22,7 @@ def write(path: Path, content: bytes) -> None:
 
 def write_once(path: Path, content: bytes) -> None:
     """Put a file there, mode 0600, unless there is one, if only since a moment ago."""
-    unfinished = _written(path, content)
+    unfinished = _write_temporary(path, content)
     try:
         with suppress(FileExistsError):
             path.hardlink_to(unfinished)
@@ -31,7 +31,7 @@ def write_once(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def _written(path: Path, content: bytes) -> Path:
+def _write_temporary(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -20,7 +20,7 @@ def without_userinfo(text: str) -> str:
     return _USERINFO.sub(f"//{HIDDEN}@", text)
 
 
-def shown(value: Any) -> Any:
+def redacted(value: Any) -> Any:
     """A value of a setting, fit to be shown; secrets of their own kind hide themselves."""
     if isinstance(value, str):
         return without_userinfo(value)

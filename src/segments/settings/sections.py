@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from segments.settings.redaction import shown
+from segments.settings.redaction import redacted
 
 
 class Section(BaseModel):
@@ -18,7 +18,7 @@ class Section(BaseModel):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         # Whatever prints settings, a traceback or a test, prints no secret.
-        return [(name, shown(value)) for name, value in super().__repr_args__()]
+        return [(name, redacted(value)) for name, value in super().__repr_args__()]
 
 
 class KafkaSettings(Section):

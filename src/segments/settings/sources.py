@@ -11,16 +11,16 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX = "SEGMENTS_"
 CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
-OF_CLIENTS = frozenset({"SEGMENTS_URL", "SEGMENTS_TOKEN", "SEGMENTS_TOKEN_FILE"})
+CLIENT_VARIABLES = frozenset({"SEGMENTS_URL", "SEGMENTS_TOKEN", "SEGMENTS_TOKEN_FILE"})
 """What commands read that ask a running service, on whatever machine."""
-NO_SETTINGS = OF_CLIENTS | {CONFIG_FILE_VARIABLE}
-_FILE_ENDING = "_FILE"
+NOT_SETTINGS = CLIENT_VARIABLES | {CONFIG_FILE_VARIABLE}
+_FILE_SUFFIX = "_FILE"
 
 
 def names_a_file(variable: str, settings_cls: type[BaseModel]) -> bool:
     """Whether an environment variable names the file of a setting, and is none itself."""
     upper = variable.upper()
-    if not (upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_ENDING)):
+    if not (upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_SUFFIX)):
         return False
     return not _is_setting(upper[len(ENV_PREFIX) :].lower().split("__"), settings_cls)
 
@@ -48,9 +48,9 @@ class SecretFilesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for variable, path in os.environ.items():
-            if not names_a_file(variable, self.settings_cls) or variable in NO_SETTINGS:
+            if not names_a_file(variable, self.settings_cls) or variable in NOT_SETTINGS:
                 continue
-            keys = variable[len(ENV_PREFIX) : -len(_FILE_ENDING)].lower().split("__")
+            keys = variable[len(ENV_PREFIX) : -len(_FILE_SUFFIX)].lower().split("__")
             node = tree
             for key in keys[:-1]:
                 node = node.setdefault(key, {})

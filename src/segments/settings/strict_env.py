@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from segments.settings.sources import ENV_PREFIX, NO_SETTINGS
+from segments.settings.sources import ENV_PREFIX, NOT_SETTINGS
 
-_FILE_ENDING = "_FILE"
+_FILE_SUFFIX = "_FILE"
 # Kubernetes tells every container of the services of its namespace; one may be named `segments`.
 _OF_KUBERNETES = re.compile(r".*(_SERVICE_(HOST|PORT)(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
@@ -35,7 +35,9 @@ def require_known(settings: type[BaseModel], environment: Mapping[str, str] = os
         and not _is_of_kubernetes(variable.upper(), value)
     ]
     if unknown:
-        raise UnknownSettingError("\n".join(_said(variable, known) for variable in sorted(unknown)))
+        raise UnknownSettingError(
+            "\n".join(_describe_unknown(variable, known) for variable in sorted(unknown))
+        )
 
 
 def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -47,8 +49,8 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _is_known(variable: str, known: set[str]) -> bool:
-    names = {variable, variable.removesuffix(_FILE_ENDING)}
-    if variable in NO_SETTINGS or names & known:
+    names = {variable, variable.removesuffix(_FILE_SUFFIX)}
+    if variable in NOT_SETTINGS or names & known:
         return True
     # Below a section its own names are all there are; below an object's setting anything may be.
     above = variable.rpartition("__")[0]
@@ -64,9 +66,9 @@ def _is_of_kubernetes(variable: str, value: str) -> bool:
     return named or (variable.endswith("_PORT") and _ADDRESS.fullmatch(value) is not None)
 
 
-def _said(variable: str, known: set[str]) -> str:
-    ending = _FILE_ENDING if variable.upper().endswith(_FILE_ENDING) else ""
-    asked = variable.upper().removesuffix(ending)
-    nearest = difflib.get_close_matches(asked, sorted(known), n=1, cutoff=0.6)
+def _describe_unknown(variable: str, known: set[str]) -> str:
+    ending = _FILE_SUFFIX if variable.upper().endswith(_FILE_SUFFIX) else ""
+    name = variable.upper().removesuffix(ending)
+    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     advice = f"did you mean {nearest[0]}{ending}?" if nearest else "segments settings lists all"
     return f"{variable} is no setting: {advice}"

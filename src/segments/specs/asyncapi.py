@@ -16,7 +16,7 @@ from segments.kafka.topics import Topic, load
 from segments.settings import Settings
 from segments.specs.json_schemas import MODE, Generator
 
-VERSION = "3.0.0"
+ASYNCAPI_VERSION = "3.0.0"
 _BINDING = "0.5.0"
 _OF_TOPICS = ("cleanup.policy", "retention.ms", "max.message.bytes", "message.timestamp.type")
 _SERVER = "kafka"
@@ -25,7 +25,7 @@ _SERVER = "kafka"
 def document(settings: Settings) -> dict[str, Any]:
     """The document: channels, operations and messages of this deployment's topics."""
     return {
-        "asyncapi": VERSION,
+        "asyncapi": ASYNCAPI_VERSION,
         "info": {
             "title": "Segments",
             "version": __version__,

@@ -16,16 +16,16 @@ from prometheus_client.metrics import MetricWrapperBase
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 APPLICATIONS = ("router", "users", "shards", "history", "http")
-STREAMS = APPLICATIONS[:4]
+STREAM_APPLICATIONS = APPLICATIONS[:4]
 SERVED_BY: dict[MetricWrapperBase, tuple[str, ...]] = {}
 """The applications that serve a metric."""
 
 _FAST_S = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-M = TypeVar("M", bound=MetricWrapperBase)
+AnyMetric = TypeVar("AnyMetric", bound=MetricWrapperBase)
 
 
-def _of(applications: tuple[str, ...], metric: M) -> M:
+def _of(applications: tuple[str, ...], metric: AnyMetric) -> AnyMetric:
     """Take a metric into the catalogue."""
     SERVED_BY[metric] = applications
     return metric
@@ -45,16 +45,17 @@ BUILD_INFO = _of(
 # --- what reads a topic ---
 
 RECORDS = _of(
-    STREAMS, Counter("segments_records_total", "Records consumed", ["application", "topic"])
+    STREAM_APPLICATIONS,
+    Counter("segments_records_total", "Records consumed", ["application", "topic"]),
 )
 LAG_RECORDS = _of(
-    STREAMS,
+    STREAM_APPLICATIONS,
     Gauge(
         "segments_lag_records", "Records not yet consumed", ["application", "topic", "partition"]
     ),
 )
 LAG_SECONDS = _of(
-    STREAMS,
+    STREAM_APPLICATIONS,
     Gauge(
         "segments_lag_seconds",
         "Age of the newest consumed record when it was consumed, or how long nothing has been "
@@ -63,7 +64,7 @@ LAG_SECONDS = _of(
     ),
 )
 LAST_TURN_TIMESTAMP_SECONDS = _of(
-    STREAMS,
+    STREAM_APPLICATIONS,
     Gauge(
         "segments_last_turn_timestamp_seconds",
         "Unix time of the last turn of the processing loop; the start of the process before it",
@@ -71,7 +72,7 @@ LAST_TURN_TIMESTAMP_SECONDS = _of(
     ),
 )
 CHECKPOINT_SECONDS = _of(
-    STREAMS,
+    STREAM_APPLICATIONS,
     Histogram(
         "segments_checkpoint_seconds",
         "Time to commit a checkpoint: what it produced is delivered, its offsets are committed",
@@ -114,7 +115,7 @@ DATA_DIR_SIZE_BYTES = _of(
 
 # --- router and shards ---
 
-COMMANDS = _of(
+COMMANDS_TOTAL = _of(
     ("router", "shards"),
     Counter(
         "segments_commands_total",
@@ -184,7 +185,7 @@ PARKED_USERS = _of(
         ["partition"],
     ),
 )
-USERS = _of(("shards",), Gauge("segments_users", "Users a shard knows", ["partition"]))
+KNOWN_USERS = _of(("shards",), Gauge("segments_users", "Users a shard knows", ["partition"]))
 
 # --- history ---
 

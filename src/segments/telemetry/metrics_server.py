@@ -22,7 +22,7 @@ def expose(settings: Settings, application: str) -> None:
             REGISTRY.unregister(metric)
     labels = (application, __version__, version("quixstreams"), platform.python_version())
     metrics.BUILD_INFO.labels(*labels).set(1)
-    if application in metrics.STREAMS:
+    if application in metrics.STREAM_APPLICATIONS:
         # Until the first turn: a process that never comes to it stands still as well.
         metrics.LAST_TURN_TIMESTAMP_SECONDS.labels(application).set(time.time())
     _ask_for_disk(settings.data_dir)

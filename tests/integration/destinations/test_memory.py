@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from segments.destinations.base import DestinationError, File, Remember, Stored, Upload
-from segments.destinations.upload import AHEAD, Progress, send
+from segments.destinations.upload import READ_AHEAD_CHUNKS, UploadProgress, send
 from tests.support.destinations.jobs import put, serving
 from tests.support.destinations.month import MARCH_MS
 from tests.support.destinations.places import FolderPlace
@@ -52,7 +52,7 @@ class Slow:
         self.finished = False
 
     @asynccontextmanager
-    async def sending(self, file: File, remember: Remember) -> AsyncIterator[Upload]:
+    async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[Upload]:
         yield self
 
     async def discard(self, leftover: str) -> None:
@@ -88,7 +88,7 @@ async def sent(slow: Slow, chunks: AsyncGenerator[bytes, None], lines: int) -> S
     async def remember(_: str) -> None:
         pass
 
-    def check(progress: Progress) -> None:
+    def check(progress: UploadProgress) -> None:
         if progress.rows != lines:
             raise DestinationError("differs", f"{progress.rows} lines")
 
@@ -96,7 +96,7 @@ async def sent(slow: Slow, chunks: AsyncGenerator[bytes, None], lines: int) -> S
         slow,
         File("f", 100),
         chunks,
-        Progress(),
+        UploadProgress(),
         remember=remember,
         check=check,
         step_timeout_s=20,
@@ -109,8 +109,8 @@ async def test_the_reader_waits_for_the_writer() -> None:
     for taken in range(5):
         for _ in range(200):
             await asyncio.sleep(0)
-        # One is being written, AHEAD wait, and one is in the reader's hand.
-        assert (len(slow.taken), source.asked) == (taken, taken + AHEAD + 2)
+        # One is being written, READ_AHEAD_CHUNKS wait, and one is in the reader's hand.
+        assert (len(slow.taken), source.asked) == (taken, taken + READ_AHEAD_CHUNKS + 2)
         slow.let.release()
     for _ in range(100):
         slow.let.release()

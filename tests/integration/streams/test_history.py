@@ -14,7 +14,7 @@ from segments.contracts.partitioning import partition_of
 from segments.contracts.times import to_rfc3339
 from segments.kafka import topics
 from segments.settings import Settings
-from segments.state.history.protocol import Progress
+from segments.state.history.protocol import StoreProgress
 from segments.state.history.sqlite import database_path
 from segments.streams.history import HistoryRowError, decode
 from tests.support import deployments, records
@@ -72,13 +72,13 @@ def sent(settings: Settings) -> list[tuple[int, int, str]]:
     ]
 
 
-def progress(settings: Settings) -> dict[int, Progress]:
+def progress(settings: Settings) -> dict[int, StoreProgress]:
     connection = sqlite3.connect(database_path(settings))
     try:
         found = connection.execute("SELECT * FROM progress").fetchall()
     finally:
         connection.close()
-    return {partition: Progress(*counts) for partition, *counts in found}
+    return {partition: StoreProgress(*counts) for partition, *counts in found}
 
 
 def wait_stored(settings: Settings) -> None:

@@ -75,7 +75,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Each test mends what it breaks."""
-    ports = {f"{name}_port": free_port() for name in metrics.STREAMS}
+    ports = {f"{name}_port": free_port() for name in metrics.STREAM_APPLICATIONS}
     folder = tmp_path_factory.mktemp("watched")
     reports = folder / "reports"
     reports.mkdir()
@@ -94,7 +94,8 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         deployment.start(*metrics.APPLICATIONS)
         deployment.wait_until_ready()
         targets = {
-            name: f"http://127.0.0.1:{ports[f'{name}_port']}/metrics" for name in metrics.STREAMS
+            name: f"http://127.0.0.1:{ports[f'{name}_port']}/metrics"
+            for name in metrics.STREAM_APPLICATIONS
         }
         scraper = Scraper(targets | {"http": f"{deployment.api.url}/metrics"})
         try:

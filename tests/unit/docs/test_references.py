@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from segments.cli import app
 from segments.settings import Settings
-from segments.settings.sources import NO_SETTINGS
+from segments.settings.sources import NOT_SETTINGS
 from segments.telemetry import metrics
 from tests.support.docs import reading
 from tests.support.paths import ROOT
@@ -93,7 +93,7 @@ def test_every_setting_exists(document: str) -> None:
         section = getattr(field.annotation, "model_fields", {})
         settings |= {name, *(f"{name}.{inner}" for inner in section)}
     variables = {f"SEGMENTS_{name.upper().replace('.', '__')}" for name in settings}
-    variables |= {f"{variable}_FILE" for variable in variables} | NO_SETTINGS
+    variables |= {f"{variable}_FILE" for variable in variables} | NOT_SETTINGS
     assert set(re.findall(r"\bSEGMENTS_[A-Z_]+[A-Z]\b", text)) - variables == set()
     sections = "|".join(name for name in settings if "." not in name)
     named = {

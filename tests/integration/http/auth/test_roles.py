@@ -12,7 +12,7 @@ import pytest
 
 from segments.http.app import build
 from segments.http.auth.roles import METRICS, TABLE, Role
-from segments.state.history.protocol import HistoryEntry
+from segments.state.history.protocol import StoredRow
 from tests.support import credentials
 from tests.support.route_requests import TABLE as REQUESTS
 from tests.support.route_requests import USER, request
@@ -58,7 +58,7 @@ def _tokens(_folder: Path) -> dict[str, str | None]:
 @pytest.fixture(params=["keys", "jwt"])
 async def setting(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setting]:
     """What test_routes has, with credentials asked for."""
-    rows: list[HistoryEntry] = [entry(n % 2, n, 1_740_000_000_000, USER) for n in range(4)]
+    rows: list[StoredRow] = [entry(n % 2, n, 1_740_000_000_000, USER) for n in range(4)]
     store(tmp_path, rows)
     shown = (_keys if request.param == "keys" else _tokens)(tmp_path)
     auth = credentials.KEYS if request.param == "keys" else credentials.JWT

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from segments.http.problems import Problem
 from segments.http.read import watermark as module
 from segments.http.read.watermark import Completeness
-from segments.state.history.protocol import Progress
+from segments.state.history.protocol import StoreProgress
 from segments.state.view.view import Marker
 
 
@@ -31,11 +31,11 @@ class _Store:
         self.asked = 0
         self.was_asked = asyncio.Event()
 
-    async def progress(self) -> dict[int, Progress]:
+    async def progress(self) -> dict[int, StoreProgress]:
         self.asked += 1
         self.was_asked.set()
         await asyncio.sleep(0)
-        return {partition: Progress(0, 0, rows) for partition, rows in self.rows.items()}
+        return {partition: StoreProgress(0, 0, rows) for partition, rows in self.rows.items()}
 
 
 class _Both:
@@ -215,7 +215,7 @@ async def test_no_wait_outlasts_its_limit(both: _Both) -> None:
 
 def test_how_far_the_store_is_behind_is_told_in_time_of_the_view(both: _Both) -> None:
     def behind_ms(rows: int) -> int | None:
-        return both.completeness.behind_ms({0: Progress(0, 0, rows)}, 0)
+        return both.completeness.behind_ms({0: StoreProgress(0, 0, rows)}, 0)
 
     assert behind_ms(0) is None
     both.mark(0, history_rows=3, at_ms=1_000)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from segments.state.history.protocol import HistoryEntry
+from segments.state.history.protocol import StoredRow
 from tests.support.sidecar import (
     PARTITIONS,
     Sidecar,
@@ -50,7 +50,7 @@ def boundaries() -> list[int]:
     return found
 
 
-def rows() -> list[HistoryEntry]:
+def rows() -> list[StoredRow]:
     """Rows just before, at and after every boundary, and some anywhere; several an instant."""
     chooser = random.Random(7)
     instants = [at + offset for at in boundaries() for offset in (-3_600_000, -1, 0, 1, 3_599_999)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segments.http.app import build
-from segments.state.history.protocol import HistoryEntry
+from segments.state.history.protocol import StoredRow
 from tests.support.route_requests import TABLE, USER, request
 from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
 from tests.support.view.filling import held
@@ -23,7 +23,7 @@ ALSO = {
 
 @pytest.fixture
 async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
-    rows: list[HistoryEntry] = [entry(n % 2, n, 1_740_000_000_000, USER) for n in range(4)]
+    rows: list[StoredRow] = [entry(n % 2, n, 1_740_000_000_000, USER) for n in range(4)]
     store(tmp_path, rows)
     async with running(tmp_path) as sidecar:
         sidecar.define("A")

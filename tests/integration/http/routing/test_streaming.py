@@ -19,7 +19,7 @@ import pytest
 
 from segments.http.routing import streaming
 from segments.settings import Settings
-from segments.state.history.protocol import Progress, ReportRow
+from segments.state.history.protocol import ReportRow, StoreProgress
 from segments.state.history.sqlite import database_path
 from tests.support.sidecar import Sidecar, assert_problem, entry, running, store, until
 
@@ -236,7 +236,7 @@ class BrokenStore:
         self.row_count = 1_000_000
         self.open = 0
 
-    async def progress(self) -> dict[int, Progress]:
+    async def progress(self) -> dict[int, StoreProgress]:
         return {}
 
     @asynccontextmanager

@@ -17,11 +17,11 @@ import pytest
 
 from segments.contracts.times import from_rfc3339, to_rfc3339
 from segments.state.history.protocol import (
-    HistoryEntry,
     HistoryError,
     HistoryUnavailableError,
     PastMembership,
-    Progress,
+    StoredRow,
+    StoreProgress,
 )
 from segments.state.history.reader import BATCH_ROWS, SqliteHistoryReader
 from segments.state.history.report_csv import lines
@@ -30,8 +30,8 @@ from segments.state.history.writer import SqliteHistoryWriter
 USERS = [str(UUID(int=n)) for n in range(1, 6)]
 
 
-def entry(partition: int, offset: int, at_ms: int, **fields: object) -> HistoryEntry:
-    defaults = HistoryEntry(
+def entry(partition: int, offset: int, at_ms: int, **fields: object) -> StoredRow:
+    defaults = StoredRow(
         partition=partition,
         offset=offset,
         at_ms=at_ms,
@@ -68,7 +68,7 @@ async def test_redelivered_rows_are_left_as_they_are(path: Path) -> None:
     again = [*rows, entry(3, 11, 2_000)]
     assert writer.append(3, again, 12) == 1
     assert writer.append(3, rows[:1], 6) == 0
-    assert writer.progress() == {3: Progress(next_offset=12, log_time_ms=2_000, rows=4)}
+    assert writer.progress() == {3: StoreProgress(next_offset=12, log_time_ms=2_000, rows=4)}
     reader = SqliteHistoryReader(path)
     assert await reader.progress() == writer.progress()
     assert len(await report_rows(reader, 0, 10_000)) == 4
@@ -79,7 +79,7 @@ async def test_redelivered_rows_are_left_as_they_are(path: Path) -> None:
 def test_a_batch_without_rows_moves_the_progress(path: Path) -> None:
     writer = SqliteHistoryWriter(path, "topic")
     assert writer.append(0, [], 8) == 0
-    assert writer.progress() == {0: Progress(8, 0, 0)}
+    assert writer.progress() == {0: StoreProgress(8, 0, 0)}
     writer.close()
 
 
@@ -196,7 +196,7 @@ async def test_a_user_s_rows_come_newest_first_page_by_page(path: Path) -> None:
     others = [entry(1, 100 + n, 1_000 + n, user_id=USERS[1]) for n in range(20)]
     writer.append(1, mine + others, 200)
     reader = SqliteHistoryReader(path)
-    found: list[HistoryEntry] = []
+    found: list[StoredRow] = []
     while page := await reader.user_rows(
         USERS[0], limit=7, before=found[-1].cursor if found else None
     ):
@@ -256,7 +256,7 @@ def test_processes_share_a_store(path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     writer = SqliteHistoryWriter(path, "topic")
-    assert writer.progress() == {n: Progress(100, 99, 100) for n in range(3)}
+    assert writer.progress() == {n: StoreProgress(100, 99, 100) for n in range(3)}
     writer.close()
 
 

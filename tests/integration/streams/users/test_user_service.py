@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from examples.user_service import USERS, make_app
 from segments.settings import UserServiceSettings
-from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
+from segments.streams.refresh.user_service import FetchedAccount, FetchError, UserServiceClient
 
 CONCURRENCY = 2
 TIMEOUT_MS = 50
@@ -30,7 +30,7 @@ async def test_time_outs_and_fetches_given_up_leave_every_connection_usable() ->
     assert [account.state for account in accounts] == ["active"] * len(users)
 
 
-async def _fetch(client: UserServiceClient, user: str) -> Account:
+async def _fetch(client: UserServiceClient, user: str) -> FetchedAccount:
     """As long as it may take on a busy machine; without a usable connection it never comes."""
     for _ in range(50):
         try:

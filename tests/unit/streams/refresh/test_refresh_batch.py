@@ -12,14 +12,20 @@ import pytest
 
 from segments.contracts.partitioning import partition_of
 from segments.settings import UserServiceSettings
-from segments.streams.refresh.fetcher import Fetching
-from segments.streams.refresh.refresh_batch import Served, Serving, Source
-from segments.streams.refresh.refresh_plan import Pending, RefreshError, RefreshRecord, parse, plan
-from segments.streams.refresh.user_service import Account, FetchError, UserServiceClient
+from segments.streams.refresh.fetcher import Fetcher
+from segments.streams.refresh.refresh_batch import BatchProcessor, BatchResult, RefreshSource
+from segments.streams.refresh.refresh_plan import (
+    PendingRefresh,
+    RefreshError,
+    RefreshRecord,
+    parse,
+    plan,
+)
+from segments.streams.refresh.user_service import FetchedAccount, FetchError, UserServiceClient
 
 PARTITIONS = 1
 USERS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(300)]
-Answer = Callable[[str, int], Account | FetchError]
+Answer = Callable[[str, int], FetchedAccount | FetchError]
 FAILURE = FetchError("status_5xx", "status 500")
 
 
@@ -31,7 +37,7 @@ class Service:
         self.delay_s = delay_s
         self.asked: list[str] = []
 
-    async def fetch(self, user_id: str) -> Account:
+    async def fetch(self, user_id: str) -> FetchedAccount:
         self.asked.append(user_id)
         number = len(self.asked)
         await asyncio.sleep(self.delay_s)
@@ -55,30 +61,30 @@ def settings(**fields: Any) -> UserServiceSettings:
     return UserServiceSettings(**(defaults | fields))
 
 
-def serving(service: Service, chosen: UserServiceSettings) -> tuple[Serving, Fetching]:
-    fetching = Fetching(cast(UserServiceClient, service), chosen)
-    return Serving(Source("p.users.refreshes", "beef"), chosen, fetching), fetching
+def serving(service: Service, chosen: UserServiceSettings) -> tuple[BatchProcessor, Fetcher]:
+    fetching = Fetcher(cast(UserServiceClient, service), chosen)
+    return BatchProcessor(RefreshSource("p.users.refreshes", "beef"), chosen, fetching), fetching
 
 
-def pending(offset: int, user: str = USERS[0], **fields: Any) -> Pending:
+def pending(offset: int, user: str = USERS[0], **fields: Any) -> PendingRefresh:
     value = orjson.dumps({"user_id": user, "reason": "event"} | fields)
     return parse(RefreshRecord(0, offset, user.encode(), value, []), PARTITIONS)
 
 
-def on(served: Served, topic: str) -> list[dict[str, Any]]:
+def on(served: BatchResult, topic: str) -> list[dict[str, Any]]:
     return [orjson.loads(m.value or b"") for m in served.messages if m.topic == topic]
 
 
-def accounts(served: Served) -> dict[str, tuple[str, int]]:
+def accounts(served: BatchResult) -> dict[str, tuple[str, int]]:
     return {r["user_id"]: (r["account"], r["refresh"][2]) for r in on(served, "segments.shards")}
 
 
-def active(_user: str, _number: int) -> Account:
-    return Account("active", 1)
+def active(_user: str, _number: int) -> FetchedAccount:
+    return FetchedAccount("active", 1)
 
 
 def failing(*users: str) -> Answer:
-    return lambda user, _: FAILURE if user in users else Account("active", 1)
+    return lambda user, _: FAILURE if user in users else FetchedAccount("active", 1)
 
 
 def test_the_newest_refresh_of_a_user_counts() -> None:
@@ -120,7 +126,7 @@ def test_a_refresh_in_the_partition_of_another_user() -> None:
 
 
 async def test_a_transient_failure_is_repeated_within_the_batch() -> None:
-    service = Service(lambda _, number: FAILURE if number == 1 else Account("blocked", 4))
+    service = Service(lambda _, number: FAILURE if number == 1 else FetchedAccount("blocked", 4))
     subject, fetching = serving(service, settings())
     served = await subject.serve([pending(3)])
     assert accounts(served) == {USERS[0]: ("blocked", 3)}
@@ -157,7 +163,7 @@ async def test_a_large_batch_finds_out_soon_that_nobody_answers() -> None:
 
 
 async def test_down_in_the_middle_of_a_batch_blames_nobody() -> None:
-    service = Service(lambda _, number: Account("active", 1) if number <= 100 else FAILURE)
+    service = Service(lambda _, number: FetchedAccount("active", 1) if number <= 100 else FAILURE)
     subject, fetching = serving(service, settings())
     batch = [pending(n, user) for n, user in enumerate(USERS)]
     served = await subject.serve(batch)
@@ -200,7 +206,7 @@ async def test_one_that_does_not_answer_keeps_the_batch_no_longer_than_a_moment(
     gate = asyncio.Event()
     fetch = service.fetch
 
-    async def slow(user_id: str) -> Account:
+    async def slow(user_id: str) -> FetchedAccount:
         if user_id == USERS[0]:
             await gate.wait()
         return await fetch(user_id)
@@ -218,7 +224,7 @@ async def test_one_that_does_not_answer_keeps_the_batch_no_longer_than_a_moment(
     await fetching.close()
 
 
-def retry(offset: int, user: str, *, failing_ms: int, due_in_ms: int = 0) -> Pending:
+def retry(offset: int, user: str, *, failing_ms: int, due_in_ms: int = 0) -> PendingRefresh:
     now_ms = int(time.time() * 1000)
     return pending(
         offset,
@@ -230,7 +236,7 @@ def retry(offset: int, user: str, *, failing_ms: int, due_in_ms: int = 0) -> Pen
     )
 
 
-async def outcome(subject: Serving, batch: list[Pending]) -> Served:
+async def outcome(subject: BatchProcessor, batch: list[PendingRefresh]) -> BatchResult:
     """Serve until something becomes of the batch's retries."""
     for _ in range(1_000):
         served = await subject.serve(batch)
@@ -294,7 +300,7 @@ async def test_given_up_after_the_time_while_others_succeed() -> None:
 async def test_never_given_up_when_it_is_not_the_user_s_fault(
     others_succeed: bool, error: FetchError
 ) -> None:
-    service = Service(lambda user, _: error if user == USERS[0] else Account("active", 1))
+    service = Service(lambda user, _: error if user == USERS[0] else FetchedAccount("active", 1))
     subject, fetching = serving(service, settings(give_up_after_s=10, backoff_max_ms=60_000))
     if others_succeed:
         await outcome(subject, [pending(3, USERS[1])])
