@@ -181,9 +181,8 @@ def run(settings: Settings) -> None:
     metrics_server.serve(settings, NAME)
     if settings.user_service.base_url is None:
         _log.warning(
-            "no user service configured: only states given by hand are served, every other "
-            "refresh goes to the dead letter queue",
-            setting="user_service.base_url",
+            "user_service_not_configured",
+            hint="set user_service.base_url: refreshes without a state go to the dead letter queue",
         )
     app, sink = build(settings)
     try:

@@ -167,7 +167,7 @@ class BatchProcessor:
         self._held_back += 1
         if self._held_back == 1:
             reason = str(failures[0]) if failures else "not answered in time"
-            _log.warning("user service does not answer", users=len(unserved), reason=reason)
+            _log.warning("user_service_unavailable", users=len(unserved), reason=reason)
         exponent = min(self._held_back - 1, 20)
         wait_ms: float = min(
             self._settings.backoff_ms * 2.0**exponent, self._settings.backoff_max_ms
@@ -178,7 +178,7 @@ class BatchProcessor:
 
     def _served(self) -> None:
         if self._held_back:
-            _log.info("user service answers again", attempts=self._held_back)
+            _log.info("user_service_recovered", attempts=self._held_back)
         self._held_back = 0
         self._fetched = {}
         self._began = {}
@@ -204,7 +204,7 @@ class BatchProcessor:
         if failure is None or not at_fault or failing_s < self._settings.give_up_after_s:
             return self._retry(w, failure)
         metrics.USER_SERVICE_GIVEN_UP.inc()
-        _log.error("user given up", user_id=w.user_id, reason=str(failure.error))
+        _log.error("user_given_up", user_id=w.user_id, reason=str(failure.error))
         return self._dead_letter(w, failure.error.outcome, str(failure.error))
 
     def _retry(self, w: UserRefresh, failure: FetchFailure | None) -> OutgoingRecord:

@@ -90,7 +90,7 @@ async def clean_up(work: Awaitable[None]) -> None:
         async with asyncio.timeout(CLEANUP_S):
             await work
     except Exception as error:  # noqa: BLE001 - the next try does it
-        log.warning("what a try left could not be taken away", error=type(error).__name__)
+        log.warning("upload_cleanup_failed", error=type(error).__name__)
 
 
 def part_name(name: str) -> str:

@@ -269,8 +269,8 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopping.set())
     port, credentials = embedded_port(settings), credentials_of(settings)
     with EmbeddedKafka(settings.data_dir, port, credentials=credentials) as kafka:
-        log.info("kafka ready", bootstrap_servers=kafka.bootstrap_servers, pid=kafka.pid)
+        log.info("kafka_ready", bootstrap_servers=kafka.bootstrap_servers, pid=kafka.pid)
         while not stopping.wait(1.0):
             if (status := kafka.exit_status()) is not None:
                 raise KafkaError(f"Kafka ended with status {status}:\n{kafka.log_tail()}")
-    log.info("kafka stopped")
+    log.info("kafka_stopped")

@@ -97,7 +97,7 @@ def start(
     if stopping.is_set():
         return
     created = topics.apply(settings)
-    log.info("topics applied", created=len(created))
+    log.info("topics_applied", created=len(created))
     for each in application_specs(settings, shards):
         supervisor.start(each)
 
@@ -116,7 +116,7 @@ def wait_for_kafka(supervisor: Supervisor, settings: Settings, stopping: threadi
             if not is_free(HOST, port) and admin.list_topics(timeout=2).brokers:
                 return
         except KafkaException as error:
-            log.debug("kafka does not answer yet", error=str(error))
+            log.debug("kafka_not_responding", error=str(error))
 
 
 def is_ready(base_url: str) -> bool:
@@ -159,11 +159,11 @@ def up(settings: Settings, shards: int) -> None:
         start(supervisor, settings, stopping, shards)
         base_url = f"http://{settings.http.host}:{settings.http.port}"
         if wait_until_ready(supervisor, base_url, stopping):
-            log.info("ready", url=base_url, processes=supervisor.pids())
+            log.info("deployment_ready", url=base_url, processes=supervisor.pids())
         elif not stopping.is_set():
-            log.warning("not ready yet, going on", url=base_url)
+            log.warning("deployment_not_ready", url=base_url)
         supervisor.run(stopping)
-        log.info("stopping")
+        log.info("deployment_stopping")
 
 
 def wait_until_ready(supervisor: Supervisor, base_url: str, stopping: threading.Event) -> bool:

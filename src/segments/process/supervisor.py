@@ -122,7 +122,7 @@ class Supervisor:
         delay_s = min(BACKOFF_FIRST_S * 2 ** (child.failures - 1), BACKOFF_MAX_S)
         child.restart_at_s = now_s + delay_s
         log.warning(
-            "process ended, will be restarted",
+            "process_exited",
             process=child.spec.name,
             status=status,
             delay_s=delay_s,
@@ -138,7 +138,7 @@ class Supervisor:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("process did not end, killed", process=child.spec.name)
+                log.warning("process_killed", process=child.spec.name, grace_s=grace_s)
                 child.process.kill()
 
     def _spawn(self, spec: Spec) -> _Child:

@@ -62,6 +62,6 @@ def of_kafka() -> logging.Logger:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger; events are short phrases, facts are keywords."""
+    """A logger. Events are the identifiers of `log_events.EVENTS`; facts are keyword arguments."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger

@@ -122,7 +122,7 @@ def test_segments_kafka_leaves_no_java_behind(tmp_path: Path, number: signal.Sig
     )
     try:
         process = start_command(settings, "kafka", [*CLI, "kafka"])
-        wait_until(lambda: "kafka ready" in process.log(), what="the broker")
+        wait_until(lambda: "kafka_ready" in process.log(), what="the broker")
         [java] = psutil.Process(process.pid).children(recursive=True)
         process.signal(number)
         assert process.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 0)

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeGuard
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -21,7 +22,7 @@ from segments.http.app import interface
 from segments.http.routing import problem_catalogue
 from segments.settings import Settings
 from segments.specs import asyncapi, json_schemas, settings_table, topics_table
-from segments.telemetry import metrics
+from segments.telemetry import log_events, metrics
 from tests.support.paths import ROOT
 
 PACKAGES = (
@@ -103,6 +104,73 @@ def _metric_row(metric: MetricWrapperBase, applications: tuple[str, ...]) -> str
     return f"| `{name}` | {described.type} | {labels} | {served_by} | {described.documentation} |"
 
 
+class LogCall(NamedTuple):
+    """A call that logs: `log.warning("event", field=…)` or an alias of `log`."""
+
+    event: str
+    level: str
+    fields: tuple[str, ...]
+    module: str
+
+
+_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+_LOGGERS = {"log", "_log", "logger"}
+SOURCE_PACKAGES = ("src/segments", "streams", "state", "http")
+
+
+def log_calls() -> list[LogCall]:
+    """Every log call of the source, by event and module."""
+    found = []
+    for package in SOURCE_PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            module = str(path.relative_to(ROOT)).removeprefix("src/segments/")
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found += [_log_call(node, module) for node in ast.walk(tree) if _is_log_call(node)]
+    return sorted(found)
+
+
+def _is_log_call(node: ast.AST) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _LEVELS
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in _LOGGERS
+    )
+
+
+def _log_call(call: ast.Call, module: str) -> LogCall:
+    assert isinstance(call.func, ast.Attribute)
+    level = "error" if call.func.attr == "exception" else call.func.attr
+    event = ast.literal_eval(call.args[0]) if _is_literal(call.args) else ast.unparse(call)
+    # Fields of `**mapping` are not known here.
+    fields = tuple(
+        keyword.arg for keyword in call.keywords if keyword.arg not in (None, "exc_info")
+    )
+    return LogCall(event, level, fields, module)
+
+
+def _is_literal(arguments: list[ast.expr]) -> bool:
+    return len(arguments) == 1 and isinstance(arguments[0], ast.Constant)
+
+
+def log_event_table() -> str:
+    """Every log event with its level, its fields, the modules that log it, and its meaning."""
+    rows = ["| event | level | fields | logged by | meaning |", "| --- | --- | --- | --- | --- |"]
+    by_event: dict[str, list[LogCall]] = {}
+    for call in log_calls():
+        by_event.setdefault(call.event, []).append(call)
+    for event, calls in by_event.items():
+        levels = ", ".join(dict.fromkeys(call.level for call in calls))
+        names = dict.fromkeys(name for call in calls for name in call.fields)
+        modules = dict.fromkeys(call.module for call in calls)
+        fields = ", ".join(f"`{name}`" for name in names) or "none"
+        logged_by = ", ".join(f"`{module}`" for module in modules)
+        meaning = log_events.EVENTS.get(event, "")
+        rows.append(f"| `{event}` | {levels} | {fields} | {logged_by} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
 def _block(text: str) -> str:
     return f"```text\n{text}```\n"
 
@@ -114,6 +182,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/http.md", "problems"): problem_catalogue.table,
     ("docs/settings.md", "settings"): settings_table.tables,
     ("docs/operations.md", "metrics"): metric_table,
+    ("docs/operations.md", "log events"): log_event_table,
     ("docs/figures.md", "bench"): bench_table,
 }
 
