@@ -1,3 +1,3 @@
-"""Kafka-native segmentation service: who is in which segment, and why."""
+"""Kafka-native segmentation service: which users are members of which segments, and why."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""`segments doctor`: looks at everything a deployment needs, all at the same time.
+"""`segments doctor`: runs all checks of a deployment concurrently.
 
-Each check has a thread and a time of its own: what cannot be reached, or hangs, keeps none of the
-others waiting. What needs Kafka is not tried where Kafka cannot be reached.
+Each check has its own thread and timeout, so that an unreachable or hanging dependency delays none
+of the others. Checks that need Kafka are skipped while Kafka is unreachable.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from segments.doctor import clocks, groups, kafka, machine, queue, service, user
 from segments.doctor.findings import Finding, fail, warn
 from segments.settings import Settings
 
-Probe = Callable[[Settings, float], Iterable[Finding]]
-"""What looks: with the settings, and the longest wait of each of its requests in seconds."""
+Check = Callable[[Settings, float], Iterable[Finding]]
+"""Takes the settings and the timeout of each of its requests in seconds."""
 
-ALONE: dict[str, Probe] = {
+INDEPENDENT: dict[str, Check] = {
     "versions": versions.look,
     "data_dir": machine.look_at_folder,
     "files": machine.look_at_limits,
     "user service": users.look,
     "sidecar": service.look,
 }
-WITH_KAFKA: dict[str, Probe] = {
+WITH_KAFKA: dict[str, Check] = {
     "topics": kafka.look_at_topics,
     "broker API": kafka.look_at_api,
     "groups": groups.look,
     "clock of the broker": clocks.look,
     "dead letters": queue.look,
 }
-# A check asks for several things, one after the other.
-_REQUESTS = 3
+# A check makes several requests, one after the other.
+_REQUESTS_PER_CHECK = 3
 
 
 @dataclass
-class _Looking:
-    """A check on its way."""
+class _RunningCheck:
+    """A check and its findings so far."""
 
     name: str
     findings: list[Finding] = field(default_factory=list)
@@ -46,49 +46,44 @@ class _Looking:
 
 
 def examine(settings: Settings, timeout_s: float = 5.0) -> list[Finding]:
-    """Every finding, in the order of the checks; returns after some three times `timeout_s`."""
-    began_s = time.monotonic()
-    alone = [_begin(name, probe, settings, timeout_s) for name, probe in ALONE.items()]
-    reached = _begin("kafka", kafka.look, settings, timeout_s)
-    _end(reached, timeout_s + 1)
-    if any(finding.status == "fail" for finding in reached.findings):
-        todo = "see kafka"
-        later = [
-            _Looking(name, [warn(name, "not looked at: Kafka cannot be used", todo)])
+    """All findings, in the order of the checks; takes at most about three times `timeout_s`."""
+    started_s = time.monotonic()
+    independent = [_start(name, check, settings, timeout_s) for name, check in INDEPENDENT.items()]
+    connection = _start("kafka", kafka.look, settings, timeout_s)
+    _join(connection, timeout_s + 1)
+    if any(finding.status == "fail" for finding in connection.findings):
+        dependent = [
+            _RunningCheck(name, [warn(name, "skipped: Kafka is not usable", "see kafka")])
             for name in WITH_KAFKA
         ]
     else:
-        later = [_begin(name, probe, settings, timeout_s) for name, probe in WITH_KAFKA.items()]
-    for looking in (*alone, *later):
-        _end(looking, began_s + _REQUESTS * timeout_s - time.monotonic())
-    return [
-        finding for each in (alone[0], reached, *later, *alone[1:]) for finding in each.findings
-    ]
+        dependent = [_start(name, check, settings, timeout_s) for name, check in WITH_KAFKA.items()]
+    for running in (*independent, *dependent):
+        _join(running, started_s + _REQUESTS_PER_CHECK * timeout_s - time.monotonic())
+    ordered = (independent[0], connection, *dependent, *independent[1:])
+    return [finding for running in ordered for finding in running.findings]
 
 
-def _begin(name: str, probe: Probe, settings: Settings, timeout_s: float) -> _Looking:
-    looking = _Looking(name)
+def _start(name: str, check: Check, settings: Settings, timeout_s: float) -> _RunningCheck:
+    running = _RunningCheck(name)
 
-    def look() -> None:
+    def run() -> None:
         try:
-            found = list(probe(settings, timeout_s))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            findings = list(check(settings, timeout_s))
+        except Exception as error:  # noqa: BLE001 - no error of one check may end the others
             text = " ".join(str(error).split())[:300] or type(error).__name__
-            found = [fail(name, f"the check itself failed: {text}", "report it if it stays")]
-        looking.findings = found
+            findings = [fail(name, f"the check itself failed: {text}", "report it if it persists")]
+        running.findings = findings
 
-    # A daemon: one that hangs must not keep the command from ending.
-    looking.thread = threading.Thread(target=look, name=name, daemon=True)
-    looking.thread.start()
-    return looking
+    # A daemon thread: a check that hangs must not keep the command from exiting.
+    running.thread = threading.Thread(target=run, name=name, daemon=True)
+    running.thread.start()
+    return running
 
 
-def _end(looking: _Looking, left_s: float) -> None:
-    if looking.thread is not None:
-        looking.thread.join(max(0.0, left_s))
-        if looking.thread.is_alive() and not looking.findings:
-            looking.findings = [
-                fail(
-                    looking.name, "no answer in time", "see whether it hangs, or raise --timeout-s"
-                )
-            ]
+def _join(running: _RunningCheck, left_s: float) -> None:
+    if running.thread is not None:
+        running.thread.join(max(0.0, left_s))
+        if running.thread.is_alive() and not running.findings:
+            todo = "check whether it hangs, or raise --timeout-s"
+            running.findings = [fail(running.name, "timed out", todo)]

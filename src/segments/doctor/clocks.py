@@ -1,10 +1,10 @@
-"""The broker's clock, which is the service's time, against this machine's.
+"""Compares the broker's clock, which is the service's time, with the clock of this machine.
 
-Nothing is written for it. Shards append a tick to their log every second, and the broker stamps
-each record of that log with its own clock (LogAppendTime). The newest stamp is compared with the
-clock here: where both agree it is no older than a tick and the way here. A stamp from the future
-says that the broker's clock is ahead. An old one says that its clock is behind, or that no tick was
-written because no shards process runs: that cannot be told apart here, the check of shards can.
+Nothing is written. Shards append a tick to their log every second, and the broker stamps each
+record with its own clock (LogAppendTime). If both clocks agree, the newest timestamp is no older
+than one tick plus the latency. A timestamp in the future means that the broker's clock is ahead. An
+old one means that its clock is behind or that no shards process appends ticks; only the check of
+the shards' consumer group can tell which.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FAR_MS = 60_000
 
 
 def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    """How far the newest stamp of the log is from now."""
+    """The age of the newest timestamp of the log."""
     admin = kafka.client(settings)
     partitions = partitions_of(admin, settings.topic(LOG), timeout_s)
-    # Before the question: what is appended meanwhile must not look as if it came from the future.
+    # A record appended after the request must not appear to come from the future.
     newest = offsets(admin, partitions, OffsetSpec.max_timestamp(), timeout_s)
     now_ms = times.now_ms()
     stamps = [each.timestamp for each in newest.values() if each.timestamp >= 0]
@@ -38,14 +38,14 @@ def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
 
 
 def finding(age_ms: int | None, tick_ms: int) -> Finding:
-    """`age_ms`: of the newest stamp by the clock here; None without any record."""
+    """`age_ms` of the newest timestamp by the local clock; None without any record."""
     if age_ms is None:
-        return warn(_CHECK, "the log has no record to compare with", "segments run shards")
-    seen = f"the newest record of the log was stamped {age_ms} ms ago by the clock here"
+        return warn(_CHECK, "the log is empty", "segments run shards")
+    seen = f"the newest log record is {age_ms} ms old by the local clock"
     if age_ms < -AHEAD_MS:
-        todo = "bring both clocks into step (NTP): the broker's is ahead"
+        todo = "synchronize both clocks (NTP): the broker's is ahead"
         return (fail if age_ms < -FAR_MS else warn)(_CHECK, seen, todo)
     if age_ms > tick_ms + BEHIND_MS:
-        todo = "no shards process runs, or the broker's clock is behind (NTP)"
+        todo = "start a shards process, or synchronize the broker's clock (NTP): it may be behind"
         return warn(_CHECK, seen, todo)
-    return ok(_CHECK, f"{seen}; ticks come every {tick_ms} ms")
+    return ok(_CHECK, f"{seen}; the tick interval is {tick_ms} ms")

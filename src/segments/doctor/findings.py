@@ -1,4 +1,4 @@
-"""What a check finds: how it stands, what was seen, what to do."""
+"""The result of a check: its status, what was observed, and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 FindingStatus = Literal["ok", "warn", "fail"]
-_WORSE: tuple[FindingStatus, ...] = ("ok", "warn", "fail")
+_BY_SEVERITY: tuple[FindingStatus, ...] = ("ok", "warn", "fail")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`seen`: in words, for whoever reads; `todo`: empty where there is nothing to be done."""
+    """`seen`: the observation, for people; `todo`: how to fix it, empty if nothing is wrong."""
 
     check: str
     status: FindingStatus
@@ -19,25 +19,25 @@ class Finding:
     todo: str = ""
 
     def document(self) -> dict[str, Any]:
-        """As JSON knows it."""
+        """The JSON form of the finding."""
         return asdict(self)
 
 
 def ok(check: str, seen: str) -> Finding:
-    """As it should be."""
+    """Nothing is wrong."""
     return Finding(check, "ok", seen)
 
 
 def warn(check: str, seen: str, todo: str) -> Finding:
-    """Works, or may work, and someone should look."""
+    """It works, or may work, but needs attention."""
     return Finding(check, "warn", seen, todo)
 
 
 def fail(check: str, seen: str, todo: str) -> Finding:
-    """Does not work, or will not for long."""
+    """It does not work, or will soon fail."""
     return Finding(check, "fail", seen, todo)
 
 
 def worst(findings: list[Finding]) -> FindingStatus:
-    """The worst that was found."""
-    return max((finding.status for finding in findings), key=_WORSE.index, default="ok")
+    """The most severe status; ok without findings."""
+    return max((finding.status for finding in findings), key=_BY_SEVERITY.index, default="ok")

@@ -1,4 +1,4 @@
-"""The dead letter queue: whether there is anything in it."""
+"""The dead letter queue: whether it holds records."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DLQ = "segments.dlq"
 
 
 def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    """How many records it keeps, and when the newest came."""
+    """The number of records, and the timestamp of the newest."""
     admin = kafka.client(settings)
     partitions = partitions_of(admin, settings.topic(DLQ), timeout_s)
-    begins = offsets(admin, partitions, OffsetSpec.earliest(), timeout_s)
-    ends = offsets(admin, partitions, OffsetSpec.latest(), timeout_s)
+    earliest = offsets(admin, partitions, OffsetSpec.earliest(), timeout_s)
+    latest = offsets(admin, partitions, OffsetSpec.latest(), timeout_s)
     newest = offsets(admin, partitions, OffsetSpec.max_timestamp(), timeout_s)
-    kept = sum(end.offset - begins[place].offset for place, end in ends.items())
+    kept = sum(end.offset - earliest[place].offset for place, end in latest.items())
     if not kept:
         yield ok(_CHECK, "none")
         return
     at = to_rfc3339(max(each.timestamp for each in newest.values()))
     yield warn(
         _CHECK,
-        f"about {kept} in {settings.topic(DLQ)}, the newest of {at}",
-        "read them: docs/operations.md, “The dead letter queue”",
+        f"about {kept} records in {settings.topic(DLQ)}, the newest from {at}",
+        "see docs/operations.md, “The dead letter queue”",
     )

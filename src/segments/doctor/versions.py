@@ -1,4 +1,4 @@
-"""Versions: of Python, and of the libraries that only some versions of are right."""
+"""Versions of Python, Quix Streams and the Kafka client."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def look(_settings: Settings, _timeout_s: float) -> Iterator[Finding]:
-    """Without loading anything that is looked at, but for Kafka's client."""
+    """The installed versions; only the Kafka client is imported to read its own."""
     yield python(sys.version_info[:2])
     yield stream_processor(_installed("quixstreams"), pin("quixstreams"))
-    from confluent_kafka import libversion  # noqa: PLC0415 - only this command asks
+    from confluent_kafka import libversion  # noqa: PLC0415 - slow, only needed here
 
     yield ok(
         "kafka client",
@@ -28,15 +28,15 @@ def look(_settings: Settings, _timeout_s: float) -> Iterator[Finding]:
 
 
 def python(version: tuple[int, ...]) -> Finding:
-    """Whether this version of Python is one that is tested."""
+    """Whether this version of Python is tested."""
     seen = f"Python {platform.python_version()}, segments {__version__}"
     if OLDEST <= version <= NEWEST:
         return ok("python", seen)
-    return warn("python", seen, "use Python 3.11 to 3.13: no other is tested")
+    return warn("python", seen, "use Python 3.11 to 3.13, the tested versions")
 
 
 def stream_processor(installed: str | None, pinned: str | None) -> Finding:
-    """The stream processor is pinned: the service reaches into its private parts."""
+    """Whether Quix Streams has the pinned version: the service uses its private interface."""
     if installed is None:
         return fail("quixstreams", "not installed", "install the package with its dependencies")
     if pinned is None or installed == pinned:
@@ -49,7 +49,7 @@ def stream_processor(installed: str | None, pinned: str | None) -> Finding:
 
 
 def pin(name: str) -> str | None:
-    """The only version that this package may be used with; None where that is not known."""
+    """The version to which this package pins a dependency; None if it pins none."""
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:

@@ -115,9 +115,7 @@ def test_nothing_reachable_keeps_nothing_else_waiting(tmp_path: Path) -> None:
         "sidecar",
         "user service",
     }
-    assert all(
-        found[name]["seen"] == "not looked at: Kafka cannot be used" for name in doctor.WITH_KAFKA
-    )
+    assert all(found[name]["seen"] == "skipped: Kafka is not usable" for name in doctor.WITH_KAFKA)
     assert found["data_dir"]["status"] == "ok"
     assert "hidden" not in str(document)
 
@@ -135,12 +133,12 @@ def test_a_check_that_hangs_or_fails_is_told_and_the_others_go_on(
         raise RuntimeError("of\nits own")
 
     alone = {"hangs": hangs, "breaks": breaks, "goes on": lambda *_: [ok("goes on", "fine")]}
-    monkeypatch.setattr(doctor, "ALONE", alone)
+    monkeypatch.setattr(doctor, "INDEPENDENT", alone)
     monkeypatch.setattr(doctor, "WITH_KAFKA", {})
     monkeypatch.setattr(kafka, "look", lambda *_: [ok("kafka", "fine")])
     found = {each.check: each for each in doctor.examine(Settings(), 0.05)}
     never.set()
-    assert found["hangs"].seen == "no answer in time"
+    assert found["hangs"].seen == "timed out"
     assert found["breaks"].seen == "the check itself failed: of its own"
     assert found["goes on"].status == "ok"
 
@@ -226,7 +224,7 @@ def test_a_view_that_is_not_ready_says_why() -> None:
     health = Health(ready=False, checks={"feed": "the consumer has ended", "view": "ok"})
     found = service.view(health)
     assert found.status == "fail"
-    assert found.seen == "not ready, no partition known: feed: the consumer has ended"
+    assert found.seen == "not ready, no partition: feed: the consumer has ended"
 
 
 @pytest.mark.parametrize(
@@ -259,9 +257,11 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     # Whoever runs the tests may write everywhere; nobody can make a file in a file.
     assert machine.writable(file, file).status == "fail"
     assert machine.writable(tmp_path, tmp_path).status == "ok"
-    assert machine.writable(tmp_path / "new", tmp_path).seen.endswith(f"can be made in {tmp_path}")
+    assert machine.writable(tmp_path / "new", tmp_path).seen.endswith(
+        f"can be created in {tmp_path}"
+    )
     (tmp_path / "kept").write_bytes(b"x" * 8_192)
-    assert machine.taken_bytes(tmp_path) >= 8_192
+    assert machine.used_bytes(tmp_path) >= 8_192
 
 
 @pytest.mark.parametrize(
