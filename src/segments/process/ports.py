@@ -1,4 +1,4 @@
-"""TCP ports: which are free, and a clear word about one that is not."""
+"""Free TCP ports, and a clear error for one that is in use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _ATTEMPTS = 200
 
 
 class PortInUseError(RuntimeError):
-    """A port is taken; the message names it, its purpose and the setting to change."""
+    """A port is in use; the message names it, its purpose and the setting to change."""
 
     def __init__(self, host: str, port: int, purpose: str, setting: str) -> None:
         super().__init__(
-            f"port {port} on {host} is in use, wanted for {purpose}: "
-            f"free it, or set {setting} to another"
+            f"port {port} on {host}, needed for {purpose}, is in use: "
+            f"free it, or set {setting} to another port"
         )
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server can listen on this port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -33,20 +33,20 @@ def is_free(host: str, port: int) -> bool:
 
 
 def require_free(host: str, port: int, *, purpose: str, setting: str) -> None:
-    """Raise PortInUseError unless a server could listen there. Port 0 is always free."""
+    """Raise PortInUseError unless a server can listen on this port. Port 0 is always free."""
     if port and not is_free(host, port):
         raise PortInUseError(host, port, purpose, setting)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on.
+    """A port on which nobody listens.
 
-    It lies below the range of outgoing connections: a client that tries again and again to reach a
-    stopped server on a port of that range ends up connected to itself and keeps the port.
+    It is below the ephemeral range: a client that keeps reconnecting to a stopped server on an
+    ephemeral port eventually connects to itself (TCP self-connect) and occupies the port.
     """
-    chooser = random.SystemRandom()
+    generator = random.SystemRandom()
     for _ in range(_ATTEMPTS):
-        port = chooser.randrange(_LOWEST, _lowest_ephemeral())
+        port = generator.randrange(_LOWEST, _lowest_ephemeral())
         if is_free(host, port):
             return port
     raise RuntimeError(f"no free port found on {host} in {_ATTEMPTS} attempts")

@@ -1,4 +1,4 @@
-"""Runs processes as one: restarts what dies, gathers what they say, ends them all in order."""
+"""Supervises child processes: restarts them, collects their output, stops them in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OnLine = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Spec:
-    """A process to keep running. Those with a lower `stage` are ended first."""
+    """A process to keep running. Processes of a lower `stage` are stopped first."""
 
     name: str
     argv: list[str]
@@ -47,14 +47,14 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps processes running. Use it from one thread: they die with the thread that starts them.
+    """Keeps processes running. Use it from one thread: they are killed when that thread exits.
 
-    What they print goes line by line to `on_line(name, line)`, or to files in `log_dir`.
+    Their output goes line by line to `on_line(name, line)`, or to files in `log_dir`.
     """
 
     def __init__(self, on_line: OnLine | None = None, log_dir: Path | None = None) -> None:
         if (on_line is None) == (log_dir is None):
-            raise ValueError("give on_line or log_dir")
+            raise ValueError("pass either on_line or log_dir")
         self._on_line = on_line
         self._log_dir = log_dir
         self._children: dict[str, _Child] = {}
@@ -66,7 +66,7 @@ class Supervisor:
         self._children[spec.name] = self._spawn(spec)
 
     def pids(self) -> dict[str, int]:
-        """Process id by name of those that run now."""
+        """Name -> process id of the running processes."""
         return {
             name: child.process.pid
             for name, child in self._children.items()
@@ -74,23 +74,23 @@ class Supervisor:
         }
 
     def run(self, stopping: threading.Event) -> None:
-        """Restart what dies until the event is set."""
+        """Restart processes that exit until the event is set."""
         while not stopping.wait(_POLL_S):
             self.poll()
 
     def poll(self) -> None:
-        """Look after every process once."""
+        """Check every process once, and restart those that are due."""
         now_s = time.monotonic()
         for child in list(self._children.values()):
             if child.restart_at_s is None:
-                self._plan_restart_of_dead(child, now_s)
+                self._schedule_restart(child, now_s)
             elif now_s >= child.restart_at_s:
                 failures = child.failures
                 self._children[child.spec.name] = replacement = self._spawn(child.spec)
                 replacement.failures = failures
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """End all, stage by stage, and by force what goes on after the grace of its stage."""
+        """Stop all processes stage by stage; kill those that outlast the grace period."""
         try:
             for stage in sorted({child.spec.stage for child in self._children.values()}):
                 self._stop_stage(stage, grace_s)
@@ -98,7 +98,7 @@ class Supervisor:
             self.kill()
 
     def kill(self) -> None:
-        """End all at once, by force."""
+        """Kill all processes at once."""
         for child in self._children.values():
             child.process.kill()
         for child in self._children.values():
@@ -113,7 +113,7 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _plan_restart_of_dead(self, child: _Child, now_s: float) -> None:
+    def _schedule_restart(self, child: _Child, now_s: float) -> None:
         status = child.process.poll()
         if status is None:
             return
@@ -153,7 +153,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: they end in our order
+                start_new_session=True,  # Ctrl-C must not reach them: they are stopped in order
             )
         child = _Child(spec, process, time.monotonic())
         if self._on_line is not None:
