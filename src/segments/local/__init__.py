@@ -1,1 +1,1 @@
-"""Running a whole deployment on one machine."""
+"""A whole deployment on one machine: `segments up` and `segments demo`."""

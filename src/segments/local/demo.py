@@ -1,4 +1,4 @@
-"""`segments demo`: everything on one machine with 1,000 example users, shown at work."""
+"""`segments demo`: a deployment on one machine with 1,000 example users, and a tour of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from segments.kafka.embedded import HOST, tail
 from segments.local import up
 from segments.local.demo_client import Stopped, TourFailed
-from segments.local.demo_show import Tour
+from segments.local.demo_tour import Tour
 from segments.process.ports import free_port, require_free
 from segments.process.supervisor import Spec, Supervisor
 from segments.settings import Settings
@@ -23,19 +23,20 @@ from segments.telemetry import logs
 DEMO_USERS = 1_000
 _USER_SERVICE = Path(__file__).resolve().parents[3] / "examples" / "user_service.py"
 _USER_SERVICE_PORT = 8090
-_USER_SERVICE_STAGE = 3  # outlives the users application, which asks it
+_USER_SERVICE_STAGE = 3  # stops after the users application, which calls it
 _METRICS_PORTS = ("router_port", "users_port", "shards_port", "history_port")
 
 
 class DemoError(TourFailed):
-    """The demo cannot start; the message says why."""
+    """The demo cannot start; the message gives the reason."""
 
 
 def run(settings: Settings, *, once: bool) -> int:
-    """Tour the service at work; the exit status: 0 when every step gave what it should.
+    """Run the tour; the exit status is 0 only if every step succeeded.
 
-    Unless `once`, everything stays up afterwards until SIGINT or SIGTERM. Ports are those of the
-    settings, with `once` any free ones. The data lies in a temporary folder and goes at the end.
+    Unless `once`, the deployment keeps running afterwards until SIGINT or SIGTERM. Ports are those
+    of the settings, with `once` any free ones. The data is in a temporary folder and is deleted at
+    the end.
     """
     logs.configure("warning", "demo")
     console = Console(highlight=False)
@@ -56,7 +57,7 @@ def run(settings: Settings, *, once: bool) -> int:
                 _start(supervisor, ours, console, stopping)
                 _show(supervisor, ours, console, stopping)
                 if not once:
-                    console.print("[bold]Everything stays up. Ctrl-C ends it.[/]")
+                    console.print("[bold]The deployment keeps running. Press Ctrl-C to stop it.[/]")
                     supervisor.run(stopping)
             except Stopped:
                 return 130 if once else 0
@@ -65,12 +66,12 @@ def run(settings: Settings, *, once: bool) -> int:
                 _print_logs(console, log_dir)
                 return 1
             finally:
-                console.print("stopping everything …")
+                console.print("stopping the deployment …")
     return 0
 
 
 def _settings(settings: Settings, folder: Path, *, once: bool) -> Settings:
-    """The demo's own deployment: fresh data, and free ports where it shall not be visited."""
+    """Settings of the demo's deployment: fresh data, and free ports with `once`."""
     kafka = {"embedded": True, "prefix": ""}
     http = {}
     metrics: dict[str, object] = {"port": None}
@@ -88,7 +89,7 @@ def _settings(settings: Settings, folder: Path, *, once: bool) -> Settings:
             "data_dir": folder,
             "kafka": settings.kafka.model_copy(update=kafka),
             "http": settings.http.model_copy(update=http),
-            # Whoever tries the demo has no key.
+            # The tour sends no credentials.
             "auth": settings.auth.model_copy(update={"mode": "none"}),
             "metrics": settings.metrics.model_copy(update=metrics),
             "user_service": settings.user_service.model_copy(update=user_service),
@@ -101,7 +102,9 @@ def _start(
     supervisor: Supervisor, settings: Settings, console: Console, stopping: threading.Event
 ) -> None:
     if not _USER_SERVICE.is_file():
-        raise DemoError("the demo needs examples/user_service.py: run it from a checkout")
+        raise DemoError(
+            "the demo needs examples/user_service.py: run it from a checkout of the repository"
+        )
     base_url = settings.user_service.base_url or ""
     port = base_url.rpartition(":")[2]
     argv = [sys.executable, str(_USER_SERVICE), "--port", port, "--users", str(DEMO_USERS)]
@@ -119,17 +122,17 @@ def _start(
 def _show(
     supervisor: Supervisor, settings: Settings, console: Console, stopping: threading.Event
 ) -> None:
-    """Run the show in a second thread; this one, on which the processes hang, looks after them."""
-    show = Tour(settings, _http(settings), console, stopping)
+    """Run the tour in a second thread: the processes are bound to this one, which supervises."""
+    tour = Tour(settings, _http(settings), console, stopping)
     failures: list[Exception] = []
 
-    def act() -> None:
+    def run() -> None:
         try:
-            show.run()
+            tour.run()
         except Exception as error:  # noqa: BLE001  # raised below, on the main thread
             failures.append(error)
 
-    thread = threading.Thread(target=act, name="show")
+    thread = threading.Thread(target=run, name="tour")
     thread.start()
     while thread.is_alive():
         supervisor.poll()

@@ -1,4 +1,4 @@
-"""Everything on one machine: which processes a deployment has, and `segments up`."""
+"""`segments up`: runs every process of a deployment on one machine."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from segments.telemetry.metrics import APPLICATIONS
 READY_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
-# What takes work in ends first, what others write to last.
+# Processes that accept work stop first, those that others write to stop last.
 _STAGES = {"http": 0, "router": 1, "users": 1, "shards": 2, "history": 3, "kafka": 4}
 
 log = logs.get(__name__)
 
 
 def spec(settings: Settings, name: str) -> Spec:
-    """How an application, or `kafka`, is started with these settings."""
+    """The process of an application, or of `kafka`, with these settings."""
     label = name if settings.instance == 0 else f"{name}-{settings.instance}"
     argv = [sys.executable, "-m", "segments.cli", *(["run"] if name != "kafka" else []), name]
     return Spec(label, argv, child_environment(settings), _STAGES[name])
 
 
 def application_specs(settings: Settings, shards: int) -> list[Spec]:
-    """One process an application, and as many of shards as wanted."""
+    """One process per application, and `shards` processes of shards."""
     first = [spec(settings, name) for name in APPLICATIONS]
     more = [settings.model_copy(update={"instance": n}) for n in range(1, shards)]
     return first + [spec(other, "shards") for other in more]
 
 
 def with_chosen_ports(settings: Settings) -> Settings:
-    """The settings with a free port where the sidecar or the embedded Kafka may have any."""
+    """The settings with a free port where the sidecar's or the embedded Kafka's port is 0."""
     kafka, http = settings.kafka, settings.http
     if kafka.embedded and embedded_port(settings) == 0:
         kafka = kafka.model_copy(update={"bootstrap_servers": f"{HOST}:{free_port()}"})
@@ -62,7 +62,7 @@ def with_chosen_ports(settings: Settings) -> Settings:
 
 
 def require_ports(settings: Settings, shards: int) -> None:
-    """PortInUseError, naming the setting, unless every port this machine has to serve is free."""
+    """Raise PortInUseError, naming the setting, unless every port of the deployment is free."""
     if settings.kafka.embedded:
         require_free(HOST, embedded_port(settings), purpose="the embedded Kafka", setting=SETTING)
     require_free(
@@ -87,7 +87,7 @@ def require_ports(settings: Settings, shards: int) -> None:
 def start(
     supervisor: Supervisor, settings: Settings, stopping: threading.Event, shards: int = 1
 ) -> None:
-    """Start Kafka when it's embedded, apply the topics, start every application.
+    """Start the embedded Kafka if configured, apply the topics, start every application.
 
     Returns early when the event is set.
     """
@@ -103,15 +103,15 @@ def start(
 
 
 def wait_for_kafka(supervisor: Supervisor, settings: Settings, stopping: threading.Event) -> None:
-    """Return when the embedded broker answers; KafkaError when it ends or takes too long."""
+    """Wait until the embedded broker responds. KafkaError when it exits or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     port = embedded_port(settings)
     admin = AdminClient(settings.client_config() | {"log_level": 0})
     while not stopping.wait(_POLL_S):
         if "kafka" not in supervisor.pids():
-            raise KafkaError("the embedded Kafka ended at its start; its log says why")
+            raise KafkaError("the embedded Kafka exited during its start; see its log")
         if time.monotonic() > deadline:
-            raise KafkaError(f"Kafka did not answer within {START_TIMEOUT_S:.0f} s")
+            raise KafkaError(f"Kafka did not respond within {START_TIMEOUT_S:.0f} s")
         try:
             if not is_free(HOST, port) and admin.list_topics(timeout=2).brokers:
                 return
@@ -120,7 +120,7 @@ def wait_for_kafka(supervisor: Supervisor, settings: Settings, stopping: threadi
 
 
 def is_ready(base_url: str) -> bool:
-    """Whether the HTTP sidecar answers and its view has caught up."""
+    """Whether the HTTP sidecar responds and its view has caught up."""
     try:
         return httpx.get(f"{base_url}/readyz", timeout=2).status_code == httpx.codes.OK
     except httpx.HTTPError:
@@ -150,7 +150,9 @@ def up(settings: Settings, shards: int) -> None:
     """Run everything on this machine until SIGINT or SIGTERM."""
     logs.configure(settings.log_level, "up")
     if settings.metrics.port is not None:
-        raise KafkaError("SEGMENTS_METRICS__PORT is for one process; `up` starts several: unset it")
+        raise KafkaError(
+            "SEGMENTS_METRICS__PORT is for a single process, `up` starts several: unset it"
+        )
     require_guard(settings.auth, settings.http.host)
     settings = with_chosen_ports(settings)
     require_ports(settings, shards)
@@ -167,7 +169,7 @@ def up(settings: Settings, shards: int) -> None:
 
 
 def wait_until_ready(supervisor: Supervisor, base_url: str, stopping: threading.Event) -> bool:
-    """Look after the processes until the sidecar is ready; False when stopped or out of time."""
+    """Supervise the processes until the sidecar is ready; False when stopped or timed out."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not stopping.wait(_POLL_S) and time.monotonic() < deadline:
         supervisor.poll()
@@ -177,7 +179,7 @@ def wait_until_ready(supervisor: Supervisor, base_url: str, stopping: threading.
 
 
 def _printer(console: Console) -> OnLine:
-    """Prints processes' lines: in words behind a name for people, as JSON lines otherwise."""
+    """Prints log lines: for people with the process name in front, otherwise as JSON lines."""
     colours: dict[str, str] = {}
     lock = threading.Lock()
 
@@ -190,14 +192,14 @@ def _printer(console: Console) -> OnLine:
                 console.file.flush()
                 return
             colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-            shown = line if entry is None else _in_words(entry)
-            console.print(Text(f"{name:<9}", style=colour), Text(shown), sep="│ ")
+            text = line if entry is None else _format_entry(entry)
+            console.print(Text(f"{name:<9}", style=colour), Text(text), sep="│ ")
 
     return on_line
 
 
 def _log_entry(line: str) -> dict[str, Any] | None:
-    """A JSON log line parsed; None for any other line."""
+    """The entry of a JSON log line; None for any other line."""
     try:
         entry = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -205,11 +207,11 @@ def _log_entry(line: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and "event" in entry else None
 
 
-def _in_words(entry: dict[str, Any]) -> str:
-    facts = dict(entry)
-    time_of_day = str(facts.pop("timestamp", ""))[11:19]
-    level, event = facts.pop("level", ""), facts.pop("event")
-    trace = facts.pop("exception", "")
-    facts.pop("application", None)
-    told = " ".join(f"{key}={value}" for key, value in facts.items())
-    return f"{time_of_day} {level:<7} {event} {told}" + (f"\n{trace}" if trace else "")
+def _format_entry(entry: dict[str, Any]) -> str:
+    fields = dict(entry)
+    time_of_day = str(fields.pop("timestamp", ""))[11:19]
+    level, event = fields.pop("level", ""), fields.pop("event")
+    trace = fields.pop("exception", "")
+    fields.pop("application", None)
+    values = " ".join(f"{key}={value}" for key, value in fields.items())
+    return f"{time_of_day} {level:<7} {event} {values}" + (f"\n{trace}" if trace else "")
