@@ -180,7 +180,7 @@ def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
     event = None if payload is None else payload.event
     if event is None or event.traceparent is None:
         return None
-    return tracing.checked([event.traceparent], [event.tracestate] if event.tracestate else [])
+    return tracing.validated([event.traceparent], [event.tracestate] if event.tracestate else [])
 
 
 def _refresh(payload: Payload) -> Output:

@@ -86,7 +86,7 @@ def join_trace(request: web.Request) -> None:
     """Let the commands of this request belong to its trace (W3C Trace Context), if it has one."""
     if tracing.TRACEPARENT in request.headers:
         lines = (request.headers.getall(name, []) for name in tracing.FIELDS)
-        tracing.enter(tracing.checked(*lines))
+        tracing.enter(tracing.validated(*lines))
 
 
 def pending(request: web.Request, accepted_id: str) -> web.Response:

@@ -1,8 +1,8 @@
-"""Every setting of the service, in one tree.
+"""All settings of the service, in one tree.
 
 Sources, strongest first: arguments, environment (`SEGMENTS_HTTP__PORT`), the TOML file named by
-`SEGMENTS_CONFIG_FILE`, defaults. A secret may stand in a file: for the environment variable
-`SEGMENTS_X` the service also reads the file named by `SEGMENTS_X_FILE`.
+`SEGMENTS_CONFIG_FILE`, defaults. Any setting can be read from a file, which is meant for secrets:
+instead of `SEGMENTS_X`, set `SEGMENTS_X_FILE` to the path of the file.
 """
 
 from __future__ import annotations
@@ -55,41 +55,43 @@ __all__ = [
 
 
 class Settings(BaseSettings):
-    """All settings. `Settings()` reads the environment; arguments win over it."""
+    """All settings. `Settings()` reads the environment; arguments take precedence."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        hide_input_in_errors=True,  # what is wrong may be a secret
+        hide_input_in_errors=True,  # an invalid value may be a secret
     )
 
-    data_dir: Path = Field(Path(".data"), description="folder for all that is kept on this machine")
+    data_dir: Path = Field(Path(".data"), description="folder for all data on this machine")
     partitions: int = Field(
-        8, ge=1, le=1024, description="shards; fixed when a deployment is created"
+        8, ge=1, le=1024, description="number of shards; fixed when a deployment is created"
     )
     instance: int = Field(
-        0, ge=0, description="number of this process among those of its kind, each another"
+        0,
+        ge=0,
+        description="number of this process among those of its application; unique per machine",
     )
     commit_interval_ms: int = Field(
-        50, ge=1, description="time between checkpoints of an application"
+        50, ge=1, description="interval between checkpoints of an application"
     )
     poll_timeout_ms: int = Field(20, ge=1, description="longest wait for records before a commit")
     tick_interval_ms: int = Field(
-        1_000, ge=10, description="time between ticks of a shard on which nothing is due"
+        1_000, ge=10, description="interval between ticks of an idle shard"
     )
     job_rest_ratio: float = Field(
         0.6,
         ge=0,
         le=10,
-        description="rest after each slice of a job, as a multiple of the time the slice took",
+        description="pause after each slice of a job, as a multiple of the slice's duration",
     )
     unknown_users: Literal["accept", "reject"] = Field(
-        "accept", description="what becomes of a command for a user not in the replica"
+        "accept", description="how a command for a user who is not in the replica is handled"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="lowest level that is logged"
+        "info", description="minimum level of log entries"
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
@@ -116,7 +118,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(env_settings, EnvSettingsSource)
         require_known(settings_cls)
-        # A variable that names a file is no setting: its section would refuse it as unknown.
+        # A variable that names a file is not a setting: its section would reject it as unknown.
         env_settings.env_vars = {
             variable: value
             for variable, value in env_settings.env_vars.items()
@@ -125,12 +127,12 @@ class Settings(BaseSettings):
         sources = [init_settings, env_settings, SecretFilesSource(settings_cls)]
         if config_file := os.environ.get(CONFIG_FILE_VARIABLE):
             if not Path(config_file).is_file():
-                raise FileNotFoundError(f"{CONFIG_FILE_VARIABLE} names no file: {config_file}")
+                raise FileNotFoundError(f"{CONFIG_FILE_VARIABLE}: no such file: {config_file}")
             sources.append(TomlConfigSettingsSource(settings_cls, toml_file=config_file))
         return tuple(sources)
 
     def topic(self, name: str) -> str:
-        """The name on the cluster of a topic of topics.yaml."""
+        """The name on the cluster of a topic from topics.yaml."""
         return self.kafka.prefix + name
 
     def group(self, application: str) -> str:
@@ -138,7 +140,7 @@ class Settings(BaseSettings):
         return f"{self.kafka.prefix}segments-{application}"
 
     def client_config(self) -> dict[str, Any]:
-        """librdkafka configuration that every client of this deployment shares."""
+        """librdkafka options shared by every client of this deployment."""
         config: dict[str, Any] = {
             "bootstrap.servers": self.kafka.bootstrap_servers,
             **self.kafka.options,
@@ -148,7 +150,7 @@ class Settings(BaseSettings):
         return config
 
     def metrics_port(self, application: str) -> int:
-        """Port on which an application serves its metrics (0 = any free one)."""
+        """The port on which an application serves its metrics; 0 = any free port."""
         if self.metrics.port is not None:
             return self.metrics.port
         base = int(getattr(self.metrics, f"{application}_port"))

@@ -1,4 +1,4 @@
-"""Where reports can be put: what each kind of destination has to be told (R2)."""
+"""Destinations of reports: the settings of each kind."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from pydantic import Field, SecretStr, model_validator
 from segments.settings.sections import Section
 
 _URL = r"^https?://[^\s@]+$"
-_LINK = "where the file is reached, `{name}` standing for its name; none = "
+_LINK = "URL of the file, with `{name}` for its name; none = "
 
 
 class FolderDestination(Section):
-    """A folder of this machine, or one that is mounted."""
+    """A local or mounted folder."""
 
-    kind: Literal["folder"] = Field(description="says which kind this is")
-    path: Path = Field(description="the folder, which has to be there")
+    kind: Literal["folder"] = Field(description="selects this kind")
+    path: Path = Field(description="the folder, which must exist")
     public_url: str | None = Field(None, pattern=_URL, description=_LINK + "a `file:` URL")
 
 
 class S3Destination(Section):
-    """S3, or what speaks its protocol."""
+    """S3 or a compatible store."""
 
-    kind: Literal["s3"] = Field(description="says which kind this is")
-    bucket: str = Field(min_length=3, max_length=255, description="the bucket, which has to exist")
-    prefix: str = Field("", pattern=r"^[^/]?.*$", description="put before every name")
-    endpoint_url: str | None = Field(None, pattern=_URL, description="none = Amazon's")
-    region: str | None = Field(None, description="none = as the environment of the process says")
+    kind: Literal["s3"] = Field(description="selects this kind")
+    bucket: str = Field(min_length=3, max_length=255, description="the bucket, which must exist")
+    prefix: str = Field("", pattern=r"^[^/]?.*$", description="prefix of every object key")
+    endpoint_url: str | None = Field(None, pattern=_URL, description="none = Amazon S3")
+    region: str | None = Field(None, description="none = from the environment of the process")
     addressing: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="whether the bucket stands in the path or in the host name"
+        "auto", description="whether the bucket is in the path or in the host name"
     )
     access_key: str | None = Field(
-        None, description="none = credentials as the environment of the process gives them"
+        None, description="none = credentials from the environment of the process"
     )
     secret_key: SecretStr | None = Field(None, description="belongs to `access_key`")
     secret_key_file: Path | None = Field(None, description="file with `secret_key`")
-    link_ttl_s: int = Field(
-        604_800, ge=60, le=604_800, description="how long the signed link can be opened"
-    )
+    link_ttl_s: int = Field(604_800, ge=60, le=604_800, description="validity of the signed link")
     public_url: str | None = Field(None, pattern=_URL, description=_LINK + "a signed link")
     check_etag: bool = Field(
-        default=True, description="false for stores whose ETag is not made of MD5 sums"
+        default=True, description="false for stores whose ETag is not derived from MD5"
     )
 
     @model_validator(mode="after")
@@ -50,31 +48,33 @@ class S3Destination(Section):
         at_most_one(self, "secret_key", "secret_key_file")
         secret = self.secret_key is not None or self.secret_key_file is not None
         if secret != (self.access_key is not None):
-            raise ValueError("access_key and secret_key are given together")
+            raise ValueError("set both access_key and secret_key, or neither")
         return self
 
 
 class SftpDestination(Section):
-    """An SFTP server. Its key is checked, and never just believed."""
+    """An SFTP server. Its host key is always verified."""
 
-    kind: Literal["sftp"] = Field(description="says which kind this is")
+    kind: Literal["sftp"] = Field(description="selects this kind")
     host: str = Field(min_length=1, description="name or address of the server")
-    port: int = Field(22, ge=1, le=65535, description="its port")
-    username: str = Field(min_length=1, description="whom to log in as")
-    password: SecretStr | None = Field(None, description="or a key")
+    port: int = Field(22, ge=1, le=65535, description="port of the server")
+    username: str = Field(min_length=1, description="user to log in as")
+    password: SecretStr | None = Field(None, description="alternative to a private key")
     password_file: Path | None = Field(None, description="file with `password`")
-    private_key: SecretStr | None = Field(None, description="in OpenSSH's or PEM form")
+    private_key: SecretStr | None = Field(None, description="in OpenSSH or PEM format")
     private_key_file: Path | None = Field(None, description="file with `private_key`")
     passphrase: SecretStr | None = Field(None, description="of the private key")
     passphrase_file: Path | None = Field(None, description="file with `passphrase`")
     known_hosts: Path | None = Field(
-        None, description="file in the form of OpenSSH's known_hosts with the server's key"
+        None, description="file with the server's key, in the format of OpenSSH's known_hosts"
     )
     host_key: str | None = Field(
-        None, description="the server's public key itself, such as `ssh-ed25519 AAAA…`"
+        None, description="the server's public key, such as `ssh-ed25519 AAAA…`"
     )
     path: str = Field(
-        ".", min_length=1, description="folder there, which has to exist; `.` = where one logs in"
+        ".",
+        min_length=1,
+        description="folder on the server, which must exist; `.` = the login folder",
     )
     public_url: str | None = Field(
         None, pattern=_URL, description=_LINK + "an `sftp:` URL without the user"
@@ -86,33 +86,37 @@ class SftpDestination(Section):
             at_most_one(self, name, f"{name}_file")
         keys = (self.private_key, self.private_key_file)
         if not any((self.password, self.password_file, *keys)):
-            raise ValueError("one of password, private_key and their files is needed")
+            raise ValueError("set one of password, private_key and their files")
         if (self.known_hosts is None) == (self.host_key is None):
-            raise ValueError("one of known_hosts and host_key is needed: the server is checked")
+            raise ValueError(
+                "set exactly one of known_hosts and host_key: the server's key is verified"
+            )
         return self
 
 
 class DropboxDestination(Section):
     """A folder of a Dropbox account or app."""
 
-    kind: Literal["dropbox"] = Field(description="says which kind this is")
+    kind: Literal["dropbox"] = Field(description="selects this kind")
     path: str = Field(
-        "", pattern=r"^(/.*[^/])?$", description="folder, such as `/reports`; empty = the topmost"
+        "", pattern=r"^(/.*[^/])?$", description="folder, such as `/reports`; empty = the root"
     )
-    app_key: str | None = Field(None, description="of the app, for `refresh_token`")
-    app_secret: SecretStr | None = Field(None, description="of the app; none = authorized by PKCE")
+    app_key: str | None = Field(None, description="key of the app, for `refresh_token`")
+    app_secret: SecretStr | None = Field(
+        None, description="secret of the app; none = authorized by PKCE"
+    )
     app_secret_file: Path | None = Field(None, description="file with `app_secret`")
-    refresh_token: SecretStr | None = Field(None, description="from which access tokens are got")
+    refresh_token: SecretStr | None = Field(None, description="used to obtain access tokens")
     refresh_token_file: Path | None = Field(None, description="file with `refresh_token`")
     access_token: SecretStr | None = Field(
-        None, description="instead of the above; Dropbox's end after four hours"
+        None, description="instead of the above; expires after four hours"
     )
     access_token_file: Path | None = Field(None, description="file with `access_token`")
     shared_link: bool = Field(
-        default=True, description="make a link for everyone who has it; false = no link"
+        default=True, description="create a link that anyone can open; false = no link"
     )
     api_url: str | None = Field(
-        None, pattern=_URL, description="of a stand-in for Dropbox, in tests; none = Dropbox's"
+        None, pattern=_URL, description="URL of a Dropbox stand-in for tests; none = Dropbox"
     )
 
     @model_validator(mode="after")
@@ -122,7 +126,7 @@ class DropboxDestination(Section):
         refresh = self.refresh_token is not None or self.refresh_token_file is not None
         access = self.access_token is not None or self.access_token_file is not None
         if refresh == access:
-            raise ValueError("one of refresh_token and access_token is needed")
+            raise ValueError("set exactly one of refresh_token and access_token")
         if refresh and self.app_key is None:
             raise ValueError("refresh_token needs app_key")
         return self
@@ -135,15 +139,15 @@ AnyDestination = Annotated[
 
 
 def at_most_one(section: Section, *names: str) -> None:
-    """ValueError when several of these settings are given."""
+    """Raise ValueError when several of these settings are set."""
     if sum(getattr(section, name) is not None for name in names) > 1:
-        raise ValueError(f"only one of {' and '.join(names)} can be given")
+        raise ValueError(f"set only one of {' and '.join(names)}")
 
 
 def secret(section: Section, name: str) -> str | None:
-    """A secret in clear: as it is given, or from its file, read anew. OSError without the file."""
-    given: SecretStr | None = getattr(section, name)
-    if given is not None:
-        return given.get_secret_value()
+    """The plaintext of a secret, from its setting or its file. OSError when reading fails."""
+    value: SecretStr | None = getattr(section, name)
+    if value is not None:
+        return value.get_secret_value()
     file: Path | None = getattr(section, f"{name}_file")
     return None if file is None else file.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""Settings as environment variables: how a process hands its own settings to its children."""
+"""Settings as environment variables, to pass them on to child processes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from segments.settings.redaction import HIDDEN
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """`SEGMENTS_…` variables from which a child reads equal settings. Secrets stand in clear."""
+    """`SEGMENTS_…` variables that yield equal settings. Secrets are in plaintext."""
     return _flatten(settings, ENV_PREFIX, SecretStr.get_secret_value)
 
 
 def without_secrets(settings: Settings) -> dict[str, str]:
-    """The same variables with every secret hidden, wherever in the tree it is."""
+    """The same variables with every secret redacted."""
     return _flatten(settings, ENV_PREFIX, lambda _: HIDDEN)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """This process's environment, with its settings replaced by the given ones."""
+    """This process's environment with its settings replaced by `settings`."""
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(ENV_PREFIX)}
     return inherited | variables(settings)
 
@@ -44,13 +44,13 @@ def _flatten(section: BaseModel, prefix: str, secret: Callable[[SecretStr], str]
 
 
 def _plain(value: Any, secret: Callable[[SecretStr], str]) -> Any:
-    """A setting's value as JSON knows it."""
+    """The value of a setting as JSON data."""
     if isinstance(value, SecretStr):
         return secret(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, BaseModel):
-        # As it was given: what was left out may not be allowed beside what was said.
+        # Only the fields that were set: defaults may conflict with them in validation.
         value = {name: getattr(value, name) for name in value.model_fields_set}
     if isinstance(value, dict):
         return {key: _plain(each, secret) for key, each in value.items()}

@@ -1,4 +1,4 @@
-"""What of a setting must not be shown, though its kind does not say so."""
+"""Redacts secrets in settings whose type is not SecretStr."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _USERINFO = re.compile(r"//[^/\s]+@")
 
 
 def hidden_options(options: dict[str, str]) -> dict[str, str]:
-    """Options of a Kafka client, those that are secrets hidden."""
+    """Kafka client options with secret values redacted."""
     return {key: HIDDEN if _SECRET_OPTION.search(key) else value for key, value in options.items()}
 
 
 def without_userinfo(text: str) -> str:
-    """A text with hidden users and passwords of the URLs in it."""
+    """A text with the userinfo of its URLs redacted."""
     return _USERINFO.sub(f"//{HIDDEN}@", text)
 
 
 def redacted(value: Any) -> Any:
-    """A value of a setting, fit to be shown; secrets of their own kind hide themselves."""
+    """The value of a setting, safe to display. SecretStr values redact themselves."""
     if isinstance(value, str):
         return without_userinfo(value)
     if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):

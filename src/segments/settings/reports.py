@@ -1,4 +1,4 @@
-"""Reports that are put somewhere: where by default, how often tried, how long remembered (R2)."""
+"""Delivery of reports to destinations: the section `reports`."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from segments.settings.destinations import AnyDestination
 from segments.settings.sections import Section
 
 LINK = "link"
-"""The destination that is always there: nothing is put anywhere before the link is opened."""
+"""The built-in destination: the report is generated when its link is opened."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
 class ReportSettings(Section):
-    """Reports, and the destinations where jobs of the sidecar put them."""
+    """Reports, and the destinations to which jobs of the sidecar deliver them."""
 
     destination: str = Field(
-        LINK, description="where reports go that do not say: `link`, or one of `destinations`"
+        LINK, description="default destination of a report: `link`, or one of `destinations`"
     )
     destinations: dict[str, AnyDestination] = Field(
         default_factory=dict,
-        description="name -> what its `kind` needs, below: a JSON object",
+        description="name -> settings of its `kind`, see below: a JSON object",
     )
     file_names: Literal["instant", "stable"] = Field(
         "instant",
-        description="whether a name has the instant up to which the report is complete, or is the "
-        "same each time, and the file replaced",
+        description="`instant`: a file name contains the time up to which the report is complete; "
+        "`stable`: it is always the same and the file is replaced",
     )
-    max_running: int = Field(1, ge=1, le=16, description="jobs that run at a time")
-    max_queued: int = Field(100, ge=1, description="jobs that wait for their turn")
-    attempts: int = Field(5, ge=1, le=100, description="tries of a job")
-    backoff_ms: int = Field(1_000, ge=1, description="first wait after a failure; it doubles")
-    backoff_max_ms: int = Field(60_000, ge=1, description="longest wait between tries")
+    max_running: int = Field(1, ge=1, le=16, description="maximum number of running jobs")
+    max_queued: int = Field(100, ge=1, description="maximum number of queued jobs")
+    attempts: int = Field(5, ge=1, le=100, description="maximum number of attempts of a job")
+    backoff_ms: int = Field(1_000, ge=1, description="delay after the first failure; it doubles")
+    backoff_max_ms: int = Field(60_000, ge=1, description="maximum delay between attempts")
     step_timeout_s: float = Field(
-        120.0, gt=0, description="longest wait for a destination to take one piece (8 MiB)"
+        120.0, gt=0, description="timeout for a destination to accept one piece (8 MiB)"
     )
-    timeout_s: float = Field(3_600.0, gt=0, description="longest time for a job with all its tries")
-    keep_days: float = Field(7.0, gt=0, description="how long jobs that have ended are remembered")
-    keep_jobs: int = Field(1_000, ge=1, description="how many of them at most")
+    timeout_s: float = Field(3_600.0, gt=0, description="timeout of a job with all its attempts")
+    keep_days: float = Field(7.0, gt=0, description="retention of ended jobs")
+    keep_jobs: int = Field(1_000, ge=1, description="maximum number of retained ended jobs")
 
     @field_validator("destinations")
     @classmethod

@@ -1,4 +1,4 @@
-"""Where settings come from beside the environment: files that hold secrets."""
+"""A settings source that reads values from files, meant for secrets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic_settings import PydanticBaseSettingsSource
 ENV_PREFIX = "SEGMENTS_"
 CONFIG_FILE_VARIABLE = "SEGMENTS_CONFIG_FILE"
 CLIENT_VARIABLES = frozenset({"SEGMENTS_URL", "SEGMENTS_TOKEN", "SEGMENTS_TOKEN_FILE"})
-"""What commands read that ask a running service, on whatever machine."""
+"""Variables of commands that are clients of a running service."""
 NOT_SETTINGS = CLIENT_VARIABLES | {CONFIG_FILE_VARIABLE}
 _FILE_SUFFIX = "_FILE"
 
 
 def names_a_file(variable: str, settings_cls: type[BaseModel]) -> bool:
-    """Whether an environment variable names the file of a setting, and is none itself."""
+    """Whether an environment variable is the path of a setting's file, not a setting itself."""
     upper = variable.upper()
     if not (upper.startswith(ENV_PREFIX) and upper.endswith(_FILE_SUFFIX)):
         return False
@@ -26,7 +26,7 @@ def names_a_file(variable: str, settings_cls: type[BaseModel]) -> bool:
 
 
 def _is_setting(path: list[str], model: Any) -> bool:
-    """Whether there is a setting of just this name, such as `auth.keys_file`."""
+    """Whether a setting has exactly this name, such as `auth.keys_file`."""
     for step in path:
         field = getattr(model, "model_fields", {}).get(step)
         if field is None:

@@ -1,6 +1,6 @@
-"""Environment variables that look like settings and are none: refused, with the nearest name.
+"""Rejects environment variables that look like settings but are none, and suggests a name.
 
-Without that a misspelt variable would be the default, and nobody would hear of it.
+Without this check the default would silently be used instead of a misspelled variable.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pydantic import BaseModel
 from segments.settings.sources import ENV_PREFIX, NOT_SETTINGS
 
 _FILE_SUFFIX = "_FILE"
-# Kubernetes tells every container of the services of its namespace; one may be named `segments`.
+# Kubernetes sets variables for each service of the namespace; one may be named `segments`.
 _OF_KUBERNETES = re.compile(r".*(_SERVICE_(HOST|PORT)(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class UnknownSettingError(ValueError):
-    """Variables that are no settings; the message names each, and what was probably meant."""
+    """Variables that are not settings; the message names each and suggests a correct name."""
 
 
 def require_known(settings: type[BaseModel], environment: Mapping[str, str] = os.environ) -> None:
-    """UnknownSettingError for variables that begin as settings do and are none."""
+    """Raise UnknownSettingError for variables with the prefix of settings that are none."""
     known = set(_variables(settings, ENV_PREFIX))
     unknown = [
         variable
@@ -52,7 +52,7 @@ def _is_known(variable: str, known: set[str]) -> bool:
     names = {variable, variable.removesuffix(_FILE_SUFFIX)}
     if variable in NOT_SETTINGS or names & known:
         return True
-    # Below a section its own names are all there are; below an object's setting anything may be.
+    # Below a section only its fields exist; below a setting that is an object any name may.
     above = variable.rpartition("__")[0]
     while above:
         if above in known:
@@ -70,5 +70,5 @@ def _describe_unknown(variable: str, known: set[str]) -> str:
     ending = _FILE_SUFFIX if variable.upper().endswith(_FILE_SUFFIX) else ""
     name = variable.upper().removesuffix(ending)
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    advice = f"did you mean {nearest[0]}{ending}?" if nearest else "segments settings lists all"
-    return f"{variable} is no setting: {advice}"
+    advice = f"did you mean {nearest[0]}{ending}?" if nearest else "see segments settings"
+    return f"{variable} is not a setting: {advice}"

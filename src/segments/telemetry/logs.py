@@ -1,4 +1,4 @@
-"""Logs: for people on a terminal, JSON lines otherwise."""
+"""Logging: for people on a terminal, JSON lines otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure(level: str, application: str) -> None:
-    """Set up structlog and route the standard library's logs (Quix, aiohttp) through it."""
+    """Set up structlog, and route the standard library's logs (Quix, aiohttp) through it."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -27,7 +27,7 @@ def configure(level: str, application: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_news)
+    handler.addFilter(_is_relevant)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -40,24 +40,24 @@ def configure(level: str, application: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries tell each step, some with what they were given: tokens, rows, signatures.
-    # An operator acts on their warnings.
-    wanted = logging.getLevelNamesMapping()[level.upper()]
-    root.setLevel(max(logging.WARNING, wanted))
-    for ours in ("segments", "kafka"):
-        logging.getLogger(ours).setLevel(wanted)
-    # It warns of each malformed trace context, which is nobody's business here.
+    # At lower levels libraries log every step, some with secrets: tokens, rows, signatures.
+    # Only their warnings are of use to an operator.
+    configured = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(logging.WARNING, configured))
+    for own in ("segments", "kafka"):
+        logging.getLogger(own).setLevel(configured)
+    # It warns about each malformed trace context, which only the sending client can fix.
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(application=application)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not what Kafka's client says at every start about an option that was chosen with care."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drop librdkafka's warning at every start about an option that is set on purpose."""
     return "enable.gapless.guarantee is experimental" not in record.getMessage()
 
 
 def of_kafka() -> logging.Logger:
-    """For Kafka clients: what they would print goes where all else goes."""
+    """The logger for Kafka clients, which would otherwise print to stderr."""
     return logging.getLogger("kafka")
 
 

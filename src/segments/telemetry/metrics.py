@@ -1,8 +1,8 @@
-"""The one catalogue of metrics: `segments_<what>_<unit>`, and which applications serve each.
+"""The catalogue of metrics, each declared once: type, name, help, labels, serving applications.
 
-Names follow the conventions of Prometheus: base units, `_total` for counters and for nothing else.
-The values of every label are bounded: what a client makes up never becomes one. What is set for
-every record is a counter; everything else is told about once a second, or when it is scraped.
+Names follow the Prometheus conventions, `segments_<what>_<unit>`: base units, `_total` for counters
+only. Label values are bounded: no value is taken from a client. Only counters are updated per
+record; everything else is set about once a second or on a scrape.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TypeVar
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
-# A second series for each counter and histogram, which nobody asks for.
+# The `_created` series double the number of counter and histogram series and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 APPLICATIONS = ("router", "users", "shards", "history", "http")
 STREAM_APPLICATIONS = APPLICATIONS[:4]
 SERVED_BY: dict[MetricWrapperBase, tuple[str, ...]] = {}
-"""The applications that serve a metric."""
+"""Metric -> the applications that serve it."""
 
 _FAST_S = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -26,7 +26,7 @@ AnyMetric = TypeVar("AnyMetric", bound=MetricWrapperBase)
 
 
 def _of(applications: tuple[str, ...], metric: AnyMetric) -> AnyMetric:
-    """Take a metric into the catalogue."""
+    """Add a metric to the catalogue."""
     SERVED_BY[metric] = applications
     return metric
 
@@ -37,12 +37,12 @@ BUILD_INFO = _of(
     APPLICATIONS,
     Gauge(
         "segments_build_info",
-        "1; the labels say what runs",
+        "Always 1; the labels hold the versions that are running",
         ["application", "version", "quixstreams", "python"],
     ),
 )
 
-# --- what reads a topic ---
+# --- applications that consume topics ---
 
 RECORDS = _of(
     STREAM_APPLICATIONS,
@@ -51,15 +51,17 @@ RECORDS = _of(
 LAG_RECORDS = _of(
     STREAM_APPLICATIONS,
     Gauge(
-        "segments_lag_records", "Records not yet consumed", ["application", "topic", "partition"]
+        "segments_lag_records",
+        "Records after the consumed position",
+        ["application", "topic", "partition"],
     ),
 )
 LAG_SECONDS = _of(
     STREAM_APPLICATIONS,
     Gauge(
         "segments_lag_seconds",
-        "Age of the newest consumed record when it was consumed, or how long nothing has been "
-        "consumed while records wait, if that is longer; 0 = nothing was waiting",
+        "Age of the newest consumed record when it was consumed, or the time since the last "
+        "consumption while there is a lag, if that is longer; 0 = no lag",
         ["application", "topic", "partition"],
     ),
 )
@@ -67,7 +69,7 @@ LAST_TURN_TIMESTAMP_SECONDS = _of(
     STREAM_APPLICATIONS,
     Gauge(
         "segments_last_turn_timestamp_seconds",
-        "Unix time of the last turn of the processing loop; the start of the process before it",
+        "Unix time of the last turn of the processing loop; before the first turn, of the start",
         ["application"],
     ),
 )
@@ -75,7 +77,7 @@ CHECKPOINT_SECONDS = _of(
     STREAM_APPLICATIONS,
     Histogram(
         "segments_checkpoint_seconds",
-        "Time to commit a checkpoint: what it produced is delivered, its offsets are committed",
+        "Time to commit a checkpoint: until its records are delivered and its offsets committed",
         ["application"],
         buckets=_FAST_S,
     ),
@@ -92,7 +94,7 @@ PRODUCER_QUEUE_RECORDS = _of(
     APPLICATIONS,
     Gauge(
         "segments_producer_queue_records",
-        "Records that are on their way to Kafka, or wait for it",
+        "Records in the producer's queue, including those in flight",
         ["application"],
     ),
 )
@@ -100,13 +102,13 @@ PRODUCER_QUEUE_LIMIT_RECORDS = _of(
     APPLICATIONS,
     Gauge(
         "segments_producer_queue_limit_records",
-        "Records that the producer's queue holds at most",
+        "Capacity of the producer's queue in records",
         ["application"],
     ),
 )
 DATA_DIR_FREE_BYTES = _of(
     ("shards", "history", "http"),
-    Gauge("segments_data_dir_free_bytes", "Space left on the disk of data_dir"),
+    Gauge("segments_data_dir_free_bytes", "Free space on the disk of data_dir"),
 )
 DATA_DIR_SIZE_BYTES = _of(
     ("shards", "history", "http"),
@@ -119,7 +121,7 @@ COMMANDS_TOTAL = _of(
     ("router", "shards"),
     Counter(
         "segments_commands_total",
-        "Commands by outcome; outcome is the error code or the status",
+        "Commands; outcome is the error code, or the status of the result",
         ["outcome"],
     ),
 )
@@ -130,7 +132,7 @@ USER_SERVICE_SECONDS = _of(
     ("users",),
     Histogram(
         "segments_user_service_call_seconds",
-        "Calls to the user service by outcome",
+        "Duration of calls to the user service",
         ["outcome"],
         buckets=_FAST_S,
     ),
@@ -139,24 +141,28 @@ USER_SERVICE_LAST_SUCCESS = _of(
     ("users",),
     Gauge(
         "segments_user_service_last_success_timestamp_seconds",
-        "Unix time of the last usable answer; 0 = none since the start",
+        "Unix time of the last usable response; 0 = none since the start",
     ),
 )
 USER_SERVICE_GIVEN_UP = _of(
     ("users",),
-    Counter("segments_user_service_given_up_total", "User events given up and sent to the DLQ"),
+    Counter(
+        "segments_user_service_given_up_total",
+        "Refreshes given up and sent to the dead letter queue",
+    ),
 )
 
 # --- shards ---
 
 PARTITIONS = _of(
-    ("shards",), Gauge("segments_partitions", "Shards of the deployment, wherever they run")
+    ("shards",),
+    Gauge("segments_partitions", "Number of shards of the deployment, on all processes"),
 )
 APPLY_SECONDS = _of(
     ("shards",),
     Histogram(
         "segments_apply_seconds",
-        "Time the state machine took for a sampled record",
+        "Time to apply a record to the state machine, sampled",
         buckets=_FAST_S,
     ),
 )
@@ -164,28 +170,28 @@ DUPLICATES_DROPPED = _of(
     ("shards",),
     Counter(
         "segments_duplicates_dropped_total",
-        "Log records dropped because their source position was applied before",
+        "Log records dropped because their source position was already applied",
     ),
 )
-JOBS = _of(("shards",), Gauge("segments_jobs", "Sliced jobs with work left", ["partition"]))
+JOBS = _of(("shards",), Gauge("segments_jobs", "Unfinished jobs", ["partition"]))
 OLDEST_JOB_AGE_SECONDS = _of(
     ("shards",),
     Gauge(
         "segments_oldest_job_age_seconds",
-        "Age of the oldest job with work left; 0 = there is none",
+        "Age of the oldest unfinished job; 0 = none",
         ["partition"],
     ),
 )
-TIMERS = _of(("shards",), Gauge("segments_timers", "Users with something due later", ["partition"]))
+TIMERS = _of(("shards",), Gauge("segments_timers", "Users with a pending timer", ["partition"]))
 PARKED_USERS = _of(
     ("shards",),
     Gauge(
         "segments_parked_users",
-        "Users whose commands wait for a segment not yet heard of",
+        "Users with commands deferred until a segment becomes known",
         ["partition"],
     ),
 )
-KNOWN_USERS = _of(("shards",), Gauge("segments_users", "Users a shard knows", ["partition"]))
+KNOWN_USERS = _of(("shards",), Gauge("segments_users", "Users in the shard", ["partition"]))
 
 # --- history ---
 
@@ -195,7 +201,7 @@ HISTORY_ROWS = _of(
 
 # --- http ---
 
-READY = _of(("http",), Gauge("segments_ready", "1 while /readyz says ready, else 0"))
+READY = _of(("http",), Gauge("segments_ready", "1 while /readyz returns 200, else 0"))
 VIEW_STALENESS_SECONDS = _of(
     ("http",),
     Gauge(
@@ -211,7 +217,7 @@ HISTORY_BEHIND_SECONDS = _of(
     ("http",),
     Gauge(
         "segments_history_behind_seconds",
-        "How far the history store is behind the view, at least",
+        "Lower bound of the history store's lag behind the view",
         ["partition"],
     ),
 )
@@ -219,40 +225,40 @@ HTTP_SECONDS = _of(
     ("http",),
     Histogram(
         "segments_http_request_seconds",
-        "HTTP requests",
+        "Duration of HTTP requests",
         ["method", "route", "status"],
         buckets=_FAST_S,
     ),
 )
 HTTP_WAITERS = _of(
-    ("http",), Gauge("segments_http_waiters", "Requests that wait for a result or a position")
+    ("http",), Gauge("segments_http_waiters", "Requests waiting for a result or a position")
 )
 HTTP_WAITERS_LIMIT = _of(
-    ("http",), Gauge("segments_http_waiters_limit", "Waiting requests at most (http.max_waiters)")
+    ("http",), Gauge("segments_http_waiters_limit", "Limit of waiting requests (http.max_waiters)")
 )
 HTTP_STREAMS = _of(
-    ("http",), Gauge("segments_http_streams", "Long answers and imports on their way")
+    ("http",), Gauge("segments_http_streams", "Streamed responses and imports in progress")
 )
 HTTP_STREAMS_LIMIT = _of(
-    ("http",), Gauge("segments_http_streams_limit", "Of those at most (http.max_streams)")
+    ("http",), Gauge("segments_http_streams_limit", "Limit of streams (http.max_streams)")
 )
 HTTP_CUT_OFF = _of(
     ("http",),
     Counter(
         "segments_http_cut_off_total",
-        "Connections ended: no whole head in time, an answer not read, idle or new where all are "
-        "taken",
+        "Connections closed by the sidecar: request head incomplete in time, response not read, "
+        "or idle or new at the connection limit",
         ["reason"],
     ),
 )
 
-# --- reports that are put somewhere ---
+# --- delivery of reports ---
 
 REPORT_JOBS = _of(
     ("http",),
     Gauge(
         "segments_report_jobs",
-        "Jobs that put reports somewhere, as they are remembered, by kind of destination",
+        "Report jobs in the job store",
         ["state", "kind"],
     ),
 )
@@ -260,20 +266,24 @@ REPORT_JOB_SECONDS = _of(
     ("http",),
     Histogram(
         "segments_report_job_seconds",
-        "Time from a job's start to its end; outcome is the error code or done",
+        "Time from the start of a report job to its end; outcome is the error code, or done",
         ["kind", "outcome"],
         buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
     ),
 )
 REPORT_BYTES = _of(
     ("http",),
-    Counter("segments_report_bytes_total", "Bytes of the last try of each ended job", ["kind"]),
+    Counter(
+        "segments_report_bytes_total",
+        "Bytes sent by the last attempt of each ended report job",
+        ["kind"],
+    ),
 )
 REPORT_JOBS_ENDED = _of(
     ("http",),
     Counter(
         "segments_report_jobs_ended_total",
-        "Jobs that were begun and have ended: done, failed or cancelled",
+        "Report jobs that have ended: done, failed or cancelled",
         ["kind", "end"],
     ),
 )

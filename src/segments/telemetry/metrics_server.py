@@ -1,4 +1,4 @@
-"""How a process serves its metrics: those of its kind, and what can be looked up at any time."""
+"""Serves the metrics of a process: those of its application, and disk usage at scrape time."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from segments.telemetry import metrics
 
 
 def expose(settings: Settings, application: str) -> None:
-    """Leave those metrics in the registry that this application serves; once a process."""
+    """Unregister the metrics that this application does not serve. Call once per process."""
     for metric, applications in metrics.SERVED_BY.items():
         if application not in applications:
             REGISTRY.unregister(metric)
     labels = (application, __version__, version("quixstreams"), platform.python_version())
     metrics.BUILD_INFO.labels(*labels).set(1)
     if application in metrics.STREAM_APPLICATIONS:
-        # Until the first turn: a process that never comes to it stands still as well.
+        # The start counts as a turn, so that a process that never turns is detected as well.
         metrics.LAST_TURN_TIMESTAMP_SECONDS.labels(application).set(time.time())
-    _ask_for_disk(settings.data_dir)
+    _watch_disk(settings.data_dir)
 
 
-def _ask_for_disk(folder: Path) -> None:
-    """Look at the disk whenever somebody asks: it is one system call."""
-    # The folder is made later by whoever needs it first; its disk is that of the next one above.
+def _watch_disk(folder: Path) -> None:
+    """Read disk usage on every scrape: a single system call."""
+    # The folder may not exist yet; its nearest existing ancestor is on the same disk.
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     metrics.DATA_DIR_FREE_BYTES.set_function(lambda: shutil.disk_usage(existing).free)
     metrics.DATA_DIR_SIZE_BYTES.set_function(lambda: shutil.disk_usage(existing).total)
 
 
 def serve(settings: Settings, application: str) -> int | None:
-    """Serve in a daemon thread, if it is turned on: the port. OSError when it is taken."""
+    """Serve in a daemon thread and return the port; None if disabled. OSError if it is in use."""
     expose(settings, application)
     if not settings.metrics.enabled:
         return None

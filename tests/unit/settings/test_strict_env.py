@@ -30,7 +30,7 @@ def test_the_nearest_setting_is_named(
     monkeypatch.setenv(variable, "hidden")
     with pytest.raises(UnknownSettingError) as caught:
         Settings()
-    assert str(caught.value) == f"{variable} is no setting: did you mean {nearest}?"
+    assert str(caught.value) == f"{variable} is not a setting: did you mean {nearest}?"
 
 
 def test_all_are_named_and_none_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +38,8 @@ def test_all_are_named_and_none_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("segments_qqqqqqqqqq", "hidden")
     with pytest.raises(UnknownSettingError) as caught:
         Settings()
-    assert "SEGMENTS_PARTITONS is no setting" in str(caught.value)
-    assert "segments_qqqqqqqqqq is no setting: segments settings lists all" in str(caught.value)
+    assert "SEGMENTS_PARTITONS is not a setting" in str(caught.value)
+    assert "segments_qqqqqqqqqq is not a setting: see segments settings" in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 

@@ -35,12 +35,12 @@ def test_a_context_goes_on_as_it_came() -> None:
 
 
 def test_tracestate_may_come_in_several_lines() -> None:
-    assert tracing.checked([PARENT], STATE.split(",")) == tracing.checked([PARENT], [STATE])
+    assert tracing.validated([PARENT], STATE.split(",")) == tracing.checked([PARENT], [STATE])
 
 
 def test_a_later_version_is_carried_on_in_the_known_form() -> None:
     later = f"cc-{PARENT[3:]}-what-the-future-will-be-like"
-    assert tracing.checked([later]) == {"traceparent": PARENT}
+    assert tracing.validated([later]) == {"traceparent": PARENT}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_later_version_is_carried_on_in_the_known_form() -> None:
     ],
 )
 def test_a_malformed_parent_is_dropped(parents: list[str]) -> None:
-    assert tracing.checked(parents, [STATE]) is None
+    assert tracing.validated(parents, [STATE]) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_malformed_parent_is_dropped(parents: list[str]) -> None:
     [["no pair"], ["é=1"], ["a=" + "x" * 512], [STATE] * 33, [f"k{n}=1" for n in range(40)]],
 )
 def test_a_malformed_state_is_dropped(states: list[str]) -> None:
-    trace = tracing.checked([PARENT], states)
+    trace = tracing.validated([PARENT], states)
     assert trace in ({"traceparent": PARENT}, None)
 
 
@@ -92,7 +92,7 @@ def test_headers_never_fail(headers: list[tuple[str, bytes | None]]) -> None:
 
 
 def test_what_a_task_produces_belongs_to_its_trace() -> None:
-    trace = tracing.checked([PARENT], [STATE])
+    trace = tracing.validated([PARENT], [STATE])
     assert trace is not None
 
     def inside() -> list[tuple[str, bytes]] | None:
@@ -132,7 +132,7 @@ def test_records_of_a_trace_are_reported_to_an_sdk(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tracing, "_TRACER", sdk)
     monkeypatch.setattr(tracing, "is_reported", lambda: True)
     machine: Any = Shard(Config(0, 1), MemoryState())
-    trace = tracing.checked([PARENT])
+    trace = tracing.validated([PARENT])
     command: dict[str, Any] = {"id": "c", "segment": "a", "description": None, "auto": None}
     for offset, value in enumerate((command | {"trace": trace}, command)):
         assert shards._applied(machine, LogRecord("create", value, offset, 1))
