@@ -2,6 +2,6 @@
 
 import warnings
 
-# A library of the schema registry's client, unused here, insists on a warning at import.
+# A dependency of the unused schema registry client emits a warning on import.
 with warnings.catch_warnings(record=True):
     import quixstreams as _quixstreams  # noqa: F401

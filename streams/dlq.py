@@ -1,6 +1,6 @@
-"""The dead letter queue: the original bytes and headers, and why they stand there.
+"""The dead letter queue: original bytes and headers, plus headers with the reason.
 
-The header names are those of Kafka Connect, so that existing tools can read and replay them.
+The header names are those of Kafka Connect, so that existing tools can read and replay the records.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from segments.telemetry import metrics
 TOPIC = "segments.dlq"
 MESSAGE_MAX_LENGTH = 1_000
 _PREFIX = "__connect.errors."
-# Room for the key, the headers and the record's own framing beside a value of the largest size.
+# Reserved for the key, the headers and the framing of a record whose value has the maximum size.
 _FRAMING_BYTES = 65_536
 
 
@@ -24,9 +24,9 @@ def headers(
     exception: str,
     message: str,
 ) -> list[tuple[str, bytes]]:
-    """The original headers and the reason. `coordinates` = topic on the cluster, partition, offset.
+    """The original headers plus the reason. `coordinates`: topic on the cluster, partition, offset.
 
-    A record that was replayed out of the queue and fails again gets the new reason, not two.
+    A record that was replayed from the queue and fails again has only the new reason.
     """
     topic, partition, offset = coordinates
     reasons = {
@@ -37,14 +37,14 @@ def headers(
         "exception.class.name": exception,
         "exception.message": message[:MESSAGE_MAX_LENGTH],
     }
-    kept = [(name, value) for name, value in original if not name.startswith(_PREFIX)]
-    return kept + [
+    others = [(name, value) for name, value in original if not name.startswith(_PREFIX)]
+    return others + [
         (_PREFIX + name, text.encode("utf-8", "backslashreplace")) for name, text in reasons.items()
     ]
 
 
 def stage(dead: Sequence[tuple[str, bytes]]) -> str:
-    """The stage at which a record on the queue was refused, from its headers."""
+    """The stage at which a record of the queue failed, from its headers."""
     return next(value.decode() for name, value in dead if name == _PREFIX + "stage")
 
 
@@ -54,23 +54,23 @@ def shorten(
     original: Sequence[tuple[str, bytes]],
     message_max_bytes: int,
 ) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]:
-    """Key, value and headers as they are, or cut to what can be sent: a failed send is fatal.
+    """Key, value and headers, truncated if they exceed the limit: a failed send would be fatal.
 
-    Only what was compressed on its way to us, or came over a larger limit, has to be cut; its
-    coordinates in the headers still find the whole.
+    Only records that were compressed, or accepted under a larger limit, can be too large; the
+    coordinates in the headers locate the complete original.
     """
-    room = message_max_bytes - _FRAMING_BYTES
+    available = message_max_bytes - _FRAMING_BYTES
     headers_bytes = sum(len(name.encode()) + len(text or b"") + 16 for name, text in original)
-    if len(key or b"") + len(value or b"") + headers_bytes <= room:
+    if len(key or b"") + len(value or b"") + headers_bytes <= available:
         return key, value, original
     return (
-        None if key is None else key[: room // 4],
-        None if value is None else value[: room // 4],
-        original if headers_bytes <= room // 4 else (),
+        None if key is None else key[: available // 4],
+        None if value is None else value[: available // 4],
+        original if headers_bytes <= available // 4 else (),
     )
 
 
 def init_counters(application: str, stages: Iterable[str]) -> None:
-    """Begin to count at zero: what comes first is an increase as well."""
+    """Create the counters with 0, so that the first record is an increase for Prometheus."""
     for each in stages:
         metrics.DLQ_RECORDS.labels(application, each)

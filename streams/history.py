@@ -1,9 +1,9 @@
-"""history: every row of segments.history into the store, exactly once in effect.
+"""history: writes every row of segments.history to the history store, effectively once.
 
     segments.history ──▶ batches ──▶ history store, with its progress in the same transaction
 
-At least once; the store leaves out what it has. A row that cannot be read ends the process: only
-our own shards write this topic, and going on would leave a gap in the reports that nobody sees.
+At least once; the store ignores rows that it has. A malformed row stops the process: only the
+shards write this topic, and skipping a row would leave an unnoticed gap in the reports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOURCE = "segments.history"
 
 
 class HistoryRowError(Exception):
-    """A record of segments.history is no history row."""
+    """A record of segments.history is not a history row."""
 
 
 class HistorySink(BatchingSink):
@@ -40,7 +40,7 @@ class HistorySink(BatchingSink):
         self.consumption = Consumption(NAME, SOURCE)
 
     def write(self, batch: SinkBatch) -> None:
-        """Store a batch and how far the partition has come."""
+        """Store a batch and the progress of its partition."""
         entries = []
         last: Any = None
         for last in batch:
@@ -55,13 +55,13 @@ class HistorySink(BatchingSink):
 
 
 def _connected() -> None:
-    """The store was opened before the application; nothing is left to be said."""
+    """Do nothing: the store is opened before the application."""
 
 
 def decode(partition: int, offset: int, key: bytes | None, value: bytes | None) -> StoredRow | None:
-    """The row of a record; None for a record about the topic itself (its key begins with `!`).
+    """The row of a record; None for a control record, whose key begins with `!`.
 
-    HistoryRowError when it is no row.
+    HistoryRowError for a malformed record.
     """
     if key is not None and key.startswith(b"!"):
         return None
@@ -70,13 +70,13 @@ def decode(partition: int, offset: int, key: bytes | None, value: bytes | None) 
         return StoredRow.from_row(partition, offset, row)
     except ValueError as error:
         raise HistoryRowError(
-            f"{SOURCE}:{partition}:{offset} is no history row, and the reports would miss it: "
-            f"{error}"
+            f"{SOURCE}:{partition}:{offset} is not a history row; without it the reports would be "
+            f"incomplete: {error}"
         ) from error
 
 
 def build(settings: Settings) -> Application:
-    """The application, ready to run. HistoryError when the store belongs to another topic."""
+    """The application. HistoryError when the store belongs to another topic."""
     app = quix.application(settings, NAME)
     writer = open_writer(settings, topic_ids(settings, [SOURCE])[SOURCE])
     sink = HistorySink(writer)
@@ -86,7 +86,7 @@ def build(settings: Settings) -> Application:
 
 
 def run(settings: Settings) -> None:
-    """Store until SIGTERM or SIGINT."""
+    """Store history rows until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
     metrics_server.serve(settings, NAME)
     quix.run(build(settings))

@@ -1,12 +1,12 @@
-"""users: the state of every account that something was said about.
+"""users: refreshes the account state of users.
 
     users.refreshes ──▶ batches ──▶ fetch, or the given state ──▶ segments.shards  `user` records
-                                    │ fails while others succeed ─▶ users.refreshes, at the end
+                                    │ fails while others succeed ─▶ users.refreshes, retried later
                                     │ for too long ───────────────▶ segments.dlq
-                                    └ nobody is answered: nothing is committed, the batch waits
+                                    └ no fetch succeeds: nothing is committed, the batch is retried
 
-At least once. A `user` record names the refresh it answers; the shard ignores what is older than
-what it holds, so repeats and overlaps leave no stale state behind.
+At least once. A `user` record contains the position of its refresh; a shard ignores records older
+than its state, so repetitions and overlaps leave no stale state behind.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from segments.streams.refresh.user_service import UserServiceClient
 from segments.telemetry import logs, metrics_server
 
 NAME = "users"
-SERVE_TIMEOUT_S = BUDGET_S + 10.0
+PROCESS_TIMEOUT_S = BUDGET_S + 10.0
 FLUSH_TIMEOUT_S = 30.0
 
 _log = logs.get(__name__)
 
 
 class DeliveryError(Exception):
-    """Kafka did not take what a batch produced; the batch must be read again."""
+    """Records of a batch were not delivered; the batch must be consumed again."""
 
 
 class RefreshSink(BatchingSink):
-    """Serves the batches of all partitions together, in an event loop of its own."""
+    """Processes the batches of all partitions together, in an event loop of its own."""
 
     def __init__(self, settings: Settings, topic_id: str) -> None:
         super().__init__(on_client_connect_success=_connected)
         self._settings = settings
         self._source = RefreshSource(settings.topic(REFRESHES_TOPIC), topic_id)
         self.consumption = Consumption(NAME, REFRESHES_TOPIC)
-        # A rebalance flushes in another thread, which may outlive the wait for it.
+        # A rebalance flushes in another thread, which may still run when the next flush begins.
         self._flushing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetches", daemon=True)
@@ -70,7 +70,7 @@ class RefreshSink(BatchingSink):
         """Start the loop, the connections and the producer."""
         self._producer = idempotent_producer(self._settings)
         self._thread.start()
-        self._in_loop(self._open(), SERVE_TIMEOUT_S)
+        self._in_loop(self._open(), PROCESS_TIMEOUT_S)
 
     async def _open(self) -> None:
         settings = self._settings.user_service
@@ -79,14 +79,14 @@ class RefreshSink(BatchingSink):
         self._processor = BatchProcessor(self._source, settings, self._fetcher)
 
     def flush(self) -> None:
-        """Serve what has come since the last commit. SinkBackpressureError: hold it back."""
+        """Process the records since the last commit. SinkBackpressureError: retry them later."""
         with self._flushing:
             batches, self._batches = list(self._batches.values()), {}
             if batches:
                 self._flush(batches)
 
     def write(self, batch: SinkBatch) -> None:
-        """Serve one batch; `flush` serves those of all partitions together."""
+        """Process one batch; `flush` processes those of all partitions together."""
         self._flush([batch])
 
     def _flush(self, batches: list[SinkBatch]) -> None:
@@ -94,14 +94,14 @@ class RefreshSink(BatchingSink):
         dead_letters: list[OutgoingRecord] = []
         for batch in batches:
             self._parse(batch, refreshes, dead_letters)
-        served: BatchResult = self._in_loop(self._processor.serve(refreshes), SERVE_TIMEOUT_S)
-        if served.hold_back_s is not None:
-            # What was fetched goes out at once: it is right, whatever the rest waits for.
-            self._deliver(served.messages)
+        result: BatchResult = self._in_loop(self._processor.process(refreshes), PROCESS_TIMEOUT_S)
+        if result.hold_back_s is not None:
+            # Fetched states are valid whatever happens to the rest: they are produced at once.
+            self._deliver(result.records)
             for batch in batches:
                 self.consumption.held_back(batch.partition, min(item.timestamp for item in batch))
-            raise SinkBackpressureError(served.hold_back_s)
-        self._deliver(served.messages + dead_letters)
+            raise SinkBackpressureError(result.hold_back_s)
+        self._deliver(result.records + dead_letters)
         for batch in batches:
             newest = max(item.timestamp for item in batch)
             self.consumption.consumed(batch.partition, newest, batch.size)
@@ -121,8 +121,8 @@ class RefreshSink(BatchingSink):
                     )
                 )
 
-    def _deliver(self, messages: list[OutgoingRecord]) -> None:
-        if not messages:
+    def _deliver(self, records: list[OutgoingRecord]) -> None:
+        if not records:
             return
         errors: list[KafkaError] = []
 
@@ -130,7 +130,7 @@ class RefreshSink(BatchingSink):
             if error is not None:
                 errors.append(error)
 
-        for message in messages:
+        for message in records:
             self._produce(message, delivered)
         undelivered = self._producer.flush(FLUSH_TIMEOUT_S)
         if errors or undelivered:
@@ -153,18 +153,18 @@ class RefreshSink(BatchingSink):
         """End the fetches and the loop."""
         if self._thread.is_alive():
             if self._fetcher is not None:
-                self._in_loop(self._fetcher.close(), SERVE_TIMEOUT_S)
+                self._in_loop(self._fetcher.close(), PROCESS_TIMEOUT_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(SERVE_TIMEOUT_S)
+            self._thread.join(PROCESS_TIMEOUT_S)
         self._loop.close()
 
 
 def _connected() -> None:
-    """Nothing to say: the first fetch tells whether the user service answers."""
+    """Do nothing: the first fetch shows whether the user service responds."""
 
 
 def build(settings: Settings) -> tuple[Application, RefreshSink]:
-    """The application, ready to run, and its sink. KafkaException when its topic is absent."""
+    """The application and its sink. KafkaException when its topic does not exist."""
     app = quix.application(settings, NAME)
     sink = RefreshSink(settings, topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
@@ -174,9 +174,9 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
 
 
 def run(settings: Settings) -> None:
-    """Serve refreshes until SIGTERM or SIGINT."""
+    """Process refreshes until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
-    # Holding a batch back is told by us, once; Quix would tell every attempt.
+    # Quix would log every attempt of a batch that is held back; we log the first.
     logging.getLogger("quixstreams.checkpointing.checkpoint").setLevel(logging.ERROR)
     metrics_server.serve(settings, NAME)
     if settings.user_service.base_url is None:

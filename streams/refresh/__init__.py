@@ -1,1 +1,1 @@
-"""Refreshing the replica of the users from the user service."""
+"""Refreshes the replica of the user accounts from the user service."""

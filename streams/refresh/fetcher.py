@@ -1,4 +1,4 @@
-"""Fetches of user states that run at the same time, some of them longer than a batch waits."""
+"""Concurrent fetches of account states, some of which outlast the batch that started them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from segments.streams.refresh.user_service import FetchedAccount, FetchError, Us
 
 BUDGET_S = 20.0
 RETRY_AFTER_MAX_S = 60.0
-# While others succeed, one that does not answer is waited for no longer than this.
+# While others succeed, the wait for one without a response is limited to this.
 STRAGGLER_GRACE_S = 0.5
-_LOOK_S = 0.05
-# Answers that nobody took, because their partition has moved on to another process.
+_POLL_S = 0.05
+# Results that are never taken, because their partition moved to another process.
 _KEPT_MAX = 100_000
 
 
 class FetchFailure(NamedTuple):
-    """A user that could not be fetched; `began` on the monotonic clock."""
+    """A failed fetch; `began` on the monotonic clock."""
 
     began: float
     error: FetchError
 
 
 class _Fetch:
-    """`began` is set when the fetch has got its slot; until then it has not begun."""
+    """`began` is set once the fetch has acquired its slot; until then it is infinite."""
 
     def __init__(self, order: int) -> None:
         self.order = order
@@ -39,7 +39,7 @@ class _Fetch:
 class Fetcher:
     """Fetches by user. Belongs to one event loop.
 
-    A fetch carries the order of the event it was begun for: its answer is at least as new as that.
+    A fetch has the order of the event that caused it: its result is at least as new as that event.
     """
 
     def __init__(self, client: UserServiceClient, settings: UserServiceSettings) -> None:
@@ -50,10 +50,10 @@ class Fetcher:
         self._consecutive_failures = 0
         self._queued = 0
         self.last_success = float("-inf")
-        """Monotonic instant of the last answer."""
+        """Time of the last usable response on the monotonic clock."""
 
     def begin(self, user_id: str, order: int, *, attempts: int) -> None:
-        """Start to fetch, unless a fetch for this event or a later one is under way or done."""
+        """Start a fetch, unless one for this event or a later one is running or done."""
         running = self._fetches.get(user_id)
         if running is not None:
             if running.order >= order:
@@ -66,7 +66,7 @@ class Fetcher:
         self._fetches[user_id] = fetch
 
     def take(self, user_id: str, order: int) -> FetchedAccount | FetchFailure | None:
-        """The outcome of a fetch that `begin` started; None while there is none."""
+        """Remove and return the result of a fetch; None while it is running or without one."""
         fetch = self._fetches.get(user_id)
         if fetch is None or fetch.order < order or not fetch.task.done():
             return None
@@ -77,39 +77,39 @@ class Fetcher:
             return FetchFailure(fetch.began, error)
 
     def began(self, user_id: str) -> float:
-        """Monotonic instant at which the fetch under way began; infinity when there is none."""
+        """Monotonic start time of the running fetch; infinity when there is none."""
         fetch = self._fetches.get(user_id)
         return float("inf") if fetch is None else fetch.began
 
     async def settle(self, users: Collection[str]) -> None:
-        """Wait for the fetches of these users: until all are done, or going on makes no sense.
+        """Wait until the fetches of these users are done, or further waiting is pointless.
 
-        It makes none when the service looks down (nothing but failures), when the budget of a
-        batch is spent, or when only a few are left that do not answer while others did.
+        It is pointless when the service appears to be down (failures only), when the time budget
+        of a batch is used up, or when only stragglers are left while others got a response.
         """
         started = last_done = time.monotonic()
         self._consecutive_failures = 0
         tasks = {self._fetches[user].task for user in users if user in self._fetches}
         while tasks:
             done, tasks = await asyncio.wait(
-                tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED
             )
             now = time.monotonic()
             if done:
                 last_done = now
-            answered = self.last_success > started
-            down = not answered and self._consecutive_failures >= 2 * self._settings.concurrency
-            straggling = answered and self._queued == 0 and now - last_done > STRAGGLER_GRACE_S
+            responding = self.last_success > started
+            down = not responding and self._consecutive_failures >= 2 * self._settings.concurrency
+            straggling = responding and self._queued == 0 and now - last_done > STRAGGLER_GRACE_S
             if down or straggling or now - started > BUDGET_S:
                 return
 
     def forget(self, users: Collection[str]) -> None:
-        """Give up what is not finished of these users' fetches."""
+        """Drop the fetches of these users, and cancel running ones."""
         for user_id in users:
             self._drop(user_id)
 
     async def close(self) -> None:
-        """End every fetch and close the connections."""
+        """Cancel every fetch and close the connections."""
         tasks = [fetch.task for fetch in self._fetches.values()]
         for user_id in list(self._fetches):
             self._drop(user_id)
@@ -125,7 +125,7 @@ class Fetcher:
         if fetch is None:
             return
         if not fetch.task.cancel() and not fetch.task.cancelled():
-            fetch.task.exception()  # asked for, so that asyncio does not call it lost
+            fetch.task.exception()  # retrieved, so that asyncio does not log it
 
     async def _fetch(self, user_id: str, fetch: _Fetch, attempts: int) -> FetchedAccount:
         self._queued += 1
@@ -135,7 +135,7 @@ class Fetcher:
             self._queued -= 1
         fetch.began = time.monotonic()
         try:
-            # Waits hold their slot: a service that asks for slowness gets it.
+            # A backoff keeps its slot, which throttles the requests when the service asks for it.
             for attempt in range(1, attempts + 1):
                 try:
                     account = await self._client.fetch(user_id)
@@ -149,7 +149,7 @@ class Fetcher:
                     self._consecutive_failures = 0
                     self.last_success = time.monotonic()
                     return account
-            raise AssertionError("at least one attempt")
+            raise AssertionError("attempts must be positive")
         finally:
             self._slots.release()
 
@@ -157,6 +157,6 @@ class Fetcher:
         backoff_s = (
             min(self._settings.backoff_ms * 2.0 ** (attempt - 1), self._settings.backoff_max_ms)
             / 1000
-            * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+            * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not security
         )
         return max(backoff_s, min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))

@@ -1,8 +1,8 @@
-"""A batch of refreshes served: states fetched, failures put behind, given up, or held back.
+"""Processes a batch of refreshes: fetches states, and retries, gives up or holds back failures.
 
-A user that fails while others succeed is put behind them, at the end of the partition, and given up
-after `give_up_after_s`. When nobody is answered the user service is down: the batch is held back
-(nothing is committed), and what was fetched is remembered for the next attempt.
+A user that fails while others succeed is retried at the end of the partition, and given up after
+`give_up_after_s`. When no fetch succeeds, the user service is down: the batch is held back (nothing
+is committed), and states fetched so far are kept for the next attempt.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from segments.telemetry import logs, metrics
 REFRESHES_TOPIC = "users.refreshes"
 SHARDS_TOPIC = "segments.shards"
 REFRESH_STAGES = ("decode", "fetch")
-"""At which a refresh can end in the dead letter queue."""
-# How long the others wait when nothing but retries, whose time has not come, is left.
+"""Stages at which a refresh can fail and go to the dead letter queue."""
+# Pause when a batch has only retries that are not yet due.
 IDLE_PAUSE_S = 0.1
 
 _log = logs.get(__name__)
 
 
 class OutgoingRecord(NamedTuple):
-    """A record to produce. `topic` is the name in topics.yaml; the partition follows from `key`."""
+    """A record to produce. `topic`: its name in topics.yaml; the partition follows from `key`."""
 
     topic: str
     key: bytes | None
@@ -47,21 +47,21 @@ class OutgoingRecord(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What to produce. With `hold_back_s` nothing is committed and the batch comes again."""
+    """Records to produce. With `hold_back_s` nothing is committed and the batch is retried."""
 
-    messages: list[OutgoingRecord]
+    records: list[OutgoingRecord]
     hold_back_s: float | None
 
 
 class RefreshSource(NamedTuple):
-    """Where refreshes come from: the topic's name on the cluster and its UUID in Kafka."""
+    """The topic of refreshes: its name on the cluster and its UUID in Kafka."""
 
     topic: str
     topic_id: str
 
 
 class BatchProcessor:
-    """Serves batches one at a time, in the event loop of its fetches."""
+    """Processes batches one at a time, in the event loop of its fetcher."""
 
     def __init__(
         self, source: RefreshSource, settings: UserServiceSettings, fetcher: Fetcher | None
@@ -69,80 +69,80 @@ class BatchProcessor:
         self._source = source
         self._settings = settings
         self._fetcher = fetcher
-        # Of a batch that was held back: what was fetched for it, and since when users fail.
+        # State of a batch that is held back: fetched states, and when the failing fetches began.
         self._fetched: dict[str, tuple[int, FetchedAccount]] = {}
         self._began: dict[str, float] = {}
         self._held_back = 0
 
-    async def serve(self, refreshes: Iterable[PendingRefresh]) -> BatchResult:
-        """Serve a batch; takes at most a few seconds more than fetcher.BUDGET_S."""
+    async def process(self, refreshes: Iterable[PendingRefresh]) -> BatchResult:
+        """Process a batch; takes at most a few seconds more than fetcher.BUDGET_S."""
         batch = plan(refreshes)
-        messages = [
+        records = [
             self._user(w, w.given, FetchedAccount(w.given.refresh.state, None))
             for w in batch
             if w.given is not None and w.given.refresh.state is not None
         ]
         fetches = [w for w in batch if w.fetch is not None]
         if self._fetcher is None:
-            messages += [
+            records += [
                 self._dead_letter(w, "user_service_not_configured", "no base_url") for w in fetches
             ]
-            return BatchResult(messages, None)
-        answers = await self._answers(self._fetcher, fetches)
-        return self._decide(self._fetcher, messages, fetches, answers)
+            return BatchResult(records, None)
+        results = await self._results(self._fetcher, fetches)
+        return self._decide(self._fetcher, records, fetches, results)
 
-    async def _answers(
+    async def _results(
         self, fetcher: Fetcher, fetches: list[UserRefresh]
     ) -> dict[str, FetchedAccount | FetchFailure | None]:
         now_ms = times.now_ms()
-        fresh = [w for w in fetches if not w.retry and not self._remembered(w)]
+        fresh = [w for w in fetches if not w.retry and not self._is_fetched(w)]
         for w in fresh:
             fetcher.begin(w.user_id, _order(w), attempts=self._settings.attempts)
         for w in fetches:
-            # Retries run beside the batches: whoever fails slowly keeps nobody waiting.
-            if w.retry and w.not_before_ms <= now_ms and not self._remembered(w):
+            # Retries run beside the batches: a slow failure delays no other user.
+            if w.retry and w.not_before_ms <= now_ms and not self._is_fetched(w):
                 fetcher.begin(w.user_id, _order(w), attempts=1)
         await fetcher.settle([w.user_id for w in fresh])
-        answers: dict[str, FetchedAccount | FetchFailure | None] = {}
+        results: dict[str, FetchedAccount | FetchFailure | None] = {}
         for w in fetches:
-            if self._remembered(w):
-                answers[w.user_id] = self._fetched[w.user_id][1]
+            if self._is_fetched(w):
+                results[w.user_id] = self._fetched[w.user_id][1]
             else:
-                answers[w.user_id] = fetcher.take(w.user_id, _order(w))
-        return answers
+                results[w.user_id] = fetcher.take(w.user_id, _order(w))
+        return results
 
     def _decide(
         self,
         fetcher: Fetcher,
-        messages: list[OutgoingRecord],
+        records: list[OutgoingRecord],
         fetches: list[UserRefresh],
-        answers: Mapping[str, FetchedAccount | FetchFailure | None],
+        results: Mapping[str, FetchedAccount | FetchFailure | None],
     ) -> BatchResult:
         retries: list[OutgoingRecord] = []
-        unserved: list[tuple[UserRefresh, FetchFailure | None]] = []
+        failed: list[tuple[UserRefresh, FetchFailure | None]] = []
         waiting = 0
         for w in fetches:
-            answer = answers[w.user_id]
-            if isinstance(answer, FetchedAccount):
-                messages.append(self._user(w, w.fetch, answer))
-            elif w.retry and answer is None:
+            result = results[w.user_id]
+            if isinstance(result, FetchedAccount):
+                records.append(self._user(w, w.fetch, result))
+            elif w.retry and result is None:
                 waiting += 1
                 retries.append(self._retry(w, None))
-            elif w.retry or self._others_answered(fetcher, w, answer):
-                retries.append(self._give_up_or_retry(fetcher, w, answer))
+            elif w.retry or self._others_succeeded(fetcher, w, result):
+                retries.append(self._give_up_or_retry(fetcher, w, result))
             else:
-                unserved.append((w, answer))
-        if unserved:
-            return BatchResult(messages, self._hold_back(fetcher, fetches, answers, unserved))
-        self._served()
-        if waiting and waiting == len(retries) and not messages:
+                failed.append((w, result))
+        if failed:
+            return BatchResult(records, self._hold_back(fetcher, fetches, results, failed))
+        self._reset()
+        if waiting and waiting == len(retries) and not records:
             return BatchResult([], self._until_due(fetches))
-        return BatchResult(messages + retries, None)
+        return BatchResult(records + retries, None)
 
-    def _others_answered(
+    def _others_succeeded(
         self, fetcher: Fetcher, w: UserRefresh, failure: FetchFailure | None
     ) -> bool:
-        """Whether somebody was answered since this user's fetch began: it is the user's fault."""
+        """Whether another fetch succeeded since this one began: the service is up."""
         began = fetcher.began(w.user_id) if failure is None else failure.began
         began = min(began, self._began.get(w.user_id, began))
         return fetcher.last_success > began
@@ -151,32 +151,32 @@ class BatchProcessor:
         self,
         fetcher: Fetcher,
         fetches: list[UserRefresh],
-        answers: Mapping[str, FetchedAccount | FetchFailure | None],
-        unserved: list[tuple[UserRefresh, FetchFailure | None]],
+        results: Mapping[str, FetchedAccount | FetchFailure | None],
+        failed: list[tuple[UserRefresh, FetchFailure | None]],
     ) -> float:
-        """Remember what this attempt brought; the wait before the next one, in seconds."""
+        """Keep the states fetched by this attempt, and return the delay of the next in seconds."""
         self._fetched = {
-            w.user_id: (_order(w), answer)
+            w.user_id: (_order(w), result)
             for w in fetches
-            if isinstance(answer := answers[w.user_id], FetchedAccount)
+            if isinstance(result := results[w.user_id], FetchedAccount)
         }
-        began = {w.user_id: f.began for w, f in unserved if f is not None}
+        began = {w.user_id: f.began for w, f in failed if f is not None}
         self._began = {user: min(at, self._began.get(user, at)) for user, at in began.items()}
-        fetcher.forget([w.user_id for w, failure in unserved if failure is None])
-        failures = [failure.error for _, failure in unserved if failure is not None]
+        fetcher.forget([w.user_id for w, failure in failed if failure is None])
+        failures = [failure.error for _, failure in failed if failure is not None]
         self._held_back += 1
         if self._held_back == 1:
-            reason = str(failures[0]) if failures else "not answered in time"
-            _log.warning("user_service_unavailable", users=len(unserved), reason=reason)
+            reason = str(failures[0]) if failures else "no response in time"
+            _log.warning("user_service_unavailable", users=len(failed), reason=reason)
         exponent = min(self._held_back - 1, 20)
         wait_ms: float = min(
             self._settings.backoff_ms * 2.0**exponent, self._settings.backoff_max_ms
         )
-        asked_s = max((error.retry_after_s or 0.0 for error in failures), default=0.0)
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-        return max(wait_ms / 1000 * jitter, min(asked_s, RETRY_AFTER_MAX_S))
+        requested_s = max((error.retry_after_s or 0.0 for error in failures), default=0.0)
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not security
+        return max(wait_ms / 1000 * jitter, min(requested_s, RETRY_AFTER_MAX_S))
 
-    def _served(self) -> None:
+    def _reset(self) -> None:
         if self._held_back:
             _log.info("user_service_recovered", attempts=self._held_back)
         self._held_back = 0
@@ -194,8 +194,8 @@ class BatchProcessor:
         failing_s = (
             0.0 if first_failed_at_ms is None else (times.now_ms() - first_failed_at_ms) / 1000
         )
-        # Being asked to slow down is no fault of the user's, and nobody is given up while the
-        # service answers nobody.
+        # A rate limit is not caused by the user, and no user is given up while the service is
+        # down.
         at_fault = (
             failure is not None
             and failure.error.outcome != "rate_limited"
@@ -232,7 +232,7 @@ class BatchProcessor:
         assert w.fetch is not None
         return dead_letter(self._source.topic, w.fetch.record, "fetch", exception, message)
 
-    def _remembered(self, w: UserRefresh) -> bool:
+    def _is_fetched(self, w: UserRefresh) -> bool:
         order, _ = self._fetched.get(w.user_id, (-1, None))
         return order >= _order(w)
 
@@ -240,7 +240,7 @@ class BatchProcessor:
 def dead_letter(
     topic: str, record: RefreshRecord, stage: str, exception: str, message: str
 ) -> OutgoingRecord:
-    """A refresh for the dead letter queue. `topic` is the name on the cluster."""
+    """The dead letter of a refresh. `topic` is the name on the cluster."""
     metrics.DLQ_RECORDS.labels("users", stage).inc()
     headers = dlq.headers(
         record.headers,

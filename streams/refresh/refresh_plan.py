@@ -1,8 +1,8 @@
-"""What the refreshes of a batch ask for, user by user: pure.
+"""Plans the refreshes of a batch per user, as pure functions.
 
-The place of a refresh in the order of a user's states is its offset; a refresh that was put behind
-the others keeps the offset it first had. Of several refreshes of a user the newest counts. A given
-state stands in for every fetch asked for before it.
+The offset of a refresh orders the states of a user; a retry keeps the offset of its first attempt.
+Of several refreshes of a user the newest counts. A refresh with a state replaces every earlier
+fetch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from segments.settings import UserServiceSettings
 
 
 class RefreshError(ValueError):
-    """The record is no refresh."""
+    """The record is not a valid refresh."""
 
 
 class RefreshRecord(NamedTuple):
-    """A record of users.refreshes, as the dead letter queue would want it."""
+    """A record of users.refreshes, with all that the dead letter queue needs."""
 
     partition: int
     offset: int
@@ -46,16 +46,16 @@ class PendingRefresh(NamedTuple):
 
     @property
     def order(self) -> int:
-        """Place in the order of the user's states; grows with the offsets of the partition."""
+        """Order of the user's states; grows with the offsets of the partition."""
         origin = self.refresh.origin_offset
         offset = self.record.offset
         return offset if origin is None else min(origin, offset)
 
 
 class UserRefresh(NamedTuple):
-    """What one user of the batch needs: a given state, a fetch, or first the one, then the other.
+    """The work for a user of the batch: a given state, a fetch, or first the one, then the other.
 
-    `retry`: the fetch failed before, while others succeeded. `first_failed_at_ms` is then set.
+    `retry`: the fetch failed before while others succeeded; `first_failed_at_ms` is then set.
     """
 
     user_id: str
@@ -67,7 +67,7 @@ class UserRefresh(NamedTuple):
 
 
 def parse(record: RefreshRecord, partitions: int) -> PendingRefresh:
-    """A refresh from its record. RefreshError when it is none, or lies in another's partition."""
+    """Parse a record. RefreshError when it is malformed or in the wrong partition."""
     try:
         refresh = Refresh.model_validate(orjson.loads(record.value or b""))
     except ValidationError as error:
@@ -76,13 +76,13 @@ def parse(record: RefreshRecord, partitions: int) -> PendingRefresh:
     except orjson.JSONDecodeError as error:
         raise RefreshError(f"not JSON: {error}") from None
     if partition_of(refresh.user_id, partitions) != record.partition:
-        # Its offset says nothing about the order of the user's states.
-        raise RefreshError("not in the partition of its user: key it by user id with murmur2")
+        # Its offset would not order the user's states.
+        raise RefreshError("wrong partition: the key must be the user id, partitioned by murmur2")
     return PendingRefresh(record, refresh)
 
 
 def plan(refreshes: Iterable[PendingRefresh]) -> list[UserRefresh]:
-    """One entry a user, in the order in which the users first come."""
+    """One entry per user, in the order of first occurrence."""
     by_user: dict[str, list[PendingRefresh]] = {}
     for pending in refreshes:
         by_user.setdefault(pending.refresh.user_id, []).append(pending)
@@ -102,7 +102,7 @@ def _user_refresh(user_id: str, group: list[PendingRefresh]) -> UserRefresh:
         user_id=user_id,
         given=given,
         fetch=max(fetches, key=_order, default=None),
-        # A new event is a new reason to try at once.
+        # A new event is a reason to fetch at once.
         retry=bool(fetches) and len(failures) == len(fetches),
         first_failed_at_ms=min(failures, default=None),
         not_before_ms=max((p.refresh.not_before_ms or 0 for p in fetches), default=0),
@@ -121,9 +121,9 @@ def retry_value(
     tried: bool,
     retry_after_s: float | None = None,
 ) -> bytes:
-    """Value of the refresh that stands in for this one at the end of the partition.
+    """Value of the refresh that retries this one from the end of the partition.
 
-    `tried`: it failed just now, so the wait doubles; otherwise its time has not come yet.
+    `tried`: the fetch has just failed, so the delay doubles; otherwise it was not yet due.
     """
     assert user.fetch is not None
     first_failed_at_ms = user.first_failed_at_ms
@@ -131,7 +131,7 @@ def retry_value(
         first_failed_at_ms = now_ms
     not_before_ms = user.not_before_ms
     if tried:
-        # As long again as it has failed so far: the wait doubles without a count of attempts.
+        # As long as it has been failing so far: doubles the delay without counting attempts.
         wait_ms = min(
             max(now_ms - first_failed_at_ms, settings.backoff_ms), settings.backoff_max_ms
         )

@@ -1,8 +1,8 @@
-"""Client of the user service: one question, one of four kinds of answer.
+"""HTTP client of the user service.
 
-fetch(user id) ─▶ FetchedAccount               200 with the state, 404 or 410 = deleted
-               └▶ FetchError            ask again later: time-outs, 429, 5xx, redirects, the
-                                        wrong id, anything that is not the contract
+fetch(user id) ─▶ FetchedAccount        200 with the state; 404 or 410 = deleted
+               └▶ FetchError            retried later: timeouts, 429, 5xx, redirects, the wrong
+                                        id, any other violation of the contract
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _VERSION_MAX = 2**63 - 1
 
 
 class FetchedAccount(NamedTuple):
-    """What the user service says of a user. `version` grows with each change, where it is given."""
+    """The account of a user. `version`, if the service has one, grows with each change."""
 
     state: str
     version: int | None
 
 
 class FetchError(Exception):
-    """No usable answer. `retry_after_s` is the wait the service asked for, if it did."""
+    """No usable response. `retry_after_s`: the delay requested by the service, if any."""
 
     def __init__(self, outcome: str, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{outcome}: {detail}")
@@ -40,7 +40,7 @@ class FetchError(Exception):
 
 
 class UserServiceClient:
-    """Connections kept over all questions. Belongs to one event loop."""
+    """Keeps connections alive between requests. Belongs to one event loop."""
 
     def __init__(self, settings: UserServiceSettings) -> None:
         assert settings.base_url is not None
@@ -55,21 +55,21 @@ class UserServiceClient:
             headers=headers,
             timeout=self._timeout_s,
             follow_redirects=False,
-            # The user service is a neighbour: a proxy for the outer world does not lead there.
+            # The user service is internal: proxies configured for outgoing traffic do not apply.
             trust_env=False,
-            # Who asks bounds the requests at the same time. The pool must not: a request that gives
-            # up while it waits for its turn takes the turn with it (httpcore 1.0.9).
+            # The caller bounds concurrency. The pool must not: a request that is cancelled while
+            # it waits for a connection leaks the slot (httpcore 1.0.9).
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=settings.concurrency
             ),
         )
 
     async def fetch(self, user_id: str) -> FetchedAccount:
-        """The state of a user's account. FetchError when there is no usable answer."""
+        """Fetch the state of a user's account. FetchError without a usable response."""
         started = time.perf_counter()
         outcome = "error"
         try:
-            # Beside the time-out of each read: an answer that drips byte by byte ends, too.
+            # Bounds the whole response: the timeout of each read does not stop a slow drip.
             async with asyncio.timeout(self._timeout_s):
                 account = await self._request_shielded(user_id)
             outcome = "ok"
@@ -79,7 +79,7 @@ class UserServiceClient:
             raise
         except (TimeoutError, httpx.TimeoutException):
             outcome = "timeout"
-            raise FetchError(outcome, f"no answer within {self._timeout_s} s") from None
+            raise FetchError(outcome, f"no response within {self._timeout_s} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             outcome = "unreachable"
             raise FetchError(outcome, f"{type(error).__name__}: {error}") from None
@@ -89,10 +89,10 @@ class UserServiceClient:
             metrics.USER_SERVICE_SECONDS.labels(outcome).observe(time.perf_counter() - started)
 
     async def _request_shielded(self, user_id: str) -> FetchedAccount:
-        """Ask in a task of its own, which nobody cancels.
+        """Send the request in a task of its own that is never cancelled.
 
-        A cancelled request can keep its connection for ever, until the pool has none left and no
-        fetch succeeds any more. One that nobody waits for ends by its own time-outs.
+        A cancelled request can leak its connection, until the pool is exhausted and no fetch
+        succeeds any more. An abandoned one ends by its own timeouts.
         """
         request = asyncio.create_task(self._request(user_id))
         self._requests.add(request)
@@ -102,7 +102,7 @@ class UserServiceClient:
     def _finish_request(self, request: asyncio.Task[FetchedAccount]) -> None:
         self._requests.discard(request)
         if not request.cancelled():
-            request.exception()  # asked for, so that asyncio does not call it lost
+            request.exception()  # retrieved, so that asyncio does not log it
 
     async def _request(self, user_id: str) -> FetchedAccount:
         deadline_s = time.monotonic() + self._timeout_s
@@ -120,38 +120,38 @@ class UserServiceClient:
         return self._account(user_id, body)
 
     async def _body(self, response: httpx.Response, deadline_s: float) -> bytes:
-        # Raw bytes: what was compressed against our wish could unpack to any size.
+        # Raw bytes: a compressed response, which was not accepted, could expand to any size.
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise FetchError("garbage", "the answer is compressed")
+            raise FetchError("garbage", "the response is compressed")
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > self._settings.max_body_bytes:
                 raise FetchError("too_large", f"more than {self._settings.max_body_bytes} bytes")
             if time.monotonic() > deadline_s:
-                raise FetchError("timeout", f"no whole answer within {self._timeout_s} s")
+                raise FetchError("timeout", f"incomplete response after {self._timeout_s} s")
         return bytes(body)
 
     def _account(self, user_id: str, body: bytes) -> FetchedAccount:
         try:
-            answer = orjson.loads(body)
+            document = orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise FetchError("garbage", "the answer is not JSON") from None
-        if not isinstance(answer, dict):
-            raise FetchError("garbage", "the answer is not a JSON object")
-        if _canonical(answer.get(self._settings.id_field)) != user_id:
-            raise FetchError("wrong_id", "the answer is about another user")
-        word = answer.get(self._settings.state_field)
+            raise FetchError("garbage", "the response is not JSON") from None
+        if not isinstance(document, dict):
+            raise FetchError("garbage", "the response is not a JSON object")
+        if _canonical(document.get(self._settings.id_field)) != user_id:
+            raise FetchError("wrong_id", "the response is about another user")
+        word = document.get(self._settings.state_field)
         state = self._settings.states.get(word) if isinstance(word, str) else None
         if state is None:
             raise FetchError("unknown_state", f"state {str(word)[:40]!r} is not in the settings")
-        version = answer.get(self._settings.version_field)
+        version = document.get(self._settings.version_field)
         if version is not None and (type(version) is not int or not 0 <= version <= _VERSION_MAX):
-            raise FetchError("garbage", "the version is not a whole number")
+            raise FetchError("garbage", "the version is not a non-negative integer")
         return FetchedAccount(state, version)
 
     async def close(self) -> None:
-        """Close the connections, once no request is on its way."""
+        """Close the connections once no request is in flight."""
         if self._requests:
             await asyncio.wait(self._requests, timeout=4 * self._timeout_s)
         await self._http.aclose()
@@ -165,7 +165,7 @@ def _canonical(value: Any) -> str | None:
 
 
 def _retry_after_s(header: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number or an HTTP date; None when it is neither."""
+    """Seconds from a Retry-After header (RFC 9110, 10.2.3): a number or an HTTP date, else None."""
     if header is None:
         return None
     if header.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""What a destination is: it takes a file in pieces and shows it under its name once it is whole."""
+"""The interfaces of destinations: a file is uploaded in chunks and appears once it is complete."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import quote
 from segments.telemetry import logs
 
 CLEANUP_S = 10.0
-"""What is spent on taking a broken try away. It runs out where the destination is gone, too."""
+"""Timeout for removing a failed upload, which also applies when the destination is down."""
 UPLOAD_PIECE_BYTES = 8 * 1024 * 1024
-"""What is held in memory and sent at once where a destination is written to in pieces."""
+"""Size of a buffered piece for destinations with multipart uploads."""
 _DETAIL_MAX_LENGTH = 300
 
 log = logs.get(__name__)
@@ -23,10 +23,10 @@ Code = Literal["unreachable", "refused", "full", "timeout", "differs", "failed",
 
 
 class DestinationError(Exception):
-    """The file could not be put there; the message says why, in words for an operator.
+    """An upload failed; the message tells an operator why and contains no secret.
 
-    `lasting`: another try would end the same. `retry_after_s`: as the destination asked for.
-    No secret is in the message.
+    `lasting`: a retry would fail the same way. `retry_after_s`: the delay that the destination
+    requested.
     """
 
     def __init__(
@@ -44,65 +44,65 @@ class DestinationError(Exception):
 
 
 class File(NamedTuple):
-    """What is to be put somewhere. `max_bytes`: it is surely not longer than that."""
+    """A file to upload. `max_bytes`: upper bound of its size."""
 
     name: str
     max_bytes: int
 
 
 class Stored(NamedTuple):
-    """A file that is there. `url`: where it is reached; until `expires_ms` if that is given."""
+    """An uploaded file. `url`: its location, which expires at `expires_ms` if set."""
 
     url: str
     expires_ms: int | None = None
 
 
 Remember = Callable[[str], Awaitable[None]]
-"""Writes down what is begun, so that `discard` can take it away after a crash."""
+"""Persists the id of an unfinished upload, so that `discard` can remove it after a crash."""
 
 
 class Upload(Protocol):
-    """One try: written, closed, finished. Left without `finish`, it is taken away."""
+    """An upload in progress: write, close, finish. It is removed if left without `finish`."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes. DestinationError."""
+        """Append bytes. DestinationError."""
 
     async def close(self) -> None:
-        """Send what was held back; nothing more is written. DestinationError."""
+        """Send the buffered rest; no write may follow. DestinationError."""
 
     async def finish(self, sent_bytes: int) -> Stored:
-        """Show the file under its name, once it is proved to have this length. DestinationError."""
+        """Verify the length and publish the file under its name. DestinationError."""
 
 
 class Destination(Protocol):
-    """A place for files."""
+    """A place to which files are uploaded."""
 
     def open_upload(self, file: File, remember: Remember) -> AbstractAsyncContextManager[Upload]:
-        """Begin a try. DestinationError, also at its end, where it failed."""
+        """Start an upload. DestinationError, also on exit when the upload failed."""
 
     async def discard(self, leftover: str) -> None:
-        """Take away what an earlier try remembered, if it is still there. DestinationError."""
+        """Remove the remains of an earlier upload by its remembered id. DestinationError."""
 
 
 async def clean_up(work: Awaitable[None]) -> None:
-    """Do this after a try that failed, whose own error matters more than what goes wrong here."""
+    """Clean up after an upload. Errors are logged: the error of the upload itself matters more."""
     try:
         async with asyncio.timeout(CLEANUP_S):
             await work
-    except Exception as error:  # noqa: BLE001 - the next try does it
+    except Exception as error:  # noqa: BLE001 - the next attempt cleans up
         log.warning("upload_cleanup_failed", error=type(error).__name__)
 
 
 def part_name(name: str) -> str:
-    """A name for a file that is not whole yet, another one each time.
+    """A unique temporary name for an unfinished file.
 
-    Whatever of an earlier try still moves has no hold on a later one.
+    Unique, so that a delayed write of an earlier attempt cannot touch the file of a later one.
     """
     return f".{name}.{secrets.token_hex(6)}.part"
 
 
 def link(template: str, name: str) -> str:
-    """The URL of a file: `{name}` of the template replaced, or the name put behind it."""
+    """The URL of a file: `{name}` in the template is replaced, or the name appended."""
     quoted = quote(name, safe="")
     if "{name}" in template:
         return template.replace("{name}", quoted)
@@ -110,13 +110,13 @@ def link(template: str, name: str) -> str:
 
 
 def require_length(found: int | None, sent_bytes: int) -> None:
-    """DestinationError unless the destination has as many bytes as were sent."""
+    """Raise DestinationError unless the destination has as many bytes as were sent."""
     if found != sent_bytes:
-        raise DestinationError("differs", f"{sent_bytes} bytes were sent, {found} are there")
+        raise DestinationError("differs", f"{sent_bytes} bytes were sent, {found} are stored")
 
 
 def not_installed(package: str) -> DestinationError:
-    """The library that speaks to this kind of destination is missing."""
+    """The error for a missing client library."""
     return DestinationError(
         "not_installed",
         f"{package} is not installed: install dynamic-segments[destinations]",

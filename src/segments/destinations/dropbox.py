@@ -1,6 +1,6 @@
-"""Dropbox, over its own SDK: an upload session that becomes a file at its end.
+"""Dropbox, over its SDK: an upload session that is committed as a file at its end.
 
-A session is never seen as a file; one that is left unfinished runs out at Dropbox.
+A session is not visible as a file; Dropbox expires unfinished ones.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Dropbox:
     async def open_upload(
         self,
         file: File,
-        remember: Remember,  # noqa: ARG002 - what is left there nobody sees, nor can remove
+        remember: Remember,  # noqa: ARG002 - a session is invisible and cannot be removed
     ) -> AsyncIterator[DropboxUpload]:
-        """Begin a try."""
+        """Start an upload."""
         calls = Calls(self._settings, self._step_timeout_s)
         try:
             await calls.connect()
@@ -50,7 +50,7 @@ class Dropbox:
             calls.end()
 
     async def discard(self, leftover: str) -> None:
-        """Nothing was remembered."""
+        """Do nothing: no id is ever remembered."""
 
 
 class DropboxUpload:
@@ -63,11 +63,11 @@ class DropboxUpload:
         self._buffer = bytearray()
         self._session_id: str | None = None
         self._offset = 0
-        # Dropbox's content hash: the sum of the sums of blocks, of which a piece holds whole ones.
+        # Dropbox's content hash: SHA-256 of the SHA-256s of blocks. A piece has whole blocks.
         self._sum = hashlib.sha256()
 
     async def write(self, chunk: bytes) -> None:
-        """Gather bytes, and send each piece that is full."""
+        """Buffer bytes, and send each full piece."""
         self._buffer += chunk
         while len(self._buffer) >= UPLOAD_PIECE_BYTES:
             await self._append(bytes(self._buffer[:UPLOAD_PIECE_BYTES]))
@@ -79,31 +79,31 @@ class DropboxUpload:
             await self._append(bytes(self._buffer))
 
     async def finish(self, sent_bytes: int) -> Stored:
-        """Make the session a file, and compare what Dropbox knows of it."""
+        """Commit the session, and compare the size and hash that Dropbox reports."""
         from dropbox import files  # noqa: PLC0415 - an extra
 
         commit = files.CommitInfo(self._path, mode=files.WriteMode.overwrite, mute=True)
         cursor = files.UploadSessionCursor(self._session_id, self._offset)
-        made = await self._calls.run(
+        stored = await self._calls.run(
             lambda client: client.files_upload_session_finish(b"", cursor, commit)
         )
-        if (made.size, made.content_hash) != (sent_bytes, self._sum.hexdigest()):
+        if (stored.size, stored.content_hash) != (sent_bytes, self._sum.hexdigest()):
             await self._calls.run(
-                lambda client: client.files_delete_v2(made.path_lower, parent_rev=made.rev)
+                lambda client: client.files_delete_v2(stored.path_lower, parent_rev=stored.rev)
             )
-            detail = f"{sent_bytes} bytes were sent, {made.size} are there, or other ones"
+            detail = f"{sent_bytes} bytes were sent, {stored.size} are stored, or the hash differs"
             raise DestinationError("differs", detail)
-        return Stored(await self._link(made))
+        return Stored(await self._link(stored))
 
     async def _append(self, piece: bytes) -> None:
         sums = _block_sums(piece)
         self._sum.update(sums)
         own_hash = hashlib.sha256(sums).hexdigest()
         if self._session_id is None:
-            begun = await self._calls.run(
+            session = await self._calls.run(
                 lambda client: client.files_upload_session_start(piece, content_hash=own_hash)
             )
-            self._session_id = begun.session_id
+            self._session_id = session.session_id
         else:
             await self._append_more(piece, own_hash)
         self._offset += len(piece)
@@ -118,28 +118,30 @@ class DropboxUpload:
             try:
                 client.files_upload_session_append_v2(piece, cursor, content_hash=own_hash)
             except ApiError as error:
-                # Taken before, when only its answer was lost: the hash of the whole will tell.
+                # Retry after a lost response: the piece is stored; the final hash verifies it.
                 if _correct_offset(error.error) != self._offset + len(piece):
                     raise
 
         await self._calls.run(append)
 
-    async def _link(self, made: Any) -> str:
-        """A link for whoever has it, or the place in words of a URL."""
+    async def _link(self, stored: Any) -> str:
+        """A shared link, or a `dropbox:` URL with the path."""
         from dropbox.exceptions import ApiError  # noqa: PLC0415 - an extra
 
         if not self._settings.shared_link:
-            return f"dropbox:{made.path_display}"
+            return f"dropbox:{stored.path_display}"
 
         def shared(client: Any) -> str:
             try:
-                return str(client.sharing_create_shared_link_with_settings(made.path_lower).url)
+                return str(client.sharing_create_shared_link_with_settings(stored.path_lower).url)
             except ApiError as error:
                 if not error.error.is_shared_link_already_exists():
                     raise
-            found = client.sharing_list_shared_links(made.path_lower, direct_only=True).links
+            found = client.sharing_list_shared_links(stored.path_lower, direct_only=True).links
             if not found:
-                raise DestinationError("failed", "Dropbox knows a link and does not tell it")
+                raise DestinationError(
+                    "failed", "Dropbox reports an existing link but does not return it"
+                )
             return str(found[0].url)
 
         return await self._calls.run(shared)

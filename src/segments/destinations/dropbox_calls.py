@@ -1,4 +1,4 @@
-"""Calls of Dropbox's SDK, which blocks: in a thread, tried again where that helps, translated."""
+"""Calls of Dropbox's blocking SDK: in a thread, with retries and translated errors."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from segments.destinations.base import Code, DestinationError, not_installed
 from segments.settings.destinations import DropboxDestination, secret
 
 T = TypeVar("T")
-_TRIES = 4
+_ATTEMPTS = 4
 _BACKOFF_S = 0.5
-_PATIENCE_S = 30.0
-"""A longer wait that Dropbox asks for is left to the next try of the job."""
+_RETRY_AFTER_MAX_S = 30.0
+"""A longer delay requested by Dropbox is left to the next attempt of the job."""
 
 
 class Calls:
-    """One connection to Dropbox, used by one upload."""
+    """A connection to Dropbox for one upload."""
 
     def __init__(self, settings: DropboxDestination, step_timeout_s: float) -> None:
         self._settings = settings
-        # Half: so that what got no answer can be sent again within its time.
+        # Half of it, so that a call without a response can be retried within the step's timeout.
         self._timeout_s = step_timeout_s / 2
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="dropbox")
         self._client: Any = None
 
     async def connect(self) -> None:
-        """Prepare the client; nothing is sent yet. DestinationError."""
+        """Create the client; nothing is sent yet. DestinationError."""
         loop = asyncio.get_running_loop()
-        self._client = await loop.run_in_executor(self._executor, self._made)
+        self._client = await loop.run_in_executor(self._executor, self._create_client)
 
     def end(self) -> None:
-        """Let go; a call that is still on its way runs out by itself."""
+        """Release the thread; a call in progress ends by its timeout."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[[Any], T]) -> T:
-        """What `call` gives for the SDK's client. DestinationError."""
+        """Run `call` with the SDK's client and return its result. DestinationError."""
         loop = asyncio.get_running_loop()
-        for number in range(1, _TRIES + 1):
+        for number in range(1, _ATTEMPTS + 1):
             try:
                 return await loop.run_in_executor(self._executor, call, self._client)
             except DestinationError:
@@ -53,13 +53,13 @@ class Calls:
                 wait_s = _BACKOFF_S * 2**number * (0.5 + random.random() / 2)  # noqa: S311
                 if translated.retry_after_s is not None:
                     wait_s = translated.retry_after_s
-                again = translated.code == "unreachable" and wait_s <= _PATIENCE_S
-                if not again or number == _TRIES:
+                retry = translated.code == "unreachable" and wait_s <= _RETRY_AFTER_MAX_S
+                if not retry or number == _ATTEMPTS:
                     raise translated from None
                 await asyncio.sleep(wait_s)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
-    def _made(self) -> Any:
+    def _create_client(self) -> Any:
         try:
             import dropbox  # noqa: PLC0415 - an extra
             import requests  # noqa: PLC0415 - an extra
@@ -69,7 +69,7 @@ class Calls:
         session = requests.Session()
         if settings.api_url is not None:
             session.trust_env = False
-            session.mount("https://", _stand_in(settings.api_url))
+            session.mount("https://", _stand_in_adapter(settings.api_url))
         try:
             return dropbox.Dropbox(
                 oauth2_access_token=secret(settings, "access_token"),
@@ -86,9 +86,9 @@ class Calls:
 
 
 def _translate(error: Exception) -> DestinationError | None:
-    """An error of the SDK in words; None for what is none.
+    """An error of the SDK as DestinationError; None for any other error.
 
-    Bodies of answers are not told: Dropbox repeats a token there that it does not like.
+    Response bodies are left out: Dropbox echoes a rejected token in them.
     """
     import requests  # noqa: PLC0415 - an extra
     from dropbox import exceptions  # noqa: PLC0415 - an extra
@@ -96,22 +96,24 @@ def _translate(error: Exception) -> DestinationError | None:
     kind = type(error).__name__
     status = getattr(error, "status_code", 0)
     if isinstance(error, exceptions.ApiError):
-        return _refusal(f"Dropbox: {error.error}")
+        return _api_error(f"Dropbox: {error.error}")
     if isinstance(error, exceptions.RateLimitError):
         wait_s = None if error.backoff is None else float(error.backoff)
-        return DestinationError("unreachable", "Dropbox asks to wait (429)", retry_after_s=wait_s)
+        return DestinationError(
+            "unreachable", "Dropbox limits the rate (429)", retry_after_s=wait_s
+        )
     if isinstance(error, (exceptions.AuthError, exceptions.BadInputError)):
-        detail = f"Dropbox does not take the credentials or the request ({kind})"
+        detail = f"Dropbox rejects the credentials or the request ({kind})"
         return DestinationError("refused", detail, lasting=True)
     if isinstance(error, exceptions.HttpError):
         code: Code = "unreachable" if status >= 500 else "failed"
-        return DestinationError(code, f"Dropbox answered {status}")
+        return DestinationError(code, f"Dropbox responded {status}")
     if isinstance(error, requests.RequestException):
-        return DestinationError("unreachable", f"Dropbox cannot be reached ({kind})")
+        return DestinationError("unreachable", f"Dropbox is unreachable ({kind})")
     return None
 
 
-def _refusal(detail: str) -> DestinationError:
+def _api_error(detail: str) -> DestinationError:
     if "insufficient_space" in detail:
         return DestinationError("full", detail)
     if "no_write_permission" in detail or "malformed_path" in detail:
@@ -119,7 +121,7 @@ def _refusal(detail: str) -> DestinationError:
     return DestinationError("failed", detail)
 
 
-def _stand_in(url: str) -> Any:
+def _stand_in_adapter(url: str) -> Any:
     """A `requests` adapter for a stand-in of Dropbox's hosts.
 
     `https://api.dropboxapi.com/2/x` is requested at `{url}/api.dropboxapi.com/2/x`.

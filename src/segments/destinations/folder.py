@@ -1,4 +1,4 @@
-"""A folder of this machine, or one that is mounted."""
+"""A local or mounted folder: an unfinished file is renamed at its end."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Folder:
 
     @asynccontextmanager
     async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[FolderUpload]:
-        """Begin a try."""
+        """Start an upload."""
         part = self._settings.path / part_name(file.name)
         await remember(part.name)
-        # A thread of its own: a folder that hangs holds up nobody else.
+        # A dedicated thread: a folder that hangs blocks no other upload.
         thread = _Thread()
         upload = FolderUpload(thread, part, file.name, self._settings)
         try:
@@ -59,7 +59,7 @@ class Folder:
             thread.end()
 
     async def discard(self, leftover: str) -> None:
-        """Remove a file that an earlier try has not finished."""
+        """Remove the unfinished file of an earlier upload."""
         path = self._settings.path / leftover
         thread = _Thread()
         try:
@@ -79,7 +79,7 @@ class FolderUpload:
         self._descriptor = -1
 
     def open(self) -> None:
-        """Make the unfinished file."""
+        """Create the unfinished file."""
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     async def write(self, chunk: bytes) -> None:
@@ -87,18 +87,18 @@ class FolderUpload:
         await self._thread.run(self._write, chunk)
 
     async def close(self) -> None:
-        """Bring all of it to the disk."""
+        """Sync the file to disk."""
         await self._thread.run(os.fsync, self._descriptor)
 
     async def finish(self, sent_bytes: int) -> Stored:
-        """Give it its name, and bring that to the disk."""
+        """Rename the file, and sync the folder to disk."""
         await self._thread.run(self._finish, sent_bytes)
         if self._settings.public_url is None:
             return Stored(self._path.absolute().as_uri())
         return Stored(link(self._settings.public_url, self._path.name))
 
     def release(self) -> None:
-        """Close the file; nothing is left of one that has not got its name."""
+        """Close the file, and delete it if it was not renamed."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._part.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class FolderUpload:
 
 
 class _Thread:
-    """One thread, whose errors come as DestinationError."""
+    """A single thread; OSErrors are raised as DestinationError."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="folder")

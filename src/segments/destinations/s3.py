@@ -1,7 +1,7 @@
-"""S3, and what speaks its protocol: an upload in parts that becomes an object at its end.
+"""S3 and compatible stores: a multipart upload that becomes an object when completed.
 
-An object is never seen in part, so no name but its own is needed. Each part carries its MD5 sum,
-against which the store checks it; the sum of those sums is the ETag of the whole.
+A partial object is never visible, so no temporary name is needed. Each part is sent with its MD5,
+which the store verifies; the MD5 of these sums is the ETag of the object.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class S3:
 
     @asynccontextmanager
     async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[S3Upload]:
-        """Begin a try."""
-        # All parts but the last have one size: some stores insist on it.
+        """Start an upload."""
+        # All parts but the last have the same size: some stores require it.
         part_bytes = max(UPLOAD_PIECE_BYTES, math.ceil(file.max_bytes / PARTS_MAX))
         async with self._client() as client:
             key = self._settings.prefix + file.name
@@ -61,7 +61,7 @@ class S3:
                 await clean_up(upload.abort())
 
     async def discard(self, leftover: str) -> None:
-        """Abort an upload that an earlier try has not completed."""
+        """Abort the unfinished upload of an earlier attempt."""
         key, upload_id = json.loads(leftover)
         async with self._client() as client:
             with _translated_errors():
@@ -81,13 +81,13 @@ class S3:
             connect_timeout=min(_CONNECT_TIMEOUT_S, self._step_timeout_s),
             read_timeout=self._step_timeout_s,
             retries={"mode": "standard", "total_max_attempts": 4},
-            # Many stores know no other sums than the MD5 that is sent with each part.
+            # Many stores support no checksum other than the MD5 that is sent with each part.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         async with AsyncExitStack() as stack:
             with _translated_errors():
-                making = get_session().create_client(
+                creating = get_session().create_client(
                     "s3",
                     region_name=settings.region,
                     endpoint_url=settings.endpoint_url,
@@ -95,7 +95,7 @@ class S3:
                     aws_secret_access_key=secret(settings, "secret_key"),
                     config=config,
                 )
-                client = await stack.enter_async_context(making)
+                client = await stack.enter_async_context(creating)
             yield client
 
 
@@ -121,7 +121,7 @@ class S3Upload:
         self._sums: list[bytes] = []
 
     async def write(self, chunk: bytes) -> None:
-        """Gather bytes, and send each part that is full."""
+        """Buffer bytes, and send each full part."""
         self._buffer += chunk
         with _translated_errors():
             await self._send_full_parts()
@@ -132,15 +132,15 @@ class S3Upload:
             del self._buffer[: self._part_bytes]
 
     async def close(self) -> None:
-        """Send the last part, where there are several."""
+        """Send the last part of a multipart upload."""
         if self._upload_id is not None and self._buffer:
             with _translated_errors():
                 await self._send_part(bytes(self._buffer))
 
     async def finish(self, sent_bytes: int) -> Stored:
-        """Make the object, and look at what has become of it."""
+        """Create the object, and compare its size and ETag."""
         with _translated_errors():
-            etag = await self._made()
+            etag = await self._create_object()
             found = await self._client.head_object(**self._place)
         try:
             self._compare(found, sent_bytes, etag)
@@ -151,19 +151,19 @@ class S3Upload:
 
     def _compare(self, found: dict[str, Any], sent_bytes: int, etag: str) -> None:
         require_length(found["ContentLength"], sent_bytes)
-        # Encrypted with a key of the customer, an object's ETag is something else.
+        # The ETag of an object encrypted with a customer key is not derived from MD5.
         encrypted = "SSEKMSKeyId" in found or "SSECustomerAlgorithm" in found
         if self._settings.check_etag and not encrypted and found["ETag"].strip('"') != etag:
             raise DestinationError("differs", f"the ETag is {found['ETag']}, not {etag}")
 
     async def abort(self) -> None:
-        """Take an upload away that has not been completed."""
+        """Abort a multipart upload that has not been completed."""
         upload_id, self._upload_id = self._upload_id, None
         if upload_id is not None:
             await _abort(self._client, self._place["Bucket"], self._place["Key"], upload_id)
 
-    async def _made(self) -> str:
-        """The ETag that the object must have, now that it is there."""
+    async def _create_object(self) -> str:
+        """Create the object and return the ETag that it must have."""
         if self._upload_id is None:
             return await self._put_whole(bytes(self._buffer))
         return await self._complete()
@@ -177,10 +177,10 @@ class S3Upload:
 
     async def _send_part(self, body: bytes) -> None:
         if self._upload_id is None:
-            begun = await self._client.create_multipart_upload(
+            created = await self._client.create_multipart_upload(
                 **self._place, ContentType=CSV_CONTENT_TYPE
             )
-            self._upload_id = begun["UploadId"]
+            self._upload_id = created["UploadId"]
             await self._remember(json.dumps([self._place["Key"], self._upload_id]))
         digest, number = _md5(body), len(self._parts) + 1
         sent = await self._client.upload_part(
@@ -214,7 +214,7 @@ async def _abort(client: Any, bucket: str, key: str, upload_id: str) -> None:
     try:
         await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except client.exceptions.NoSuchUpload:
-        return  # it was taken away, or completed, already
+        return  # already aborted or completed
 
 
 def _md5(body: bytes) -> bytes:
@@ -226,7 +226,7 @@ def _base64(digest: bytes) -> str:
 
 
 class _translated_errors:  # noqa: N801 - used as a function
-    """Errors of the library, and of files with secrets, as DestinationError."""
+    """Translates errors of the library, and of reading secret files, to DestinationError."""
 
     def __enter__(self) -> None:
         pass
@@ -241,16 +241,18 @@ class _translated_errors:  # noqa: N801 - used as a function
         if isinstance(error, ClientError):
             raise _refusal(error) from None
         if isinstance(error, NoCredentialsError):
-            raise DestinationError("refused", "there are no credentials", lasting=True) from None
+            raise DestinationError(
+                "refused", "no credentials are configured", lasting=True
+            ) from None
         if isinstance(error, (BotoCoreError, OSError)):
             raise DestinationError("unreachable", f"{type(error).__name__}: {error}") from None
 
 
 def _refusal(error: Any) -> DestinationError:
-    """What the store answered, as an error."""
+    """The error response of the store as DestinationError."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    told = error.response.get("Error", {})
-    detail = f"{told.get('Code', '')}: {told.get('Message', '')} ({error.operation_name}, {status})"
-    if status in _REFUSED and told.get("Code") != "NoSuchUpload":
+    body = error.response.get("Error", {})
+    detail = f"{body.get('Code', '')}: {body.get('Message', '')} ({error.operation_name}, {status})"
+    if status in _REFUSED and body.get("Code") != "NoSuchUpload":
         return DestinationError("refused", detail, lasting=True)
     return DestinationError("unreachable" if status in _TOO_MANY else "failed", detail)

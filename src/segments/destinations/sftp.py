@@ -1,6 +1,6 @@
-"""An SFTP server, over asyncssh: its key is checked, and an unfinished file is renamed at its end.
+"""SFTP over asyncssh: the host key is verified, and an unfinished file is renamed at its end.
 
-Only what the settings say is used: no agent, no ~/.ssh, no key that was not named.
+Only the settings are used: no agent, no ~/.ssh, no default keys.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sftp:
 
     @asynccontextmanager
     async def open_upload(self, file: File, remember: Remember) -> AsyncIterator[SftpUpload]:
-        """Begin a try."""
+        """Start an upload."""
         part = part_name(file.name)
         async with self._connected() as (connection, client):
             await remember(part)
@@ -60,7 +60,7 @@ class Sftp:
                 await clean_up(upload.release())
 
     async def discard(self, leftover: str) -> None:
-        """Remove a file that an earlier try has not finished."""
+        """Remove the unfinished file of an earlier upload."""
         async with self._connected() as (_, client):
             with _translated_errors(self._settings):
                 await _remove(client, posixpath.join(self._settings.path, leftover))
@@ -83,13 +83,13 @@ class Sftp:
                     keepalive_interval=_KEEPALIVE_S,
                     **self._identities(asyncssh),
                 )
-                # Not waited for: it may be gone.
+                # Aborted without waiting: the server may be unreachable.
                 stack.callback(connection.abort)
                 client = await connection.start_sftp_client()
             yield connection, client
 
     def _identities(self, asyncssh: Any) -> dict[str, Any]:
-        """Who logs in, and which key the server must have."""
+        """Credentials of the user, and the key that the server must have."""
         settings = self._settings
         key = secret(settings, "private_key")
         passphrase = secret(settings, "passphrase")
@@ -126,31 +126,31 @@ class SftpUpload:
         self._named = False
 
     async def open(self) -> None:
-        """Make the unfinished file."""
+        """Create the unfinished file."""
         with _translated_errors(self._settings):
             self._file = await self._client.open(self._part, "xb")
 
     async def write(self, chunk: bytes) -> None:
         """Append to the unfinished file."""
-        assert self._file is not None, "it was opened"
+        assert self._file is not None, "open was called"
         writing = asyncio.ensure_future(self._file.write(chunk))
         try:
             with _translated_errors(self._settings):
                 await asyncio.shield(writing)
         except asyncio.CancelledError:
-            # Whoever gives up has a connection that stands still: nothing goes through it any more.
+            # A cancelled write means a stalled connection: nothing gets through it any more.
             self._connection.abort()
             await asyncio.wait([writing])
-            writing.exception()  # seen: what counts is that it was cancelled
+            writing.exception()  # retrieved, so that asyncio does not log it
             raise
 
     async def close(self) -> None:
-        """Bring it to the server's disk, where it can do that."""
+        """Sync the file to the server's disk, if the server supports it."""
         with _translated_errors(self._settings):
             await self._close()
 
     async def finish(self, sent_bytes: int) -> Stored:
-        """Look at it, and give it its name."""
+        """Verify the length, and rename the file."""
         with _translated_errors(self._settings):
             require_length((await self._client.stat(self._part)).size, sent_bytes)
             await self._rename()
@@ -161,7 +161,7 @@ class SftpUpload:
         return Stored(self._location(path))
 
     async def release(self) -> None:
-        """Nothing is left of a file that has not got its name."""
+        """Delete the file if it was not renamed."""
         if not self._named:
             with _translated_errors(self._settings):
                 await _remove(self._client, self._part)
@@ -169,7 +169,7 @@ class SftpUpload:
     async def _close(self) -> None:
         from asyncssh import SFTPOpUnsupported  # noqa: PLC0415 - an extra
 
-        assert self._file is not None, "it was opened"
+        assert self._file is not None, "open was called"
         with suppress(SFTPOpUnsupported):
             await self._file.fsync()
         await self._file.close()
@@ -180,7 +180,7 @@ class SftpUpload:
         try:
             await self._client.posix_rename(self._part, self._path)
         except SFTPOpUnsupported:
-            # The older request fails where the name is taken: then the server has to be mended.
+            # The older request fails if the name exists; there is no atomic replacement then.
             await self._client.rename(self._part, self._path)
         self._named = True
 
@@ -198,7 +198,7 @@ async def _remove(client: asyncssh.SFTPClient, path: str) -> None:
 
 
 class _translated_errors:  # noqa: N801 - used as a function
-    """Errors of the library, and of files with secrets, as DestinationError."""
+    """Translates errors of the library, and of reading secret files, to DestinationError."""
 
     def __init__(self, settings: SftpDestination) -> None:
         self._server = f"{settings.host}:{settings.port}"

@@ -1,4 +1,4 @@
-"""Chunks to a destination: the reader runs ahead by a bounded number of them."""
+"""Streams chunks to a destination, reading a bounded number of them ahead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from segments.destinations.base import Destination, DestinationError, File, Reme
 
 T = TypeVar("T")
 READ_AHEAD_CHUNKS = 4
-"""Chunks that are read and not yet written."""
+"""Maximum number of chunks that are read but not yet written."""
 
 
 @dataclass
 class UploadProgress:
-    """How far a try is; `stored` once the file is there."""
+    """Progress of an upload; `stored` is set once the file is stored."""
 
     rows: int = 0
     bytes: int = 0
@@ -34,18 +34,18 @@ async def send(
     check: Callable[[UploadProgress], None],
     step_timeout_s: float,
 ) -> Stored:
-    """Put all chunks there as one file. DestinationError, or whatever the chunks raise.
+    """Upload all chunks as one file. DestinationError, or the error of the chunks.
 
-    `check` is asked, when all has been sent, whether that is all; what it raises takes the try
-    back. No step at the destination takes longer than `step_timeout_s`.
+    `check` is called after the last chunk; if it raises, the upload is removed. Each step at the
+    destination has a timeout of `step_timeout_s`.
     """
 
-    async def step(waited_for: Awaitable[T]) -> T:
+    async def step(work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(step_timeout_s):
-                return await waited_for
+                return await work
         except TimeoutError:
-            detail = f"the destination did nothing for {step_timeout_s:g} s"
+            detail = f"the destination did not respond for {step_timeout_s:g} s"
             raise DestinationError("timeout", detail) from None
 
     queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(READ_AHEAD_CHUNKS)
@@ -66,7 +66,7 @@ async def send(
             try:
                 progress.stored = await asyncio.shield(finishing)
             except asyncio.CancelledError:
-                # It may be there by now: whoever cancels wants to know.
+                # The file may be stored by now, which the caller has to know.
                 await asyncio.wait([finishing])
                 if not finishing.cancelled() and finishing.exception() is None:
                     progress.stored = finishing.result()
@@ -84,7 +84,7 @@ async def _read(
         async with aclosing(chunks):
             async for chunk in chunks:
                 await queue.put(chunk)
-    except Exception as error:  # noqa: BLE001 - raised by whom it is handed to
+    except Exception as error:  # noqa: BLE001 - raised by the consumer of the queue
         await queue.put(error)
     else:
         await queue.put(None)

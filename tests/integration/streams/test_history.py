@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_read_ends_the_process(deployment: Settings) -> Non
     records.send(deployment, "segments.history", [b'{"segment":"a"}'], partition=2)
     history = deployments.start(deployment, "history")
     assert history.wait() != 0
-    assert "segments.history:2:0 is no history row" in history.log()
+    assert "segments.history:2:0 is not a history row" in history.log()
     assert stored(deployment) == []
 
 

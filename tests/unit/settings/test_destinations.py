@@ -100,7 +100,7 @@ def test_a_secret_is_read_anew_from_its_file(tmp_path: Path) -> None:
     [
         ({"kind": "ftp"}, "kind"),
         ({"kind": "folder"}, "path"),
-        ({"kind": "s3", "bucket": "reports", "access_key": "a"}, "together"),
+        ({"kind": "s3", "bucket": "reports", "access_key": "a"}, "both access_key and secret_key"),
         ({"kind": "s3", "bucket": "reports", "endpoint_url": "https://u:p@host"}, "endpoint_url"),
         ({"kind": "s3", "bucket": "reports", "link_ttl_s": 700_000}, "link_ttl_s"),
         (SFTP, "password, private_key"),

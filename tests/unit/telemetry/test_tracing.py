@@ -35,7 +35,7 @@ def test_a_context_goes_on_as_it_came() -> None:
 
 
 def test_tracestate_may_come_in_several_lines() -> None:
-    assert tracing.validated([PARENT], STATE.split(",")) == tracing.checked([PARENT], [STATE])
+    assert tracing.validated([PARENT], STATE.split(",")) == tracing.validated([PARENT], [STATE])
 
 
 def test_a_later_version_is_carried_on_in_the_known_form() -> None:

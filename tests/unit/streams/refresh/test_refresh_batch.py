@@ -72,7 +72,7 @@ def pending(offset: int, user: str = USERS[0], **fields: Any) -> PendingRefresh:
 
 
 def on(served: BatchResult, topic: str) -> list[dict[str, Any]]:
-    return [orjson.loads(m.value or b"") for m in served.messages if m.topic == topic]
+    return [orjson.loads(m.value or b"") for m in served.records if m.topic == topic]
 
 
 def accounts(served: BatchResult) -> dict[str, tuple[str, int]]:
@@ -128,7 +128,7 @@ def test_a_refresh_in_the_partition_of_another_user() -> None:
 async def test_a_transient_failure_is_repeated_within_the_batch() -> None:
     service = Service(lambda _, number: FAILURE if number == 1 else FetchedAccount("blocked", 4))
     subject, fetching = serving(service, settings())
-    served = await subject.serve([pending(3)])
+    served = await subject.process([pending(3)])
     assert accounts(served) == {USERS[0]: ("blocked", 3)}
     assert served.hold_back_s is None
     await fetching.close()
@@ -139,8 +139,8 @@ async def test_nobody_answered_holds_everything_back_with_growing_waits() -> Non
     subject, fetching = serving(service, settings(backoff_ms=10, backoff_max_ms=10_000))
     waits = []
     for _ in range(8):
-        served = await subject.serve([pending(3), pending(4, USERS[1])])
-        assert served.messages == []
+        served = await subject.process([pending(3), pending(4, USERS[1])])
+        assert served.records == []
         assert served.hold_back_s is not None
         waits.append(served.hold_back_s)
     assert waits[-1] > 8 * waits[0]
@@ -152,11 +152,11 @@ async def test_a_large_batch_finds_out_soon_that_nobody_answers() -> None:
     service = Service(lambda *_: FAILURE, delay_s=0.001)
     subject, fetching = serving(service, settings())
     batch = [pending(n, user) for n, user in enumerate(USERS)]
-    served = await subject.serve(batch)
+    served = await subject.process(batch)
     assert served.hold_back_s is not None
     assert len(service.asked) < len(USERS) / 4
     service.answer = active
-    served = await subject.serve(batch)
+    served = await subject.process(batch)
     assert set(accounts(served)) == set(USERS)
     assert served.hold_back_s is None
     await fetching.close()
@@ -166,7 +166,7 @@ async def test_down_in_the_middle_of_a_batch_blames_nobody() -> None:
     service = Service(lambda _, number: FetchedAccount("active", 1) if number <= 100 else FAILURE)
     subject, fetching = serving(service, settings())
     batch = [pending(n, user) for n, user in enumerate(USERS)]
-    served = await subject.serve(batch)
+    served = await subject.process(batch)
     answered = set(accounts(served))
     assert len(answered) == 100
     assert served.hold_back_s is not None
@@ -174,13 +174,13 @@ async def test_down_in_the_middle_of_a_batch_blames_nobody() -> None:
     # What was fetched is not asked for again, and goes out again with the rest.
     service.answer = active
     service.asked.clear()
-    served = await subject.serve(batch)
+    served = await subject.process(batch)
     assert set(accounts(served)) == set(USERS)
     assert answered.isdisjoint(service.asked)
     assert served.hold_back_s is None
     # A later event asks again.
     service.asked.clear()
-    await subject.serve([pending(1_000, next(iter(answered)))])
+    await subject.process([pending(1_000, next(iter(answered)))])
     assert len(service.asked) == 1
     await fetching.close()
 
@@ -189,7 +189,7 @@ async def test_who_fails_while_others_succeed_is_put_behind_with_its_place() -> 
     service = Service(failing(USERS[1]))
     subject, fetching = serving(service, settings())
     before_ms = time.time() * 1000
-    served = await subject.serve([pending(n, user) for n, user in enumerate(USERS[:8])])
+    served = await subject.process([pending(n, user) for n, user in enumerate(USERS[:8])])
     assert served.hold_back_s is None
     assert set(accounts(served)) == set(USERS[:8]) - {USERS[1]}
     (behind,) = on(served, "users.refreshes")
@@ -212,7 +212,7 @@ async def test_one_that_does_not_answer_keeps_the_batch_no_longer_than_a_moment(
         return await fetch(user_id)
 
     service.fetch = slow  # type: ignore[method-assign]
-    served = await subject.serve([pending(n, user) for n, user in enumerate(USERS[:5])])
+    served = await subject.process([pending(n, user) for n, user in enumerate(USERS[:5])])
     assert set(accounts(served)) == set(USERS[1:5])
     (behind,) = on(served, "users.refreshes")
     # The fetch goes on; its answer counts when the refresh comes around.
@@ -239,7 +239,7 @@ def retry(offset: int, user: str, *, failing_ms: int, due_in_ms: int = 0) -> Pen
 async def outcome(subject: BatchProcessor, batch: list[PendingRefresh]) -> BatchResult:
     """Serve until something becomes of the batch's retries."""
     for _ in range(1_000):
-        served = await subject.serve(batch)
+        served = await subject.process(batch)
         if served.hold_back_s is None:
             return served
         await asyncio.sleep(0.001)
@@ -250,12 +250,12 @@ async def test_a_retry_before_its_time_is_not_fetched_and_nothing_spins() -> Non
     service = Service(active)
     subject, fetching = serving(service, settings())
     early = retry(8, USERS[0], failing_ms=100, due_in_ms=60_000)
-    served = await subject.serve([early])
-    assert served.messages == []
+    served = await subject.process([early])
+    assert served.records == []
     assert served.hold_back_s is not None
     assert served.hold_back_s >= 0.01
     # Beside others it goes behind them as it is, so that they are committed.
-    served = await subject.serve([early, pending(9, USERS[1])])
+    served = await subject.process([early, pending(9, USERS[1])])
     assert set(accounts(served)) == {USERS[1]}
     (behind,) = on(served, "users.refreshes")
     assert behind["not_before_ms"] == early.refresh.not_before_ms
@@ -288,7 +288,7 @@ async def test_given_up_after_the_time_while_others_succeed() -> None:
     assert len(on(served, "users.refreshes")) == 1
     served = await outcome(subject, [late])
     assert on(served, "users.refreshes") == []
-    (dead,) = [m for m in served.messages if m.topic == "segments.dlq"]
+    (dead,) = [m for m in served.records if m.topic == "segments.dlq"]
     assert dead.value == late.record.value
     await fetching.close()
 
@@ -305,7 +305,7 @@ async def test_never_given_up_when_it_is_not_the_user_s_fault(
     if others_succeed:
         await outcome(subject, [pending(3, USERS[1])])
     served = await outcome(subject, [retry(8, USERS[0], failing_ms=10**9)])
-    assert [m.topic for m in served.messages] == ["users.refreshes"]
+    assert [m.topic for m in served.records] == ["users.refreshes"]
     await fetching.close()
 
 
@@ -313,7 +313,7 @@ async def test_a_new_event_of_a_failing_user_is_a_new_reason_to_try() -> None:
     service = Service(active)
     subject, fetching = serving(service, settings())
     late = retry(8, USERS[0], failing_ms=100, due_in_ms=60_000)
-    served = await subject.serve([late, pending(9)])
+    served = await subject.process([late, pending(9)])
     assert accounts(served) == {USERS[0]: ("active", 9)}
     assert on(served, "users.refreshes") == []
     await fetching.close()
@@ -322,10 +322,10 @@ async def test_a_new_event_of_a_failing_user_is_a_new_reason_to_try() -> None:
 async def test_asked_to_wait_longer_than_a_batch_waits() -> None:
     service = Service(lambda *_: FetchError("rate_limited", "status 429", retry_after_s=7.0))
     subject, fetching = serving(service, settings())
-    served = await subject.serve([pending(1)])
+    served = await subject.process([pending(1)])
     assert served.hold_back_s == pytest.approx(7.0)
     assert len(service.asked) == 1
     service.answer = lambda *_: FetchError("rate_limited", "status 429", retry_after_s=10.0**9)
-    served = await subject.serve([pending(1)])
+    served = await subject.process([pending(1)])
     assert served.hold_back_s == pytest.approx(60.0)
     await fetching.close()
