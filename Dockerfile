@@ -1,4 +1,4 @@
-# One image for every application; the command names which one runs.
+# One image for all applications; the command selects the application.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY requirements.lock ./
@@ -8,7 +8,7 @@ COPY . .
 RUN /opt/segments/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-# PYTHONSAFEPATH: nothing in the working directory is ever imported.
+# PYTHONSAFEPATH: never import from the working directory.
 ENV PATH=/opt/segments/bin:$PATH \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \

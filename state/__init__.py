@@ -1,1 +1,1 @@
-"""State and the decisions on it: the shard's state machine, the stores, the query side's view."""
+"""State: the shard's state machine, its store, the view of the sidecar, and the history store."""

@@ -1,7 +1,8 @@
-"""The history store as its writing and its reading side know it.
+"""The interfaces of the history store: writer, reader and their data types.
 
-Another store (shared by several machines) takes the place of SQLite by implementing these two
-protocols. Instants are integer milliseconds, user ids canonical lower-case UUIDs.
+Another store, such as one shared by several machines, can replace SQLite by implementing
+HistoryWriter and HistoryReader. Instants are integer milliseconds, user ids canonical lower-case
+UUIDs.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from segments.contracts.times import from_rfc3339, to_rfc3339
 
 
 class HistoryError(Exception):
-    """The store cannot be used as it is; the message says what an operator can do."""
+    """The store cannot be used; the message tells an operator what to do."""
 
 
 class HistoryUnavailableError(HistoryError):
-    """There is no store yet, or it cannot be read now."""
+    """The store does not exist yet, or is temporarily unreadable."""
 
 
 class StoredRow(NamedTuple):
-    """A row of history; its identity is (partition, offset) in segments.history."""
+    """A stored history row, identified by (partition, offset) in segments.history."""
 
     partition: int
     offset: int
@@ -75,7 +76,7 @@ _PLAIN_FIELDS = tuple(name for name in HistoryRow.model_fields if name not in _I
 
 
 class Cursor(NamedTuple):
-    """A place in the order of rows: (at, partition, offset)."""
+    """A position in the order of rows: (at, partition, offset)."""
 
     at_ms: int
     partition: int
@@ -83,10 +84,10 @@ class Cursor(NamedTuple):
 
 
 class StoreProgress(NamedTuple):
-    """How far a partition of segments.history is stored.
+    """How much of a partition of segments.history is stored.
 
-    `rows` counts the rows ever stored of it: at least `history_rows` of a progress marker means
-    that the store is complete up to the marker's `at`. `log_time_ms` is the newest instant stored.
+    `rows` counts all rows ever stored: the store is complete up to the `at` of a progress marker
+    if it has at least the marker's `history_rows`. `log_time_ms` is the newest stored instant.
     """
 
     next_offset: int
@@ -95,7 +96,7 @@ class StoreProgress(NamedTuple):
 
 
 class PastMembership(NamedTuple):
-    """A membership as it was at an instant."""
+    """A membership at a past instant."""
 
     segment: str
     generation: int
@@ -105,7 +106,7 @@ class PastMembership(NamedTuple):
 
 
 ReportRow = tuple[bytes, str, str, int]
-"""(user id as 16 bytes, segment, operation, at in ms): what a report of millions of rows needs."""
+"""(user id as 16 bytes, segment, operation, at in ms): plain tuples, for millions of rows."""
 
 
 class ReportSnapshot(Protocol):
@@ -113,19 +114,19 @@ class ReportSnapshot(Protocol):
 
     @property
     def row_count(self) -> int:
-        """Exactly as many rows as `batches` will give."""
+        """The exact number of rows in `batches`."""
 
     def batches(self) -> AsyncIterator[list[ReportRow]]:
-        """The rows in batches of bounded size; can be asked for once."""
+        """The rows in batches of bounded size. Can be iterated once."""
 
 
 class HistoryWriter(Protocol):
-    """Used by one process at a time for one partition; several processes may share a store."""
+    """A partition is written by one process at a time; several processes may share a store."""
 
     def append(self, partition: int, entries: Sequence[StoredRow], next_offset: int) -> int:
         """Store entries of one partition and its progress, atomically and durably.
 
-        Entries that are there already are left as they are. The number of new ones.
+        Existing entries are not changed. Returns the number of new entries.
         """
 
     def progress(self) -> dict[int, StoreProgress]:
@@ -136,7 +137,7 @@ class HistoryWriter(Protocol):
 
 
 class HistoryReader(Protocol):
-    """Reads beside running writers. HistoryUnavailableError when there is nothing to read from."""
+    """Reads concurrently with writers. HistoryUnavailableError when the store is unreadable."""
 
     async def progress(self) -> dict[int, StoreProgress]:
         """Progress by partition."""
@@ -165,7 +166,7 @@ class HistoryReader(Protocol):
         """At most `limit` rows of a user, of one segment or all, newest first, after `before`."""
 
     async def memberships_at(self, user_id: str, at_ms: int) -> list[PastMembership]:
-        """What the user was a member of at an instant, sorted by segment."""
+        """The memberships of a user at an instant, sorted by segment."""
 
     async def close(self) -> None:
         """Release the store."""

@@ -43,12 +43,12 @@ class SqliteReportSnapshot:
             yield batch  # type: ignore[misc]
 
     async def close(self) -> None:
-        """Give the snapshot up: a cursor that is left open keeps it, closed connection or not."""
+        """Release the snapshot: an open cursor keeps it even after the connection is closed."""
         await self._cursor.close()
 
 
 class SqliteHistoryReader:
-    """See HistoryReader. Short questions share a connection; each report has its own snapshot."""
+    """See HistoryReader. Short queries share a connection; each report has its own snapshot."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,7 +80,7 @@ class SqliteHistoryReader:
             values.append(UUID(user_id).bytes)
         if not with_extends:
             condition += " AND operation <> 'extend'"
-        # One user's rows are few: through their index. All else walks along the instants.
+        # The rows of one user are few: by_user. Everything else scans the period: by_instant.
         index = "by_instant" if user_id is None else "by_user"
         source = f"FROM history INDEXED BY {index} WHERE {condition}"
         connection = await _connect(self._path)
@@ -122,7 +122,7 @@ class SqliteHistoryReader:
         return [from_columns(row) for row in rows]
 
     async def memberships_at(self, user_id: str, at_ms: int) -> list[PastMembership]:
-        """What the user was a member of at an instant, sorted by segment."""
+        """The memberships of a user at an instant, sorted by segment."""
         rows = await self._rows(
             f"SELECT {HISTORY_COLUMNS} FROM history WHERE user_id = ? AND at <= ? "  # noqa: S608
             "ORDER BY at, partition, offset",
@@ -148,9 +148,9 @@ class SqliteHistoryReader:
 
 
 def fold(entries: list[StoredRow], at_ms: int) -> list[PastMembership]:
-    """The memberships that a user's rows, oldest first, add up to at an instant.
+    """The memberships at an instant that result from a user's rows, oldest first.
 
-    An end that has come counts, whether or not its row has been written yet.
+    A membership that has expired by then is left out, even before its row is written.
     """
     held: dict[str, PastMembership] = {}
     for entry in entries:
@@ -198,7 +198,7 @@ def _period(from_ms: int | None, to_ms: int | None) -> tuple[str, list[Any]]:
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:
-    # Asked first: SQLite's own error for a missing file and a missing folder is the same riddle.
+    # Checked first: SQLite reports a missing file and a missing folder with the same vague error.
     if not await asyncio.to_thread(path.is_file):
         raise HistoryUnavailableError(f"there is no history store at {path} yet")
     connection = None
@@ -222,7 +222,7 @@ async def _connect(path: Path) -> aiosqlite.Connection:
 async def _check_version(connection: aiosqlite.Connection, path: Path) -> None:
     row = await (await connection.execute("PRAGMA user_version")).fetchone()
     if row is None or row[0] != HISTORY_SCHEMA_VERSION:
-        # 0 while the first writer is just making the tables.
+        # The version is 0 while the first writer creates the tables.
         raise HistoryUnavailableError(
             f"{path} does not have schema version {HISTORY_SCHEMA_VERSION}"
         )

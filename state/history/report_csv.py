@@ -1,4 +1,4 @@
-"""Rows of a report as CSV lines `user;segment;operation;datetime`, fast enough for millions."""
+"""Fast encoder of report rows as CSV lines `user;segment;operation;datetime`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segments.state.history.protocol import ReportRow
 
 HEADER = b"user;segment;operation;datetime\n"
 _NO_USER = b"00000000-0000-0000-0000-000000000000\n"
-# Where the 32 hexadecimal digits of a user id go in it.
+# Positions of the 32 hexadecimal digits of a user id in its canonical form.
 _PLACES = (*range(8), *range(9, 13), *range(14, 18), *range(19, 23), *range(24, 36))
 _SECOND = tuple(f"{second:02d}." for second in range(60))
 _MILLISECOND = tuple(f"{millisecond:03d}" for millisecond in range(1000))
@@ -19,7 +19,7 @@ _SPAN_MS = 900_000
 
 
 class _Span(NamedTuple):
-    """A time in which a zone's distance from UTC stays the same."""
+    """A period in which the UTC offset of a time zone is constant."""
 
     from_ms: int
     to_ms: int
@@ -34,7 +34,7 @@ def lines(rows: Sequence[ReportRow], zone: tzinfo = UTC) -> bytes:
     """
     written: list[str] = []
     append, seconds, milliseconds = written.append, _SECOND, _MILLISECOND
-    # Rows come in the order of their instants: the text of a minute is made once for all in it.
+    # Rows are ordered by instant: the prefix of a minute is formatted once for all its rows.
     span, minute, prefix = _Span(0, 0, 0, ""), -1, ""
     users = _canonical([row[0] for row in rows])
     for user, (_, segment, operation, at_ms) in zip(users, rows, strict=False):
@@ -52,9 +52,9 @@ def lines(rows: Sequence[ReportRow], zone: tzinfo = UTC) -> bytes:
 
 
 def _canonical(user_ids: Sequence[bytes]) -> list[str]:
-    """The text of each id (and one empty at the end).
+    """The canonical form of each id, followed by an empty string.
 
-    Written digit by digit for all of them at once: twice as fast as id by id.
+    Strided slice assignments set one digit of all ids at once: twice as fast as id by id.
     """
     digits = b"".join(user_ids).hex().encode()
     written = bytearray(_NO_USER * len(user_ids))
@@ -64,19 +64,19 @@ def _canonical(user_ids: Sequence[bytes]) -> list[str]:
 
 
 def _span(at_ms: int, zone: tzinfo) -> _Span:
-    """A time around an instant for which one look into the zone is enough."""
+    """A span around an instant with a constant UTC offset."""
     if zone is UTC:
         return _Span(at_ms, 2**63, 0, "Z")
     from_ms = at_ms // _SPAN_MS * _SPAN_MS
     if _offset(from_ms, zone) == _offset(from_ms + _SPAN_MS, zone):
         return _Span(from_ms, from_ms + _SPAN_MS, *_offset(from_ms, zone))
-    # The clocks are changed in between.
+    # The offset changes within the span (daylight saving time).
     return _Span(at_ms, at_ms + 1, *_offset(at_ms, zone))
 
 
 def _offset(at_ms: int, zone: tzinfo) -> tuple[int, str]:
-    """(ms that a zone is ahead of UTC at an instant, the same as text: `+01:00`)."""
+    """(UTC offset of a zone at an instant in ms, the same as text: `+01:00`)."""
     moment = datetime.fromtimestamp(at_ms // 1000, zone)
     ahead = moment.utcoffset()
-    assert ahead is not None, "a zone of the time zone database knows"
+    assert ahead is not None, "every zone of the time zone database has an offset"
     return round(ahead.total_seconds() * 1000), moment.isoformat()[19:]

@@ -11,7 +11,7 @@ from segments.state.history.protocol import HistoryError, StoredRow
 
 HISTORY_SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 30_000
-# The write-ahead log shrinks back to this after a long read kept it from being folded in.
+# The write-ahead log is truncated to this size after a long read delayed its checkpoint.
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 # The columns of the table history, in the order of the fields of StoredRow.
@@ -33,8 +33,8 @@ HISTORY_COLUMNS = ", ".join(_HISTORY_COLUMNS)
 _USER_ID = StoredRow._fields.index("user_id")
 HISTORY_PLACEHOLDERS = ", ".join("?" for _ in _HISTORY_COLUMNS)
 
-# by_instant holds every column of a report: a month is then one walk along the index, without a
-# look-up in the table for each row.
+# by_instant is a covering index for reports: a month is one index scan, without a table lookup for
+# each row.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE history (
@@ -64,7 +64,7 @@ def from_columns(row: Any) -> StoredRow:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """The database, made when absent. HistoryError when its schema is of another version."""
+    """Open the database, creating it if absent. HistoryError for another schema version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(
         path,
@@ -86,7 +86,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
-    # Under the write lock: of several processes that start at once, one makes the tables.
+    # Under the write lock: of several processes that start at once, one creates the tables.
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -108,10 +108,10 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def bind_topic(connection: sqlite3.Connection, path: Path, topic_id: str) -> None:
-    """Tie the store to one segments.history. HistoryError when it is tied to another.
+    """Bind the store to a topic id. HistoryError when it is bound to another.
 
-    A topic deleted and made again counts its offsets from 0: its rows would be taken for
-    redelivered ones and silently left out.
+    The offsets of a topic that is deleted and created again start at 0: its rows would be mistaken
+    for redelivered ones and silently ignored.
     """
     connection.execute(
         "INSERT INTO meta VALUES ('topic_id', ?) ON CONFLICT (name) DO NOTHING", (topic_id,)
@@ -120,6 +120,7 @@ def bind_topic(connection: sqlite3.Connection, path: Path, topic_id: str) -> Non
     if row[0] != topic_id:
         raise HistoryError(
             f"{path} was filled from the topic with id {row[0]}, the cluster's segments.history "
-            f"has id {topic_id}: it was deleted and made again, or this is another cluster. "
-            "Move the file away (and keep it) to begin a new one"
+            f"has id {topic_id}: the topic was deleted and created again, or this is another "
+            f"cluster. "
+            "Move the file away (and keep it) to start a new one"
         )

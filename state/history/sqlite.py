@@ -14,7 +14,7 @@ def database_path(settings: Settings) -> Path:
 
 
 def open_writer(settings: Settings, topic_id: str) -> HistoryWriter:
-    """The store for writing. HistoryError when it belongs to another topic or version.
+    """Open the store for writing. HistoryError when it belongs to another topic or version.
 
     `topic_id` is Kafka's UUID of segments.history.
     """
@@ -24,7 +24,7 @@ def open_writer(settings: Settings, topic_id: str) -> HistoryWriter:
 
 
 def open_reader(settings: Settings) -> HistoryReader:
-    """The store for reading; nothing is opened before the first question."""
+    """The store for reading; the file is opened by the first query."""
     from segments.state.history.reader import SqliteHistoryReader  # noqa: PLC0415 - no cycle
 
     return SqliteHistoryReader(database_path(settings))

@@ -15,7 +15,7 @@ from segments.state.history.schema import (
     to_columns,
 )
 
-# Not INSERT OR IGNORE: that would also pass over a row that breaks another constraint.
+# Not INSERT OR IGNORE: that would also ignore violations of other constraints.
 _INSERT = f"""
 INSERT INTO history ({HISTORY_COLUMNS}) VALUES ({HISTORY_PLACEHOLDERS})
 ON CONFLICT (partition, offset) DO NOTHING
@@ -42,7 +42,7 @@ class SqliteHistoryWriter:
             raise
 
     def append(self, partition: int, entries: Sequence[StoredRow], next_offset: int) -> int:
-        """Store entries of one partition and its progress; the number of new entries."""
+        """Store entries of a partition and its progress; returns the number of new entries."""
         values = [to_columns(entry) for entry in entries]
         log_time_ms = max((entry.at_ms for entry in entries), default=0)
         with self._lock:

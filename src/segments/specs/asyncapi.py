@@ -1,6 +1,6 @@
-"""The AsyncAPI 3.0 document of a deployment, made from topics.yaml and the models of its messages.
+"""The AsyncAPI 3.0 document of a deployment, generated from topics.yaml and the message models.
 
-Kafka's part of it follows version 0.5.0 of the Kafka bindings.
+Kafka specifics follow version 0.5.0 of the Kafka bindings.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _config(name: str, value: str) -> Any:
 
 
 def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, Any]]]:
-    """Who sends to a topic, and who receives from it."""
+    """The send and receive operations of a topic, by party."""
     found = []
     for action, parties in (("send", topic.writers), ("receive", topic.readers)):
         for party in parties:
@@ -118,7 +118,7 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
     return found
 
 
-# The sidecars and strangers read without a group, or with one of their own.
+# Sidecars and other services read without a group, or with one of their own.
 _GROUPS = ("router", "users", "shards", "history")
 
 
@@ -126,7 +126,7 @@ def _message_id(kind: Kind) -> str:
     return f"{kind.topic.partition('{')[0].strip('_')}.{kind.name}"
 
 
-# Where the id of a command stands. In a CloudEvent it may be one that is made from the event's.
+# The field with the command id. A CloudEvent has none if the id is derived from the event's.
 _CORRELATION = {
     "segments.commands": "/id",
     "segments.results": "/command_id",
@@ -167,7 +167,7 @@ def _ref(name: str) -> str:
 
 
 def _schemas() -> dict[str, Any]:
-    """Every model, and what they are made of, by name: as drafts 07 and later understand it."""
+    """The schemas of all models by name, compatible with JSON Schema draft 07."""
     models = dict.fromkeys(
         model for kind in KINDS for model in (kind.value, kind.headers) if model is not None
     )
@@ -181,7 +181,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _as_draft_07(schema: Any) -> Any:
-    """A schema of 2020-12 in the words of draft 07, on which AsyncAPI builds: tuples differ."""
+    """Convert a 2020-12 schema to draft 07, on which AsyncAPI is based: tuples differ."""
     if isinstance(schema, list):
         return [_as_draft_07(item) for item in schema]
     if not isinstance(schema, dict):

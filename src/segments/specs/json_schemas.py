@@ -1,8 +1,7 @@
-"""JSON Schemas (2020-12) of every kind of message, made from the models of `segments.contracts`.
+"""JSON Schemas (2020-12) of every message type, generated from the models of `segments.contracts`.
 
-One file a kind and part: `segments.commands/create_segment.json` describes the value,
-`segments.commands/create_segment.headers.json` the headers. The contents of a topic that are bytes
-have no file.
+One file per type and part: `segments.commands/create_segment.json` describes the value,
+`segments.commands/create_segment.headers.json` the headers. Binary values have no schema.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Generator(GenerateJsonSchema):
-    """Pydantic's generator without titles that only repeat the field's name."""
+    """Pydantic's generator without titles that merely repeat field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - its signature
         return False
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> dict[str, Any]:
-        """A plain `oneOf`: `discriminator` is a word of OpenAPI."""
+        """A plain `oneOf`: `discriminator` is specific to OpenAPI."""
         made = super().tagged_union_schema(schema)
         made.pop("discriminator", None)
         return made
@@ -37,13 +36,13 @@ MODE: JsonSchemaMode = "validation"
 
 
 def of_model(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a model, complete in itself."""
+    """The self-contained schema of a model."""
     made = model.model_json_schema(mode=MODE, schema_generator=Generator)
     return {"$schema": DIALECT, **made}
 
 
 def files() -> dict[str, dict[str, Any]]:
-    """Every schema by the name of its file, with `/` between folder and file."""
+    """File name -> schema, with `/` between folder and file."""
     found: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         for name, model in ((file_of(kind), kind.value), (headers_file_of(kind), kind.headers)):
@@ -63,12 +62,12 @@ def headers_file_of(kind: Kind) -> str:
 
 
 def text(document: Any) -> str:
-    """A document as it stands in a file."""
+    """A document as the text of its file."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every schema beneath a folder; the files written. Others are left as they are."""
+    """Write every schema below a folder and return the files; other files are not touched."""
     written = []
     for name, schema in files().items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""Every setting as Markdown, as it stands in docs/settings.md."""
+"""Markdown tables of all settings, for docs/settings.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADINGS = ("setting", "environment variable", "default", "meaning")
 
 
 def tables() -> str:
-    """A table for the settings without a section, then one for each section."""
+    """A table of the settings without a section, then one for each section."""
     sections = {
         name: field.annotation
         for name, field in Settings.model_fields.items()
@@ -35,7 +35,7 @@ def tables() -> str:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that the values of a setting are: name -> one of them."""
+    """The models of the values of a setting that maps names to a union of models."""
     if get_origin(annotation) is not dict:
         return []
     union, *_ = get_args(get_args(annotation)[1]) or (None,)
@@ -43,14 +43,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _of_a_kind(name: str, model: type[BaseModel]) -> str:
-    """What each entry of such a setting says of itself."""
+    """The table of the fields of such a model."""
     [kind] = get_args(model.model_fields["kind"].annotation)
     about = inspect.cleandoc(model.__doc__ or "")
     rows = []
     for field_name, field in model.model_fields.items():
         if field_name != "kind":
             meaning = "; ".join(filter(None, [field.description, _allowed(field)]))
-            default = "must be given" if field.is_required() else _default(field)
+            default = "required" if field.is_required() else _default(field)
             rows.append((f"`{field_name}`", default, meaning))
     headings = ("field", "default", "meaning")
     lines = [headings, tuple("---" for _ in headings), *rows]
@@ -80,7 +80,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """The words or the range that the model lets pass; empty when it does not say."""
+    """The allowed values or range of a field; empty if unconstrained."""
     words = [get_args(kind) for kind in _kinds(field.annotation) if get_origin(kind) is Literal]
     if words:
         return "one of " + ", ".join(f"`{word}`" for word in words[0])

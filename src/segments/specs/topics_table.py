@@ -1,4 +1,4 @@
-"""topics.yaml for readers: a table and a picture in plain text, as they stand in the documents."""
+"""topics.yaml as a Markdown table and a plain-text diagram, for the documentation."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _HEADINGS = ("topic", "key", "value", "kept", "what it carries")
 
 
 def table() -> str:
-    """Every topic as a row of a Markdown table."""
+    """A Markdown table with a row per topic."""
     rows = [
         (f"`{_name(topic)}`", topic.key, topic.value, kept(topic), topic.purpose)
         for topic in load()
     ]
     lines = [_HEADINGS, tuple("---" for _ in _HEADINGS), *rows]
-    # What stands in angle brackets would be taken for HTML.
+    # Markdown would interpret angle brackets as HTML.
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("<", r"\<")
 
 
 def _name(topic: Topic) -> str:
-    """Its name on a cluster where no prefix is set."""
+    """The name on a cluster without a prefix."""
     return re.sub(r"\{group:(\w+)\}", r"segments-\1", topic.name)
 
 
 def kept(topic: Topic) -> str:
-    """What becomes of its records in time, and whose time stands in them."""
+    """Retention, compaction and timestamp type of a topic."""
     parts = []
     for key, value in topic.config.items():
         if key == "retention.ms":
@@ -42,7 +42,7 @@ def kept(topic: Topic) -> str:
 
 
 def diagram() -> str:
-    """A line a topic: who writes it, the topic, who reads it."""
+    """A line per topic: writers, topic, readers."""
     writers = _padded([", ".join(topic.writers) for topic in load()])
     names = _padded([_name(topic) for topic in load()])
     readers = [", ".join(topic.readers) for topic in load()]
