@@ -25,4 +25,37 @@ EVENTS: dict[str, str] = {
     # uploads of reports
     "upload_cleanup_failed": "the remains of a failed upload could not be removed; the next "
     "attempt tries again",
+    # shards, router and the view
+    "record_not_processed": "processing a record failed; the process exits",
+    "state_damaged": "the state of a shard is corrupt; it is restored from the changelog",
+    "tick_not_appended": "a tick could not be appended to the log of a shard",
+    "view_complete": "the view has read every topic up to its end",
+    "view_consumer_error": "the consumer of the view reports an error and retries",
+    "view_consumer_failed": "the consumer of the view has stopped; the sidecar is not ready",
+    "view_rebuild_started": "the view is rebuilt from the topics",
+    # http
+    "api_keys_loaded": "the API keys were read",
+    "api_keys_unreadable": "the API keys could not be read; the previous ones stay valid",
+    "history_unavailable": "the history store could not be read; the request got 503",
+    "http_ready": "the sidecar listens",
+    "jwk_ignored": "a key of the JWK Set cannot be used",
+    "jwks_loaded": "the keys for tokens were read",
+    "no_api_keys": "no API key exists, so every request is rejected",
+    "records_not_delivered": "records were not delivered to Kafka before shutdown",
+    "request_failed": "an unexpected error; the request got 500",
+    "response_aborted": "a streamed response was aborted, and its connection closed",
+    "response_failed": "a streamed response failed unexpectedly, and its connection was closed",
+    "user_state_set": "the state of a user was set through /dev/users",
+    # reports
+    "report_attempt_failed": "an attempt to deliver a report failed; it is retried",
+    "report_delivered": "a report was delivered to its destination",
+    "report_job_abandoned": "a report job was left in its state after an unexpected error",
+    "report_job_crashed": "a report job failed with an unexpected error",
+    "report_job_not_requeued": "a report job could not be put back into the queue",
+    "report_job_result_not_stored": "the end of a report job could not be stored; it is retried",
+    "report_jobs_requeued": "unfinished report jobs of the previous process are queued again",
+    "report_jobs_reset": "the job store was unreadable; it was set aside and created anew",
+    "report_jobs_unavailable": "the job store could not be read or written; it is retried",
+    "report_leftover_not_removed": "the remains of an upload could not be removed",
+    "report_not_delivered": "a report job failed after all its attempts",
 }
