@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 
 from segments.telemetry import metrics
 
-TOPIC = "segments.dlq"
 MESSAGE_MAX_LENGTH = 1_000
 _PREFIX = "__connect.errors."
 # Room for the key, the headers and the record's own framing beside a value of the largest size.

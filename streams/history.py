@@ -17,6 +17,7 @@ from quixstreams.sinks.base import BatchingSink, SinkBatch
 from segments.contracts.documents import HistoryRow
 from segments.contracts.names import canonical_user_id
 from segments.contracts.times import from_rfc3339
+from segments.contracts.topics import HISTORY_TOPIC
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
 from segments.state.history.protocol import HistoryEntry, HistoryWriter
@@ -26,7 +27,6 @@ from segments.streams.lag import Consumption, Progress
 from segments.telemetry import logs, metrics, metrics_server
 
 NAME = "history"
-SOURCE = "segments.history"
 
 
 class HistoryRowError(Exception):
@@ -39,7 +39,7 @@ class HistorySink(BatchingSink):
     def __init__(self, writer: HistoryWriter) -> None:
         super().__init__(on_client_connect_success=_connected)
         self._writer = writer
-        self.consumption = Consumption(NAME, SOURCE)
+        self.consumption = Consumption(NAME, HISTORY_TOPIC)
 
     def write(self, batch: SinkBatch) -> None:
         """Store a batch and how far the partition has come."""
@@ -86,18 +86,18 @@ def decode(
         )
     except ValueError as error:
         raise HistoryRowError(
-            f"{SOURCE}:{partition}:{offset} is no history row, and the reports would miss it: "
-            f"{error}"
+            f"{HISTORY_TOPIC}:{partition}:{offset} is no history row, "
+            f"and the reports would miss it: {error}"
         ) from error
 
 
 def build(settings: Settings) -> Application:
     """The application, ready to run. HistoryError when the store belongs to another topic."""
     app = quix.application(settings, NAME)
-    writer = open_writer(settings, topic_ids(settings, [SOURCE])[SOURCE])
+    writer = open_writer(settings, topic_ids(settings, [HISTORY_TOPIC])[HISTORY_TOPIC])
     sink = HistorySink(writer)
-    quix.sink(app, settings, SOURCE, sink)
-    Progress(app, settings, NAME, {SOURCE: sink.consumption})
+    quix.sink(app, settings, HISTORY_TOPIC, sink)
+    Progress(app, settings, NAME, {HISTORY_TOPIC: sink.consumption})
     return app
 
 

@@ -17,22 +17,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 from quixstreams import Application
 
+from segments.contracts.topics import COMMANDS_TOPIC, DLQ_TOPIC, RESULTS_TOPIC, USER_EVENTS_TOPIC
 from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
-from segments.streams.routing import (
-    COMMANDS_TOPIC,
-    EVENTS_TOPIC,
-    RESULTS_TOPIC,
-    STAGES,
-    Output,
-    Router,
-)
+from segments.streams.routing import STAGES, Output, Router
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "router"
-SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
+SOURCES = (COMMANDS_TOPIC, USER_EVENTS_TOPIC)
 _UNREPORTED = nullcontext()
 
 
@@ -76,7 +70,7 @@ def _reported(record: Record) -> AbstractContextManager[None]:
 
 
 def _send(app: Application, settings: Settings, output: Output) -> None:
-    if output.topic == dlq.TOPIC:
+    if output.topic == DLQ_TOPIC:
         metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
     elif output.topic == RESULTS_TOPIC:
         metrics.COMMANDS.labels("invalid").inc()

@@ -32,15 +32,17 @@ from segments.contracts.log import (
 )
 from segments.contracts.names import CommandId
 from segments.contracts.times import to_rfc3339
+from segments.contracts.topics import (
+    DLQ_TOPIC,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+    USER_EVENTS_TOPIC,
+)
 from segments.kafka.clients import Headers, Record
 from segments.streams import dlq
 from segments.telemetry import tracing
 
-COMMANDS_TOPIC = "segments.commands"
-EVENTS_TOPIC = "users.events"
-REFRESHES_TOPIC = "users.refreshes"
-SHARDS_TOPIC = "segments.shards"
-RESULTS_TOPIC = "segments.results"
 STAGES = ("decode", "validate", "size", "unexpected")
 """At which a record can be refused."""
 
@@ -97,7 +99,7 @@ class Router:
         payload: Payload | None = None
         try:
             payload = _payload(record)
-            if name == EVENTS_TOPIC:
+            if name == USER_EVENTS_TOPIC:
                 return [_refresh(payload)]
             return [self._log_record(record, topic_id, payload)]
         except RefusedError as refused:
@@ -148,7 +150,7 @@ class Router:
             exception=refused.reason,
             message=refused.message,
         )
-        outputs = [Output(dlq.TOPIC, key, value, headers)]
+        outputs = [Output(DLQ_TOPIC, key, value, headers)]
         if refused.command_id is not None:
             trace = _trace(record, payload)
             result = _invalid_result(refused.command_id, refused.message, record, trace)

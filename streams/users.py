@@ -21,13 +21,13 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
+from segments.contracts.topics import REFRESHES_TOPIC
 from segments.kafka.clients import Headers, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
 from segments.streams.refresh.fetcher import BUDGET_S, Fetching
 from segments.streams.refresh.refresh_batch import (
-    REFRESHES_TOPIC,
     STAGES,
     Message,
     Served,

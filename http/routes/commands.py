@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
 from segments.contracts.documents import PreviewResult, Result
 from segments.contracts.responses.users_and_segments import Accepted, Pending
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.http.auth.roles import actor
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem, invalid
@@ -31,7 +32,6 @@ from segments.http.routing.operation import (
     RawBody,
 )
 from segments.http.routing.routes import Routes
-from segments.http.write.producer import COMMANDS as TOPIC
 from segments.http.write.producer import CommandWriter
 
 MAX_COMMANDS = 10_000
@@ -140,7 +140,7 @@ async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, An
         for number, (key, command) in enumerate(commands, 1):
             # Before it is sent: its result can come sooner than the answer here.
             writer.remember(command["id"])
-            deliveries.append(writer.send(TOPIC, key, command))
+            deliveries.append(writer.send(COMMANDS_TOPIC, key, command))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         await writer.delivered(*deliveries, timeout_s=DELIVERY_WAIT_S)

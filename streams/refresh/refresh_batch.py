@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from segments.contracts import times
 from segments.contracts.log import HEADER_TYPE, USER, encode, user_record
+from segments.contracts.topics import DLQ_TOPIC, REFRESHES_TOPIC, SHARDS_TOPIC
 from segments.kafka.clients import Headers
 from segments.settings import UserServiceSettings
 from segments.streams import dlq
@@ -21,8 +22,6 @@ from segments.streams.refresh.refresh_plan import Pending, RefreshRecord, Wanted
 from segments.streams.refresh.user_service import Account
 from segments.telemetry import logs, metrics
 
-REFRESHES_TOPIC = "users.refreshes"
-SHARDS_TOPIC = "segments.shards"
 STAGES = ("decode", "fetch")
 """At which a refresh can end in the dead letter queue."""
 # How long the others wait when nothing but retries, whose time has not come, is left.
@@ -235,7 +234,7 @@ def dead(topic: str, record: RefreshRecord, stage: str, exception: str, message:
         exception=exception,
         message=message,
     )
-    return Message(dlq.TOPIC, record.key, record.value, headers)
+    return Message(DLQ_TOPIC, record.key, record.value, headers)
 
 
 def _order(w: Wanted) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
+from segments.contracts.topics import RESULTS_TOPIC
 from segments.settings import Settings
 
 _TIMEOUT_S = 30.0
@@ -14,7 +15,7 @@ def results_from_now(settings: Settings) -> Consumer:
 
     KafkaException when the topic is not there.
     """
-    topic = settings.topic("segments.results")
+    topic = settings.topic(RESULTS_TOPIC)
     consumer = Consumer(
         settings.client_config()
         | {

@@ -16,6 +16,7 @@ from segments.cli.command_file import Lines
 from segments.cli.result_consumer import results_from_now
 from segments.cli.usage import UsageError
 from segments.contracts.commands import COMMANDS, key_of
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.settings import Settings
 
 _DELIVERY_TIMEOUT_S = 30.0
@@ -85,7 +86,7 @@ def _produce(settings: Settings, key: str, value: bytes) -> None:
     failures: list[str] = []
     producer = Producer(settings.client_config() | {"message.timeout.ms": 20_000})
     producer.produce(
-        settings.topic("segments.commands"),
+        settings.topic(COMMANDS_TOPIC),
         key=key,
         value=value,
         on_delivery=lambda error, _: failures.append(str(error)) if error else None,

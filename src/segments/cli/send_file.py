@@ -17,9 +17,9 @@ from segments.cli import output
 from segments.cli.command_file import Line, Lines
 from segments.cli.result_consumer import results_from_now
 from segments.cli.usage import UsageError
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.settings import Settings
 
-COMMANDS_TOPIC = "segments.commands"
 IN_FLIGHT_MAX = 20_000
 _DELIVERY_TIMEOUT_MS = 20_000
 _RESULTS_AT_ONCE = 5_000

@@ -25,8 +25,6 @@ ErrorCode = Literal[
     "assigning",
 ]
 
-PROGRESS_KEY_PREFIX = "!progress/"
-
 
 UserIdText = Annotated[
     str,

@@ -13,11 +13,23 @@ from pydantic import BaseModel, TypeAdapter
 from segments.contracts import commands, documents, events, headers, log, log_records
 from segments.contracts.cloudevents import schemas
 from segments.contracts.names import CommandId, SegmentName
+from segments.contracts.topics import (
+    COMMANDS_TOPIC,
+    DEFINITIONS_TOPIC,
+    DLQ_TOPIC,
+    HISTORY_TOPIC,
+    PROGRESS_KEY_PREFIX,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+    USER_EVENTS_TOPIC,
+    USERS_TOPIC,
+)
 
 _USER_KEY = TypeAdapter(documents.UserIdText).json_schema()
 _SEGMENT_KEY = TypeAdapter(SegmentName).json_schema()
 _COMMAND_KEY = TypeAdapter(CommandId).json_schema()
-_PROGRESS_KEY = {"type": "string", "pattern": f"^{documents.PROGRESS_KEY_PREFIX}[0-9]+$"}
+_PROGRESS_KEY = {"type": "string", "pattern": f"^{PROGRESS_KEY_PREFIX}[0-9]+$"}
 _NO_KEY = {"type": "null"}
 
 JSON = "application/json"
@@ -78,14 +90,14 @@ def _named(model: type[BaseModel]) -> str:
 
 
 KINDS: tuple[Kind, ...] = (
-    *(Kind("segments.commands", _named(model), model, headers.EventHeaders) for model in _COMMANDS),
-    Kind("segments.commands", "cloud_event", schemas.CommandEvent, headers.EventHeaders),
-    Kind("users.events", "user_event", events.UserEvent, headers.EventHeaders),
-    Kind("users.events", "cloud_event", schemas.UserEventEvent, headers.EventHeaders),
-    Kind("users.refreshes", "refresh", events.Refresh, None, _USER_KEY),
+    *(Kind(COMMANDS_TOPIC, _named(model), model, headers.EventHeaders) for model in _COMMANDS),
+    Kind(COMMANDS_TOPIC, "cloud_event", schemas.CommandEvent, headers.EventHeaders),
+    Kind(USER_EVENTS_TOPIC, "user_event", events.UserEvent, headers.EventHeaders),
+    Kind(USER_EVENTS_TOPIC, "cloud_event", schemas.UserEventEvent, headers.EventHeaders),
+    Kind(REFRESHES_TOPIC, "refresh", events.Refresh, None, _USER_KEY),
     *(
         Kind(
-            "segments.shards",
+            SHARDS_TOPIC,
             kind,
             model,
             headers.log_headers(kind, from_router=writer == "router"),
@@ -94,21 +106,21 @@ KINDS: tuple[Kind, ...] = (
         )
         for kind, model, key, writer in _LOG
     ),
-    Kind("segments.users", "user", documents.UserDocument, None, _USER_KEY),
-    Kind("segments.users", "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
-    Kind("segments.definitions", "definition", documents.Definition, None, _SEGMENT_KEY),
-    Kind("segments.results", "result", documents.Result, headers.ResultHeaders, _COMMAND_KEY),
+    Kind(USERS_TOPIC, "user", documents.UserDocument, None, _USER_KEY),
+    Kind(USERS_TOPIC, "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
+    Kind(DEFINITIONS_TOPIC, "definition", documents.Definition, None, _SEGMENT_KEY),
+    Kind(RESULTS_TOPIC, "result", documents.Result, headers.ResultHeaders, _COMMAND_KEY),
     Kind(
-        "segments.results",
+        RESULTS_TOPIC,
         "preview_result",
         documents.PreviewResult,
         headers.ResultHeaders,
         _COMMAND_KEY,
         ("shards",),
     ),
-    Kind("segments.history", "row", documents.HistoryRow, headers.HistoryHeaders, _USER_KEY),
+    Kind(HISTORY_TOPIC, "row", documents.HistoryRow, headers.HistoryHeaders, _USER_KEY),
     Kind(
-        "segments.dlq",
+        DLQ_TOPIC,
         "dead_letter",
         None,
         headers.DeadLetterHeaders,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segments.contracts.times import from_rfc3339
+from segments.contracts.topics import USER_EVENTS_TOPIC
 from segments.local.demo_client import TIMEOUT_S, DemoClient, Stopped
 from segments.settings import Settings
 
@@ -62,7 +63,7 @@ class Show:
         self._at.expect(len(self._users) > _MEMBERS, f"users, found {len(self._users)}")
         began = time.monotonic()
         for user_id in self._users:
-            self._at.produce(self._at.default, "users.events", None, {"user_id": user_id})
+            self._at.produce(self._at.default, USER_EVENTS_TOPIC, None, {"user_id": user_id})
         self._at.flush()
         self._at.until(lambda: self._known() == len(self._users), "every user in the replica")
         self._done(f"{len(self._users)} events in, {self._known()} users known", began)
@@ -166,7 +167,7 @@ class Show:
         user_id = self._users[3]
         base_url = self._settings.user_service.base_url or ""
         httpx.delete(f"{base_url}/users/{user_id}", timeout=30).raise_for_status()
-        self._at.produce(self._at.default, "users.events", None, {"user_id": user_id})
+        self._at.produce(self._at.default, USER_EVENTS_TOPIC, None, {"user_id": user_id})
         self._at.flush()
         path = f"/v1/users/{user_id}/segments"
 

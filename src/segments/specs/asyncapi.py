@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from segments import __version__
 from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import BYTES, KINDS, Kind, kinds_of
+from segments.contracts.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from segments.kafka.topics import Topic, load
 from segments.settings import Settings
 from segments.specs.json_schemas import MODE, Generator
@@ -128,8 +129,8 @@ def _message_id(kind: Kind) -> str:
 
 # Where the id of a command stands. In a CloudEvent it may be one that is made from the event's.
 _CORRELATION = {
-    "segments.commands": "/id",
-    "segments.results": "/command_id",
+    COMMANDS_TOPIC: "/id",
+    RESULTS_TOPIC: "/command_id",
 }
 
 

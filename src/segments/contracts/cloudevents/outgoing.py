@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from segments.contracts.cloudevents.incoming import CONTENT_TYPE, HEADER_PREFIX, SPEC_VERSION
-
-RESULTS, HISTORY = "segments.results", "segments.history"
+from segments.contracts.topics import HISTORY_TOPIC, RESULTS_TOPIC
 
 
 class _Description(NamedTuple):
@@ -25,8 +24,10 @@ class _Description(NamedTuple):
 
 
 _DESCRIPTIONS = {
-    RESULTS: _Description(lambda result: f"segments.command.{result['status']}", "command_id"),
-    HISTORY: _Description(lambda row: f"segments.membership.{row['operation']}", "user_id"),
+    RESULTS_TOPIC: _Description(
+        lambda result: f"segments.command.{result['status']}", "command_id"
+    ),
+    HISTORY_TOPIC: _Description(lambda row: f"segments.membership.{row['operation']}", "user_id"),
 }
 _CONSTANT = [
     (CONTENT_TYPE, b"application/json"),
