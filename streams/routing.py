@@ -20,14 +20,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from segments.contracts.cloudevents import outgoing
 from segments.contracts.cloudevents.incoming import CloudEventError, Payload, unwrap
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, derived_command_id
 from segments.contracts.documents import Result, ResultError
 from segments.contracts.events import UserEvent
 from segments.contracts.log import (
     HEADER_SOURCE,
     HEADER_TYPE,
     encode,
-    log_record,
     source_coordinates,
 )
 from segments.contracts.names import CommandId
@@ -116,7 +115,7 @@ class Router:
             else derived_command_id(topic_id, record.partition, record.offset)
         )
         try:
-            command = COMMANDS.validate_python(payload.data)
+            command = COMMAND_ADAPTER.validate_python(payload.data)
         except ValidationError as error:
             raise RefusedError(
                 "validate",
@@ -124,7 +123,7 @@ class Router:
                 describe(error),
                 command_id=readable_id(payload.data, derived),
             ) from None
-        kind, key, value = log_record(command, derived, _trace(record, payload))
+        log_type, key, value = command.log_record(derived, _trace(record, payload))
         encoded = encode(value)
         if len(encoded) > self._log_record_bytes:
             raise RefusedError(
@@ -134,7 +133,7 @@ class Router:
                 command_id=value["id"],
             )
         source = source_coordinates(topic_id, record.partition, record.offset)
-        headers = [(HEADER_TYPE, kind.encode()), (HEADER_SOURCE, source.encode())]
+        headers = [(HEADER_TYPE, log_type.encode()), (HEADER_SOURCE, source.encode())]
         return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
 
     def _refusal(

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, Command
 from segments.contracts.documents import PreviewResult, Result
 from segments.contracts.responses.users_and_segments import Accepted, Pending
 from segments.contracts.topics import COMMANDS_TOPIC
@@ -120,10 +120,10 @@ async def _parsed(lines: list[bytes], base: str | None) -> list[tuple[str, dict[
 
 def _command(line: bytes, number: int, base: str | None) -> tuple[str, dict[str, Any]]:
     document = orjson.loads(line)
-    command = COMMANDS.validate_python(document)
+    command = COMMAND_ADAPTER.validate_python(document)
     fresh = str(uuid4()) if base is None else str(uuid5(_LINE_IDS, f"{number}:{base}"))
     document["id"] = command.id or fresh
-    return key_of(command, document["id"]), document
+    return command.routing_key(document["id"]), document
 
 
 def _named(error: ValidationError) -> Iterator[dict[str, str]]:

@@ -11,7 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from segments.cli.usage import UsageError
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, key_of
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES
 from segments.contracts.names import check_segment_name
 
 LINE_MAX_BYTES = 1_000_000
@@ -65,13 +65,13 @@ class Lines:
     def _line(self, number: int, text: bytes) -> Line:
         try:
             document = orjson.loads(text) if self._change is None else self._of_user(text)
-            command = COMMANDS.validate_python(document)
+            command = COMMAND_ADAPTER.validate_python(document)
         except ValidationError as error:
             return Line(number, text, reason=_first(error))
         except ValueError as error:
             return Line(number, text, reason=str(error))
         document["id"] = command.id or str(uuid4())
-        return Line(number, text, document, key_of(command, document["id"]))
+        return Line(number, text, document, command.routing_key(document["id"]))
 
     def _of_user(self, text: bytes) -> dict[str, Any]:
         assert self._change is not None

@@ -27,14 +27,6 @@ from typing import Any
 
 import orjson
 
-from segments.contracts.commands import (
-    ChangeMemberships,
-    CreateSegment,
-    DeleteSegment,
-    PreviewSegment,
-    UpdateSegment,
-)
-
 HEADER_TYPE = "type"
 HEADER_SOURCE = "src"
 
@@ -63,38 +55,6 @@ def parse_source(header: str) -> tuple[str, int]:
     """`topic id:partition:offset` -> (`topic id:partition`, offset)."""
     origin, _, offset = header.rpartition(":")
     return origin, int(offset)
-
-
-def log_record(
-    command: CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
-    command_id: str,
-    trace: dict[str, str] | None = None,
-) -> tuple[str, str, dict[str, Any]]:
-    """(type, key, value) of a command's record; an id of its own wins over `command_id`."""
-    value: dict[str, Any] = {"id": command.id or command_id}
-    if trace is not None:
-        value["trace"] = trace
-    if command.actor is not None:
-        value["actor"] = command.actor
-    if isinstance(command, ChangeMemberships):
-        value["user_id"] = command.user_id
-        value["add"] = [[a.segment, a.ttl, a.expires_at] for a in command.add]
-        value["remove"] = command.remove
-        return CHANGE, command.user_id, value
-    if isinstance(command, PreviewSegment):
-        value["auto"] = command.auto.rule()
-        return PREVIEW, value["id"], value
-    value["segment"] = command.segment
-    if isinstance(command, DeleteSegment):
-        return DELETE, command.segment, value
-    if command.auto is not None:
-        value["auto"] = command.auto.rule()
-    if isinstance(command, CreateSegment):
-        value["description"] = command.description
-        return CREATE, command.segment, value
-    if "description" in command.model_fields_set:
-        value["description"] = command.description
-    return UPDATE, command.segment, value
 
 
 def user_record(

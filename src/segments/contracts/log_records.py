@@ -1,6 +1,8 @@
-"""Values of segments.shards as models: for schemas and tests. The machine reads dictionaries.
+"""Values of the shard log's records as models, for schemas and tests; those of commands are in
+`segments.contracts.commands`.
 
-`segments.contracts.log` lists the types; instants and durations are in milliseconds.
+`segments.contracts.log` lists the types. The state machine reads plain dictionaries. Instants and
+durations are in milliseconds.
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ PlaceInOrder = tuple[
 BUCKETS = 4096
 
 
-class _Value(BaseModel):
+class LogValue(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TraceContext(_Value):
+class TraceContext(LogValue):
     """The trace context (W3C) that a command came with."""
 
     traceparent: str
     tracestate: str | None = None
 
 
-class LogRule(_Value):
+class LogRule(LogValue):
     """The rule of an automatic segment: exactly one of `ppm` (parts per million) and `count`."""
 
     ppm: Annotated[int, Field(gt=0, le=WHOLE_PPM)] | None
@@ -46,49 +48,7 @@ class LogRule(_Value):
     newcomers: bool
 
 
-class _CommandRecord(_Value):
-    id: CommandId
-    actor: Actor | None = None
-    trace: TraceContext | None = None
-
-
-class ChangeRecord(_CommandRecord):
-    """A command for one user. `add`: segment, time to live, end; at most one of the last two."""
-
-    user_id: UserIdText
-    add: list[tuple[SegmentName, int | None, int | None]]
-    remove: list[SegmentName]
-
-
-class CreateRecord(_CommandRecord):
-    """A command to make a segment."""
-
-    segment: SegmentName
-    description: str | None
-    auto: LogRule | None = None
-
-
-class UpdateRecord(_CommandRecord):
-    """A command to change a segment; what is absent stays."""
-
-    segment: SegmentName
-    description: str | None = None
-    auto: LogRule | None = None
-
-
-class DeleteRecord(_CommandRecord):
-    """A command to end a segment."""
-
-    segment: SegmentName
-
-
-class PreviewRecord(_CommandRecord):
-    """A question: how many users would a rule be about?"""
-
-    auto: LogRule
-
-
-class KnownRuleRecord(_Value):
+class KnownRuleRecord(LogValue):
     """The rule of a segment, and up to which place newcomers join, if any do."""
 
     rule: LogRule
@@ -104,7 +64,7 @@ class DefineRecord(Definition):
     trace: TraceContext | None = None
 
 
-class UserRecord(_Value):
+class UserRecord(LogValue):
     """The state of a user's account. `refresh`: the refresh it answers, by topic and place."""
 
     user_id: UserIdText
@@ -113,11 +73,11 @@ class UserRecord(_Value):
     refresh: tuple[TopicId, Partition, Annotated[int, Field(ge=0, description="offset")]]
 
 
-class TickRecord(_Value):
+class TickRecord(LogValue):
     """Time goes on."""
 
 
-class _RoundRecord(_Value):
+class _RoundRecord(LogValue):
     segment: SegmentName
     generation: Annotated[int, Field(ge=1)]
     round: Annotated[int, Field(ge=1)]
@@ -129,7 +89,7 @@ class SegmentSurvey(_RoundRecord):
     rule: LogRule
 
 
-class PreviewSurvey(_Value):
+class PreviewSurvey(LogValue):
     """How many does a previewed rule let through? `preview` is the command's id."""
 
     preview: CommandId
@@ -149,7 +109,7 @@ class SegmentSurveyed(_RoundRecord):
     histogram: Annotated[list[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
 
 
-class PreviewSurveyed(_Value):
+class PreviewSurveyed(LogValue):
     """The count of a shard for a preview."""
 
     preview: CommandId

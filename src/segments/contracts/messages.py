@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
-from segments.contracts import commands, documents, events, headers, log, log_records
+from segments.contracts import documents, events, headers, log, log_records
 from segments.contracts.cloudevents import schemas
+from segments.contracts.commands import COMMAND_TYPES
 from segments.contracts.names import CommandId, SegmentName
 from segments.contracts.topics import (
     COMMANDS_TOPIC,
@@ -31,6 +32,7 @@ _SEGMENT_KEY = TypeAdapter(SegmentName).json_schema()
 _COMMAND_KEY = TypeAdapter(CommandId).json_schema()
 _PROGRESS_KEY = {"type": "string", "pattern": f"^{PROGRESS_KEY_PREFIX}[0-9]+$"}
 _NO_KEY = {"type": "null"}
+_COMMAND_KEYS = {"user_id": _USER_KEY, "segment": _SEGMENT_KEY, "id": _COMMAND_KEY}
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -58,19 +60,11 @@ class Kind(NamedTuple):
         return " ".join(text.split("\n\n")[0].split())
 
 
-_COMMANDS: tuple[type[BaseModel], ...] = (
-    commands.CreateSegment,
-    commands.UpdateSegment,
-    commands.DeleteSegment,
-    commands.PreviewSegment,
-    commands.ChangeMemberships,
-)
 _LOG: tuple[tuple[str, type[BaseModel], dict[str, Any], str], ...] = (
-    (log.CHANGE, log_records.ChangeRecord, _USER_KEY, "router"),
-    (log.CREATE, log_records.CreateRecord, _SEGMENT_KEY, "router"),
-    (log.UPDATE, log_records.UpdateRecord, _SEGMENT_KEY, "router"),
-    (log.DELETE, log_records.DeleteRecord, _SEGMENT_KEY, "router"),
-    (log.PREVIEW, log_records.PreviewRecord, _COMMAND_KEY, "router"),
+    *(
+        (command.log_type, command.log_value, _COMMAND_KEYS[command.key_field], "router")
+        for command in COMMAND_TYPES.values()
+    ),
     (log.USER, log_records.UserRecord, _USER_KEY, "users"),
     (log.DEFINE, log_records.DefineRecord, _SEGMENT_KEY, "shards"),
     (log.TICK, log_records.TickRecord, _NO_KEY, "shards"),
@@ -84,13 +78,11 @@ _LOG: tuple[tuple[str, type[BaseModel], dict[str, Any], str], ...] = (
 )
 
 
-def _named(model: type[BaseModel]) -> str:
-    name: str = model.model_json_schema()["properties"]["type"]["const"]
-    return name
-
-
 KINDS: tuple[Kind, ...] = (
-    *(Kind(COMMANDS_TOPIC, _named(model), model, headers.EventHeaders) for model in _COMMANDS),
+    *(
+        Kind(COMMANDS_TOPIC, name, command, headers.EventHeaders)
+        for name, command in COMMAND_TYPES.items()
+    ),
     Kind(COMMANDS_TOPIC, "cloud_event", schemas.CommandEvent, headers.EventHeaders),
     Kind(USER_EVENTS_TOPIC, "user_event", events.UserEvent, headers.EventHeaders),
     Kind(USER_EVENTS_TOPIC, "cloud_event", schemas.UserEventEvent, headers.EventHeaders),

@@ -302,7 +302,7 @@ def test_a_fault_of_our_own_keeps_the_record_and_the_partition(
     def broken(*_: Any) -> Any:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr("segments.streams.routing.log_record", broken)
+    monkeypatch.setattr("segments.streams.routing.encode", broken)
     (dead,) = route(command())
     assert reason(dead)["stage"] == "unexpected"
     assert reason(dead)["exception.class.name"] == "RuntimeError"

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.contracts.commands import COMMANDS
-from segments.contracts.log import encode, log_record
+from segments.contracts.commands import COMMAND_ADAPTER
+from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
 from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
@@ -91,7 +91,7 @@ def test_the_same_record_gives_the_same_outputs() -> None:
 
 
 def send(world: World, trace: dict[str, str] | None, **command: Any) -> None:
-    kind, key, value = log_record(COMMANDS.validate_python(command), "none", trace)
+    kind, key, value = COMMAND_ADAPTER.validate_python(command).log_record("none", trace)
     world.append(partition_of(key, world.partitions), kind, encode(value))
 
 
