@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -13,9 +14,9 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Emit,
     Failure,
     Freshness,
+    Page,
     Pause,
     Reply,
     Request,
@@ -45,15 +46,14 @@ class AsyncDriver:
             run.close()
             await io.close()
 
-    async def items(self, walk: Walk[T]) -> AsyncIterator[T]:
-        """What the steps hand over, as it is asked for."""
+    async def pages(self, walk: Walk[T]) -> AsyncGenerator[Page, None]:
+        """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Emit):
-                    for item in run.effect.items:
-                        yield item
+                if isinstance(run.effect, Page):
+                    yield run.effect
                     run.advance(None)
                 else:
                     run.advance(await io.outcome(run.effect))
@@ -126,13 +126,16 @@ class AsyncItems(Generic[T]):
     """
 
     def __init__(self, driver: AsyncDriver, walk: Walk[T]) -> None:
-        self._walk = walk
-        self._items = driver.items(walk)
+        self.freshness = Freshness()
+        """How fresh the last item is; nothing is known before the first one."""
+        self._items = self._flattened(driver.pages(walk))
 
-    @property
-    def freshness(self) -> Freshness:
-        """Of what came last; nothing is known before the first item."""
-        return self._walk.freshness
+    async def _flattened(self, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[T, None]:
+        async with aclosing(pages):
+            async for page in pages:
+                self.freshness = page.freshness
+                for item in page.items:
+                    yield item
 
     def __aiter__(self) -> AsyncItems[T]:
         return self
@@ -142,8 +145,7 @@ class AsyncItems(Generic[T]):
 
     async def aclose(self) -> None:
         """Iterate no further."""
-        closing: Any = self._items
-        await closing.aclose()
+        await self._items.aclose()
 
     async def __aenter__(self) -> AsyncItems[T]:
         return self

@@ -242,7 +242,7 @@ def document(reply: Reply) -> dict[str, Any]:
         raise errors.AnswerError("the answer is not JSON; is this the service?") from None
     if not isinstance(told, dict):
         raise errors.AnswerError("the answer is not a JSON object; is this the service?")
-    return vars(freshness(reply)) | told
+    return freshness(reply)._asdict() | told
 
 
 def model(kind: type[M], told: Any) -> M:

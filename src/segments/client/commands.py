@@ -11,7 +11,7 @@ import orjson
 from segments.client import errors, writes
 from segments.client.call import ANSWER_TIMEOUT_S, Core, parsed
 from segments.client.models import Accepted, Result
-from segments.client.sansio import Emit, Freshness, Pause, Steps, Walk
+from segments.client.sansio import Freshness, Page, Pause, Steps, Walk
 
 COMMANDS_MAX = 10_000
 """Commands that one request may carry."""
@@ -73,13 +73,12 @@ def results(
 
     `timeout_s` is for all of them; PendingError, naming the first that is missing, when it is over.
     """
-    seen = Freshness()
     call = core.call(timeout_s)
 
     def steps() -> Steps[None]:
         for command_id in command_ids:
             told = yield from writes.awaited(call, command_id)
             core.note(told.get("position"))
-            yield Emit([writes.result(told)])
+            yield Page([writes.result(told)], Freshness())
 
-    return Walk(steps(), seen)
+    return Walk(steps())

@@ -7,7 +7,7 @@ A generator yields an effect and is sent its outcome:
 | `Request` | `Reply`, `Failure`  | sends it; reads the body, unless it is a stream that is 2xx |
 | `Read`    | bytes, `Failure`    | the next piece of that stream; empty at its end             |
 | `Pause`   | None                | waits                                                       |
-| `Emit`    | None                | hands items to whoever iterates                             |
+| `Page`    | None                | yields its items to the caller                              |
 
 The two drivers, blocking and asynchronous, know nothing else: what is asked for, retried, waited
 for and checked stands here and in the modules of the calls, once.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 Body = bytes | Callable[[], Iterator[bytes]] | None
@@ -69,14 +69,24 @@ class Pause:
     seconds: float
 
 
+class Freshness(NamedTuple):
+    """How fresh a response is: see `models.ResponseModel`."""
+
+    position: str | None = None
+    staleness_ms: int | None = None
+    complete_until: str | None = None
+
+
 @dataclass(frozen=True)
-class Emit:
-    """Items for whoever iterates."""
+class Page:
+    """Items of a list and how fresh they are. `next`: the cursor of the next page."""
 
     items: Sequence[Any]
+    freshness: Freshness
+    next: str | None = None
 
 
-Effect = Request | Read | Pause | Emit
+Effect = Request | Read | Pause | Page
 Steps = Generator[Effect, Any, T]
 
 
@@ -109,17 +119,7 @@ class Run(Generic[T]):
 
 
 @dataclass
-class Freshness:
-    """How fresh what was emitted last is: see `models.Answer`."""
-
-    position: str | None = None
-    staleness_ms: int | None = None
-    complete_until: str | None = None
-
-
-@dataclass
 class Walk(Generic[T]):
-    """Steps that emit items of one type, and how fresh the last of them are."""
+    """Steps that yield pages of items of type `T`."""
 
     steps: Steps[None]
-    freshness: Freshness

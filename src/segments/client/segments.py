@@ -11,7 +11,7 @@ from segments.client import call, errors, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.sansio import Emit, Failure, Freshness, Read, Steps, Walk
+from segments.client.sansio import Failure, Page, Read, Steps, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -152,7 +152,6 @@ def members(
     for the time to its first line.
     """
     target = path("v1", "segments", inputs.segment(segment), "users")
-    seen = Freshness()
 
     def steps() -> Steps[None]:
         position = core.minimum(min_position)
@@ -164,7 +163,7 @@ def members(
             waits=position is not None,
             streamed=True,
         )
-        vars(seen).update(vars(call.freshness(reply)))
+        freshness = call.freshness(reply)
         given, rest, count = 0, b"", None
         while True:
             piece = yield Read()
@@ -177,12 +176,12 @@ def members(
                 raise errors.AnswerError("a line without an end; is this the service?")
             items, count = _members(lines, count)
             given += len(items)
-            yield Emit(items)
+            yield Page(items, freshness)
         if rest or count != given:
             told = "without its count" if count is None else f"with a count of {count}"
             raise errors.IncompleteError(f"{given} members came, {told}")
 
-    return Walk(steps(), seen)
+    return Walk(steps())
 
 
 def _members(lines: list[bytes], count: int | None) -> tuple[list[Member], int | None]:

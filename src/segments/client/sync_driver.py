@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -12,9 +13,9 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Emit,
     Failure,
     Freshness,
+    Page,
     Pause,
     Reply,
     Request,
@@ -44,14 +45,14 @@ class Driver:
             run.close()
             io.close()
 
-    def items(self, walk: Walk[T]) -> Iterator[T]:
-        """What the steps hand over, as it is asked for."""
+    def pages(self, walk: Walk[T]) -> Generator[Page, None, None]:
+        """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Emit):
-                    yield from run.effect.items
+                if isinstance(run.effect, Page):
+                    yield run.effect
                     run.advance(None)
                 else:
                     run.advance(io.outcome(run.effect))
@@ -118,13 +119,15 @@ class Items(Generic[T]):
     """
 
     def __init__(self, driver: Driver, walk: Walk[T]) -> None:
-        self._walk = walk
-        self._items = driver.items(walk)
+        self.freshness = Freshness()
+        """How fresh the last item is; nothing is known before the first one."""
+        self._items = self._flattened(driver.pages(walk))
 
-    @property
-    def freshness(self) -> Freshness:
-        """Of what came last; nothing is known before the first item."""
-        return self._walk.freshness
+    def _flattened(self, pages: Generator[Page, None, None]) -> Generator[T, None, None]:
+        with closing(pages):
+            for page in pages:
+                self.freshness = page.freshness
+                yield from page.items
 
     def __iter__(self) -> Items[T]:
         return self
@@ -134,8 +137,7 @@ class Items(Generic[T]):
 
     def close(self) -> None:
         """Iterate no further."""
-        closing: Callable[[], None] = self._items.close  # type: ignore[attr-defined]
-        closing()
+        self._items.close()
 
     def __enter__(self) -> Items[T]:
         return self

@@ -10,7 +10,7 @@ from segments.client import call, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Addition, When
 from segments.client.models import HistoryRow, MembershipDetail, Result, UserSegments
-from segments.client.sansio import Freshness, Steps, Walk
+from segments.client.sansio import Steps, Walk
 
 QUERY_USERS = 10_000
 """Users a query may ask for."""
@@ -118,7 +118,6 @@ def query(
     `segments`: the only ones told. Who is unknown or deleted is marked by `error`. `timeout_s` is
     for each request.
     """
-    seen = Freshness()
     named = None if segments is None else list(segments)
 
     def steps() -> Steps[None]:
@@ -132,9 +131,9 @@ def query(
                 min_position=position,
                 waits=position is not None,
             )
-            yield from reads.emit(UserSegments, reply, seen)
+            yield reads.page(UserSegments, reply)
 
-    return Walk(steps(), seen)
+    return Walk(steps())
 
 
 def _chunks(user_ids: Iterable[str | UUID]) -> Iterator[list[str]]:
