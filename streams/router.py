@@ -22,7 +22,7 @@ from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
-from segments.streams.routing import STAGES, Output, Router
+from segments.streams.routing import ROUTING_STAGES, RoutedRecord, Router
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "router"
@@ -44,7 +44,7 @@ def build(settings: Settings) -> Application:
     for name, consumption in consumptions.items():
         quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
     Progress(app, settings, NAME, consumptions)
-    dlq.expect(NAME, STAGES)
+    dlq.expect(NAME, ROUTING_STAGES)
     return app
 
 
@@ -69,7 +69,7 @@ def _reported(record: Record) -> AbstractContextManager[None]:
     return _UNREPORTED
 
 
-def _send(app: Application, settings: Settings, output: Output) -> None:
+def _send(app: Application, settings: Settings, output: RoutedRecord) -> None:
     if output.topic == DLQ_TOPIC:
         metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
     elif output.topic == RESULTS_TOPIC:

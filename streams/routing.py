@@ -42,7 +42,7 @@ from segments.kafka.clients import Headers, Record
 from segments.streams import dlq
 from segments.telemetry import tracing
 
-STAGES = ("decode", "validate", "size", "unexpected")
+ROUTING_STAGES = ("decode", "validate", "size", "unexpected")
 """At which a record can be refused."""
 
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
@@ -51,7 +51,7 @@ _FIELD_MAX_LENGTH = 64
 _LAST_INSTANT_MS = 253_402_300_799_999
 
 
-class Output(NamedTuple):
+class RoutedRecord(NamedTuple):
     """A record to produce. `topic` is the name in topics.yaml; the partition follows from `key`."""
 
     topic: str
@@ -60,7 +60,7 @@ class Output(NamedTuple):
     headers: Headers
 
 
-class RefusedError(Exception):
+class InvalidRecordError(Exception):
     """The record is not understood. `command_id` is set where the sender can be told."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Router:
         self._log_record_bytes = log_record_bytes
         self._message_max_bytes = message_max_bytes
 
-    def route(self, record: Record) -> list[Output]:
+    def route(self, record: Record) -> list[RoutedRecord]:
         """What to produce for a record, in order. Never raises for what the record contains."""
         name, topic_id = self._sources[record.topic]
         payload: Payload | None = None
@@ -101,13 +101,13 @@ class Router:
             if name == USER_EVENTS_TOPIC:
                 return [_refresh(payload)]
             return [self._log_record(record, topic_id, payload)]
-        except RefusedError as refused:
+        except InvalidRecordError as refused:
             return self._refusal(record, refused, payload)
         except Exception as error:  # noqa: BLE001 - one record must not stop the partition
-            unexpected = RefusedError("unexpected", type(error).__name__, str(error))
+            unexpected = InvalidRecordError("unexpected", type(error).__name__, str(error))
             return self._refusal(record, unexpected, payload)
 
-    def _log_record(self, record: Record, topic_id: str, payload: Payload) -> Output:
+    def _log_record(self, record: Record, topic_id: str, payload: Payload) -> RoutedRecord:
         derived = (
             payload.event.command_id
             if payload.event is not None
@@ -117,7 +117,7 @@ class Router:
         try:
             command = COMMAND_ADAPTER.validate_python(payload.data)
         except ValidationError as error:
-            raise RefusedError(
+            raise InvalidRecordError(
                 "validate",
                 "invalid",
                 describe(error),
@@ -126,7 +126,7 @@ class Router:
         log_type, key, value = command.log_record(derived, _trace(record, payload))
         encoded = encode(value)
         if len(encoded) > self._log_record_bytes:
-            raise RefusedError(
+            raise InvalidRecordError(
                 "size",
                 "too_large",
                 f"the command takes {len(encoded)} bytes, at most {self._log_record_bytes}",
@@ -134,11 +134,11 @@ class Router:
             )
         source = source_coordinates(topic_id, record.partition, record.offset)
         headers = [(HEADER_TYPE, log_type.encode()), (HEADER_SOURCE, source.encode())]
-        return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
+        return RoutedRecord(SHARDS_TOPIC, key.encode(), encoded, headers)
 
     def _refusal(
-        self, record: Record, refused: RefusedError, payload: Payload | None
-    ) -> list[Output]:
+        self, record: Record, refused: InvalidRecordError, payload: Payload | None
+    ) -> list[RoutedRecord]:
         key, value, original = dlq.shorten(
             record.key, record.value, record.headers, self._message_max_bytes
         )
@@ -149,14 +149,14 @@ class Router:
             exception=refused.reason,
             message=refused.message,
         )
-        outputs = [Output(DLQ_TOPIC, key, value, headers)]
+        outputs = [RoutedRecord(DLQ_TOPIC, key, value, headers)]
         if refused.command_id is not None:
             trace = _trace(record, payload)
             result = _invalid_result(refused.command_id, refused.message, record, trace)
             outputs.append(self._as_event(result, record) if self._cloudevents else result)
         return outputs
 
-    def _as_event(self, result: Output, record: Record) -> Output:
+    def _as_event(self, result: RoutedRecord, record: Record) -> RoutedRecord:
         source = outgoing.source_of(record.topic, self._sources[record.topic][1])
         event_id = f"{record.partition}:{record.offset}"
         event = outgoing.event_headers(result.topic, result.value or b"", source, event_id)
@@ -165,13 +165,13 @@ class Router:
 
 def _payload(record: Record) -> Payload:
     if record.value is None:
-        raise RefusedError("decode", "null", "the record has no value")
+        raise InvalidRecordError("decode", "null", "the record has no value")
     try:
         return unwrap(record.value, record.headers)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("decode", "not_json", str(error)) from None
+        raise InvalidRecordError("decode", "not_json", str(error)) from None
     except CloudEventError as error:
-        raise RefusedError("decode", "cloud_event", str(error)) from None
+        raise InvalidRecordError("decode", "cloud_event", str(error)) from None
 
 
 def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
@@ -184,18 +184,18 @@ def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
     return tracing.checked([event.traceparent], [event.tracestate] if event.tracestate else [])
 
 
-def _refresh(payload: Payload) -> Output:
+def _refresh(payload: Payload) -> RoutedRecord:
     try:
         event = UserEvent.model_validate(payload.data)
     except ValidationError as error:
-        raise RefusedError("validate", "invalid", describe(error)) from None
+        raise InvalidRecordError("validate", "invalid", describe(error)) from None
     value = {"user_id": event.user_id, "reason": "event"}
-    return Output(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
+    return RoutedRecord(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
 
 
 def _invalid_result(
     command_id: str, detail: str, record: Record, trace: tracing.Trace | None
-) -> Output:
+) -> RoutedRecord:
     at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
     result = Result(
         command_id=command_id,
@@ -207,7 +207,7 @@ def _invalid_result(
     )
     headers = [] if trace is None else tracing.to_headers(trace)
     value = encode(result.model_dump(mode="json"))
-    return Output(RESULTS_TOPIC, command_id.encode(), value, headers)
+    return RoutedRecord(RESULTS_TOPIC, command_id.encode(), value, headers)
 
 
 def readable_id(data: Any, derived: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
-from segments.contracts.documents import Cause, Operation, Origin
+from segments.contracts.documents import Cause, MembershipOperation, Origin
 
 
 class HistoryError(Exception):
@@ -30,7 +30,7 @@ class HistoryEntry(NamedTuple):
     user_id: str
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     cause: Cause
     command_id: str | None
     actor: str | None

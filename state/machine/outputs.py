@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.contracts.documents import Cause, Operation
+from segments.contracts.documents import Cause, MembershipOperation
 from segments.contracts.times import to_rfc3339
 from segments.contracts.topics import (
     DEFINITIONS_TOPIC,
@@ -47,7 +47,7 @@ def history_row(
     partition: int,
     user_id: str,
     segment: str,
-    operation: Operation,
+    operation: MembershipOperation,
     membership: MembershipState,
     reason: Reason,
 ) -> Output:

@@ -14,7 +14,6 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Failure,
     Freshness,
     Page,
     Pause,
@@ -22,6 +21,7 @@ from segments.client.sansio import (
     Request,
     Run,
     Steps,
+    TransportFailure,
     Walk,
 )
 
@@ -71,7 +71,7 @@ class _Io:
         self._open: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
 
-    async def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
+    async def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
         """Do it."""
         if isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
@@ -83,7 +83,7 @@ class _Io:
         except transport.FAILURES as error:
             return transport.failure(error)
 
-    async def _exchange(self, request: Request) -> Reply | Failure:
+    async def _exchange(self, request: Request) -> Reply | TransportFailure:
         await self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body

@@ -16,7 +16,15 @@ from segments import __version__
 from segments.client import errors
 from segments.client.models import Model
 from segments.client.positions import Positions
-from segments.client.sansio import Body, Effect, Failure, Freshness, Pause, Reply, Request
+from segments.client.sansio import (
+    Effect,
+    Freshness,
+    Pause,
+    Reply,
+    Request,
+    RequestBody,
+    TransportFailure,
+)
 
 M = TypeVar("M", bound=Model)
 Token = str | Callable[[], str] | None
@@ -114,7 +122,7 @@ class Call:
         *,
         query: Mapping[str, str | None] | None = None,
         json: Any = None,
-        body: Body = None,
+        body: RequestBody = None,
         headers: Mapping[str, str] | None = None,
         min_position: str | None = None,
         waits: bool = False,
@@ -144,7 +152,9 @@ class Call:
                 assert isinstance(outcome, Reply)
                 return outcome
             failed += 1
-            again = outcome.again if isinstance(outcome, Failure) else outcome.status in AGAIN
+            again = (
+                outcome.again if isinstance(outcome, TransportFailure) else outcome.status in AGAIN
+            )
             pause_s = self.core.retries.pause_s(failed, getattr(error, "retry_after_s", None))
             if not again or failed >= self.core.retries.attempts or pause_s >= self.left_s:
                 raise error
@@ -155,7 +165,7 @@ class Call:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: Body,
+        body: RequestBody,
         *,
         waits: bool,
         streamed: bool,
@@ -207,9 +217,9 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _error(
-    outcome: Reply | Failure, place: str, accepted: frozenset[int]
+    outcome: Reply | TransportFailure, place: str, accepted: frozenset[int]
 ) -> errors.SegmentsError | None:
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, TransportFailure):
         return errors.UnreachableError(f"no answer from {place}: {outcome.reason}")
     if 200 <= outcome.status < 300 or outcome.status in accepted:
         return None

@@ -28,7 +28,7 @@ from segments.client.sync_driver import Driver, Items
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 CONNECT_TIMEOUT_S = 5.0
 IO_TIMEOUT_S = 15.0
 
@@ -172,7 +172,7 @@ class SegmentsClient(_Configured):
         target: Path | IO[bytes],
         month: str,
         *,
-        progress: Progress | None = None,
+        progress: ReportProgress | None = None,
         **asked: Any,
     ) -> int:
         """Write the report of a month to a file; how many rows it has. Arguments as for `report`.
@@ -242,7 +242,7 @@ class AsyncSegmentsClient(_Configured):
         target: Path | IO[bytes],
         month: str,
         *,
-        progress: Progress | None = None,
+        progress: ReportProgress | None = None,
         **asked: Any,
     ) -> int:
         """Write the report of a month to a file; how many rows it has. Arguments as for `report`.

@@ -12,7 +12,7 @@ import orjson
 from segments.client import errors, inputs, reads
 from segments.client.call import Core, document, model, parsed, path
 from segments.client.models import Health, Imported, UserState
-from segments.client.sansio import Body, Pause, Steps
+from segments.client.sansio import Pause, RequestBody, Steps
 
 _CHUNK_BYTES = 262_144
 _POLL_S = 0.05
@@ -20,8 +20,8 @@ _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 TYPES = {".csv": _CSV, ".ndjson": _NDJSON, ".jsonl": _NDJSON}
 """What a file's name says of its lines; `.gz` may follow."""
 
-State = Literal["active", "blocked", "deleted"]
-Users = Path | Mapping[str, State] | Iterable[tuple[str, State]]
+SettableState = Literal["active", "blocked", "deleted"]
+Users = Path | Mapping[str, SettableState] | Iterable[tuple[str, SettableState]]
 
 
 def user_state(
@@ -38,7 +38,7 @@ def user_state(
 
 
 def set_user_state(
-    core: Core, user_id: str | UUID, state: State, *, timeout_s: float | None = None
+    core: Core, user_id: str | UUID, state: SettableState, *, timeout_s: float | None = None
 ) -> Steps[UserState]:
     """Add a user, or change its state; returns once the replica shows it.
 
@@ -87,7 +87,7 @@ def import_users(
     `timeout_s` is for beginning another attempt.
     """
     headers: dict[str, str]
-    body: Body
+    body: RequestBody
     if isinstance(users, Path):
         headers, body = file_headers(users), _file(users, progress)
     else:
@@ -118,7 +118,7 @@ def _file(file: Path, progress: Callable[[int], None] | None) -> Callable[[], It
     return pieces
 
 
-def _lines(users: Mapping[str, State] | Iterable[tuple[str, State]]) -> bytes:
+def _lines(users: Mapping[str, SettableState] | Iterable[tuple[str, SettableState]]) -> bytes:
     pairs = users.items() if isinstance(users, Mapping) else users
     return b"".join(
         orjson.dumps({"user_id": user_id, "state": state}) + b"\n" for user_id, state in pairs

@@ -68,11 +68,11 @@ class Rule:
         return told
 
 
-Addition = str | Add | Mapping[str, Any]
+AddInput = str | Add | Mapping[str, Any]
 """A segment's name, an `Add`, or the JSON object of the contract."""
 
 
-def addition(wanted: Addition) -> Any:
+def addition(wanted: AddInput) -> Any:
     """An addition as the service wants it."""
     return wanted.body() if isinstance(wanted, Add) else wanted
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from segments.contracts.documents import Cause, Operation, Origin, Status
-from segments.contracts.events import Account
+from segments.contracts.documents import Cause, MembershipOperation, Origin, ResultStatus
+from segments.contracts.events import AccountState
 
 
 def rfc3339(instant: datetime) -> str:
@@ -33,7 +33,7 @@ class Model(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Answer(Model):
+class ResponseModel(Model):
     """An answer, and how fresh it is.
 
     `position`: of the view that answered, or from which on a read sees a write; fit for the
@@ -55,7 +55,7 @@ class Membership(Model):
     origin: Origin
 
 
-class UserSegments(Answer):
+class UserSegments(ResponseModel):
     """The segments of a user, by name.
 
     `at` is the past instant that was asked for; `account` is not told of the past. `error` is
@@ -63,7 +63,7 @@ class UserSegments(Answer):
     """
 
     user_id: str
-    account: Account | None = None
+    account: AccountState | None = None
     at: Instant | None = None
     segments: tuple[Membership, ...]
     error: str | None = None
@@ -84,7 +84,7 @@ class HistoryRow(Model):
     user_id: str
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     at: Instant
     cause: Cause
     command_id: str | None
@@ -99,7 +99,7 @@ class Why(Model):
     end_set: HistoryRow | None
 
 
-class MembershipDetail(Answer):
+class MembershipDetail(ResponseModel):
     """One membership; `why` is None while the history does not have its rows yet."""
 
     user_id: str
@@ -114,7 +114,7 @@ class Change(Model):
     """What a command did to one membership."""
 
     segment: str
-    operation: Operation
+    operation: MembershipOperation
 
 
 class ResultError(Model):
@@ -125,18 +125,18 @@ class ResultError(Model):
     segments: tuple[str, ...] | None = None
 
 
-class Preview(Answer):
+class Preview(ResponseModel):
     """How many users a rule lets through, and how many of them it would choose."""
 
     eligible: int
     target: int
 
 
-class Result(Answer):
+class Result(ResponseModel):
     """What became of a command. `position`: where in the log it was decided."""
 
     command_id: str
-    status: Status
+    status: ResultStatus
     error: ResultError | None
     changes: tuple[Change, ...]
     at: Instant
@@ -192,7 +192,7 @@ class AssignedRule(Model):
     skipped: int
 
 
-class Segment(Answer):
+class Segment(ResponseModel):
     """A segment. `position`: where in the log this version of it was decided."""
 
     segment: str
@@ -221,11 +221,11 @@ class Accepted(Model):
     command_ids: tuple[str, ...]
 
 
-class UserState(Answer):
+class UserState(ResponseModel):
     """The state of a user's account in the replica."""
 
     user_id: str
-    state: Account
+    state: AccountState
 
 
 class RefusedLine(Model):

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from segments.client import errors, inputs, writes
 from segments.client.call import ANSWER_TIMEOUT_S, Core, document, freshness, parsed, path
 from segments.client.models import ReportJob
-from segments.client.sansio import Failure, Page, Pause, Read, Reply, Steps, Walk
+from segments.client.sansio import Page, Pause, Read, Reply, Steps, TransportFailure, Walk
 
 ROW_COUNT = "segments-row-count"
 _POLL_S = 0.5
@@ -157,7 +157,7 @@ class Download(Walk[bytes]):
         self.rows = -1 if wanted.get("header") else 0
         while True:
             piece = yield Read()
-            if isinstance(piece, Failure):
+            if isinstance(piece, TransportFailure):
                 raise errors.IncompleteError(
                     f"the report broke off: {self.rows} of {self.promised} rows came "
                     f"({piece.reason})"

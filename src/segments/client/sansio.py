@@ -4,8 +4,8 @@ A generator yields an effect and is sent its outcome:
 
 | effect    | outcome             | what the driver does                                        |
 |-----------|---------------------|-------------------------------------------------------------|
-| `Request` | `Reply`, `Failure`  | sends it; reads the body, unless it is a stream that is 2xx |
-| `Read`    | bytes, `Failure`    | the next piece of that stream; empty at its end             |
+| `Request` | `Reply` or failure   | sends it; reads the body, unless it is a stream that is 2xx |
+| `Read`    | bytes or failure    | the next piece of that stream; empty at its end             |
 | `Pause`   | None                | waits                                                       |
 | `Page`    | None                | yields its items to the caller                              |
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
-Body = bytes | Callable[[], Iterator[bytes]] | None
+RequestBody = bytes | Callable[[], Iterator[bytes]] | None
 """Whole, or made anew piece by piece for every attempt."""
 
 
@@ -34,7 +34,7 @@ class Request:
     method: str
     url: str
     headers: Mapping[bytes, bytes]
-    body: Body
+    body: RequestBody
     timeout_s: float | None
     read_timeout_s: float
     streamed: bool = False
@@ -50,7 +50,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Failure:
+class TransportFailure:
     """No answer, or none to its end. `again`: whether another attempt makes sense."""
 
     reason: str

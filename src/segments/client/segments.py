@@ -11,7 +11,7 @@ from segments.client import call, errors, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.sansio import Failure, Page, Read, Steps, Walk
+from segments.client.sansio import Page, Read, Steps, TransportFailure, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -167,7 +167,7 @@ def members(
         given, rest, count = 0, b"", None
         while True:
             piece = yield Read()
-            if isinstance(piece, Failure):
+            if isinstance(piece, TransportFailure):
                 raise errors.IncompleteError(f"broken off after {given} members: {piece.reason}")
             if not piece:
                 break

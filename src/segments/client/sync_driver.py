@@ -13,7 +13,6 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Failure,
     Freshness,
     Page,
     Pause,
@@ -21,6 +20,7 @@ from segments.client.sansio import (
     Request,
     Run,
     Steps,
+    TransportFailure,
     Walk,
 )
 
@@ -70,7 +70,7 @@ class _Io:
         self._open: httpx.Response | None = None
         self._pieces: Iterator[bytes] = iter(())
 
-    def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
+    def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
         """Do it."""
         if isinstance(effect, Pause):
             time.sleep(effect.seconds)
@@ -82,7 +82,7 @@ class _Io:
         except transport.FAILURES as error:
             return transport.failure(error)
 
-    def _exchange(self, request: Request) -> Reply | Failure:
+    def _exchange(self, request: Request) -> Reply | TransportFailure:
         self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body

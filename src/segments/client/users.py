@@ -8,7 +8,7 @@ from uuid import UUID
 
 from segments.client import call, inputs, reads, writes
 from segments.client.call import Core, path
-from segments.client.inputs import Addition, When
+from segments.client.inputs import AddInput, When
 from segments.client.models import HistoryRow, MembershipDetail, Result, UserSegments
 from segments.client.sansio import Steps, Walk
 
@@ -58,7 +58,7 @@ def change(
     core: Core,
     user_id: str | UUID,
     *,
-    add: Iterable[Addition] = (),
+    add: Iterable[AddInput] = (),
     remove: Iterable[str] = (),
     idempotency_key: str | None = None,
     timeout_s: float | None = None,

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.times import InstantText
 
-Operation = Literal["add", "remove", "extend"]
+MembershipOperation = Literal["add", "remove", "extend"]
 Cause = Literal["command", "auto", "expired", "segment_deleted", "user_deleted"]
 Origin = Literal["command", "auto"]
-Status = Literal["applied", "unchanged", "rejected"]
+ResultStatus = Literal["applied", "unchanged", "rejected"]
 ErrorCode = Literal[
     "invalid",
     "segment_exists",
@@ -67,7 +67,7 @@ class UserDocument(_Document):
     """Value of segments.users. `position` = partition:offset of the log record that made it."""
 
     user_id: UserIdText
-    account: Account
+    account: AccountState
     segments: dict[str, Membership]
     position: PositionText
     at: int
@@ -134,7 +134,7 @@ class ResultError(_Document):
 
 class Change(_Document):
     segment: str
-    operation: Operation
+    operation: MembershipOperation
 
 
 class Preview(_Document):
@@ -151,7 +151,7 @@ class Result(_Document):
     """
 
     command_id: str
-    status: Status
+    status: ResultStatus
     error: ResultError | None
     changes: list[Change]
     position: PositionText | None
@@ -170,7 +170,7 @@ class HistoryRow(_Document):
     user_id: UserIdText
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     at: InstantText
     cause: Cause
     command_id: str | None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from segments.contracts.names import UserId
 
-Account = Literal["active", "blocked", "deleted", "unknown"]
+AccountState = Literal["active", "blocked", "deleted", "unknown"]
 
 
 class UserEvent(BaseModel):

@@ -29,13 +29,13 @@ def _absent_or_text(schema: dict[str, Any]) -> None:
             field.update(text)
 
 
-class Headers(BaseModel):
+class RecordHeaders(BaseModel):
     """What every model of headers has in common."""
 
     model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_absent_or_text)
 
 
-class TraceHeaders(Headers):
+class TraceHeaders(RecordHeaders):
     """The trace context (W3C) of the command behind the record, if it came with one."""
 
     traceparent: str | None = None
@@ -107,13 +107,16 @@ class HistoryHeaders(ProducedEventHeaders):
     ) = None
 
 
-def log_headers(kind: str, *, from_router: bool) -> type[Headers]:
+def log_headers(kind: str, *, from_router: bool) -> type[RecordHeaders]:
     """The headers of one type of log record."""
     fields: dict[str, Any] = {"type": (Literal[kind], ...)}
     if from_router:
         fields["src"] = (LogSource, ...)
     return create_model(
-        f"{kind.title()}Headers", __base__=Headers, __doc__=f"Headers of `{kind}`.", **fields
+        f"{kind.title()}Headers",
+        __base__=RecordHeaders,
+        __doc__=f"Headers of `{kind}`.",
+        **fields,
     )
 
 
@@ -121,7 +124,7 @@ _CONNECT = "__connect.errors."
 Number = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class DeadLetterHeaders(Headers):
+class DeadLetterHeaders(RecordHeaders):
     """Why a record stands on segments.dlq, beside the headers that it had."""
 
     topic: Annotated[str, Field(alias=f"{_CONNECT}topic")]

@@ -15,7 +15,7 @@ from segments.contracts.auto import COUNT_MAX, WHOLE_PPM, AutoAccount
 from segments.contracts.documents import Definition, UserIdText
 from segments.contracts.names import Actor, CommandId, SegmentName
 
-Count = Annotated[int, Field(ge=0)]
+UserCount = Annotated[int, Field(ge=0)]
 Partition = Annotated[int, Field(ge=0)]
 TopicId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Kafka's UUID of a topic")]
 PlaceInOrder = tuple[
@@ -104,9 +104,9 @@ class SegmentSurveyed(_RoundRecord):
     """Counts of a shard; `histogram` by the first 12 bits of the rank."""
 
     partition: Partition
-    eligible: Count
-    members: Count
-    histogram: Annotated[list[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
+    eligible: UserCount
+    members: UserCount
+    histogram: Annotated[list[UserCount], Field(min_length=BUCKETS, max_length=BUCKETS)]
 
 
 class PreviewSurveyed(LogValue):
@@ -114,7 +114,7 @@ class PreviewSurveyed(LogValue):
 
     preview: CommandId
     partition: Partition
-    eligible: Count
+    eligible: UserCount
 
 
 class SurveyedRecord(RootModel[SegmentSurveyed | PreviewSurveyed]):
@@ -148,5 +148,5 @@ class SelectedRecord(_RoundRecord):
     """How many a shard has written, and how many could not be given the segment."""
 
     partition: Partition
-    assigned: Count
-    skipped: Count
+    assigned: UserCount
+    skipped: UserCount

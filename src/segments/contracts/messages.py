@@ -34,11 +34,11 @@ _PROGRESS_KEY = {"type": "string", "pattern": f"^{PROGRESS_KEY_PREFIX}[0-9]+$"}
 _NO_KEY = {"type": "null"}
 _COMMAND_KEYS = {"user_id": _USER_KEY, "segment": _SEGMENT_KEY, "id": _COMMAND_KEY}
 
-JSON = "application/json"
-BYTES = "application/octet-stream"
+JSON_TYPE = "application/json"
+BYTES_TYPE = "application/octet-stream"
 
 
-class Kind(NamedTuple):
+class MessageType(NamedTuple):
     """One kind of message. `topic` as in topics.yaml.
 
     `value`: None for bytes that are nobody's business. `key`: a JSON Schema of its text; None =
@@ -48,13 +48,13 @@ class Kind(NamedTuple):
     topic: str
     name: str
     value: type[BaseModel] | None
-    headers: type[headers.Headers] | None = None
+    headers: type[headers.RecordHeaders] | None = None
     key: dict[str, Any] | None = None
     writers: tuple[str, ...] | None = None
     summary: str = ""
-    content_type: str = JSON
+    content_type: str = JSON_TYPE
 
-    def says(self) -> str:
+    def description(self) -> str:
         """What the message is, in a line."""
         text = self.summary or (self.value.__doc__ if self.value is not None else "") or ""
         return " ".join(text.split("\n\n")[0].split())
@@ -78,17 +78,17 @@ _LOG: tuple[tuple[str, type[BaseModel], dict[str, Any], str], ...] = (
 )
 
 
-KINDS: tuple[Kind, ...] = (
+MESSAGE_TYPES: tuple[MessageType, ...] = (
     *(
-        Kind(COMMANDS_TOPIC, name, command, headers.EventHeaders)
+        MessageType(COMMANDS_TOPIC, name, command, headers.EventHeaders)
         for name, command in COMMAND_TYPES.items()
     ),
-    Kind(COMMANDS_TOPIC, "cloud_event", schemas.CommandEvent, headers.EventHeaders),
-    Kind(USER_EVENTS_TOPIC, "user_event", events.UserEvent, headers.EventHeaders),
-    Kind(USER_EVENTS_TOPIC, "cloud_event", schemas.UserEventEvent, headers.EventHeaders),
-    Kind(REFRESHES_TOPIC, "refresh", events.Refresh, None, _USER_KEY),
+    MessageType(COMMANDS_TOPIC, "cloud_event", schemas.CommandEvent, headers.EventHeaders),
+    MessageType(USER_EVENTS_TOPIC, "user_event", events.UserEvent, headers.EventHeaders),
+    MessageType(USER_EVENTS_TOPIC, "cloud_event", schemas.UserEventEvent, headers.EventHeaders),
+    MessageType(REFRESHES_TOPIC, "refresh", events.Refresh, None, _USER_KEY),
     *(
-        Kind(
+        MessageType(
             SHARDS_TOPIC,
             kind,
             model,
@@ -98,11 +98,11 @@ KINDS: tuple[Kind, ...] = (
         )
         for kind, model, key, writer in _LOG
     ),
-    Kind(USERS_TOPIC, "user", documents.UserDocument, None, _USER_KEY),
-    Kind(USERS_TOPIC, "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
-    Kind(DEFINITIONS_TOPIC, "definition", documents.Definition, None, _SEGMENT_KEY),
-    Kind(RESULTS_TOPIC, "result", documents.Result, headers.ResultHeaders, _COMMAND_KEY),
-    Kind(
+    MessageType(USERS_TOPIC, "user", documents.UserDocument, None, _USER_KEY),
+    MessageType(USERS_TOPIC, "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
+    MessageType(DEFINITIONS_TOPIC, "definition", documents.Definition, None, _SEGMENT_KEY),
+    MessageType(RESULTS_TOPIC, "result", documents.Result, headers.ResultHeaders, _COMMAND_KEY),
+    MessageType(
         RESULTS_TOPIC,
         "preview_result",
         documents.PreviewResult,
@@ -110,25 +110,25 @@ KINDS: tuple[Kind, ...] = (
         _COMMAND_KEY,
         ("shards",),
     ),
-    Kind(HISTORY_TOPIC, "row", documents.HistoryRow, headers.HistoryHeaders, _USER_KEY),
-    Kind(
+    MessageType(HISTORY_TOPIC, "row", documents.HistoryRow, headers.HistoryHeaders, _USER_KEY),
+    MessageType(
         DLQ_TOPIC,
         "dead_letter",
         None,
         headers.DeadLetterHeaders,
         summary="A record that was not understood: its bytes, key and headers, and why.",
-        content_type=BYTES,
+        content_type=BYTES_TYPE,
     ),
-    Kind(
+    MessageType(
         "changelog__{group:shards}--shards--default",
         "row",
         None,
         summary="A document of a shard's state, in a form of the shards' own.",
-        content_type=BYTES,
+        content_type=BYTES_TYPE,
     ),
 )
 
 
-def kinds_of(topic: str) -> tuple[Kind, ...]:
+def message_types_of(topic: str) -> tuple[MessageType, ...]:
     """The kinds of message on a topic of topics.yaml."""
-    return tuple(kind for kind in KINDS if kind.topic == topic)
+    return tuple(kind for kind in MESSAGE_TYPES if kind.topic == topic)

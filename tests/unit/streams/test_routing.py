@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.kafka.clients import Record
-from segments.streams.routing import Output, Router
+from segments.streams.routing import RoutedRecord, Router
 
 USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 MESSAGE_MAX_BYTES = 16_777_216
@@ -45,17 +45,17 @@ def command(**fields: Any) -> dict[str, Any]:
     return {k: v for k, v in (defaults | fields).items() if v is not ...}
 
 
-def route(value: Any, router: Router | None = None, **fields: Any) -> list[Output]:
+def route(value: Any, router: Router | None = None, **fields: Any) -> list[RoutedRecord]:
     raw = value if isinstance(value, bytes) or value is None else orjson.dumps(value)
     return (router or make_router()).route(record(raw, **fields))
 
 
-def reason(dead: Output) -> dict[str, str]:
+def reason(dead: RoutedRecord) -> dict[str, str]:
     prefix = "__connect.errors."
     return {n[len(prefix) :]: v.decode() for n, v in dead.headers if n.startswith(prefix)}
 
 
-def invalid_result(outputs: list[Output]) -> dict[str, Any] | None:
+def invalid_result(outputs: list[RoutedRecord]) -> dict[str, Any] | None:
     results = [o for o in outputs if o.topic == "segments.results"]
     if not results:
         return None

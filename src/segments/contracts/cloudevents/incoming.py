@@ -20,7 +20,7 @@ from uuid import UUID, uuid5
 import orjson
 
 SPEC_VERSION = "1.0"
-CONTENT_TYPE = "content-type"
+CONTENT_TYPE_HEADER = "content-type"
 STRUCTURED_JSON = "application/cloudevents+json"
 HEADER_PREFIX = "ce_"
 ATTRIBUTE_MAX_LENGTH = 4_096
@@ -63,7 +63,7 @@ class Payload(NamedTuple):
 def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload:
     """The payload of a record. CloudEventError or orjson.JSONDecodeError when it has none."""
     named = {name.lower(): text or b"" for name, text in headers}
-    content_type = named.get(CONTENT_TYPE, b"").decode("latin-1")
+    content_type = named.get(CONTENT_TYPE_HEADER, b"").decode("latin-1")
     media_type = _media_type(content_type)
     if media_type.startswith("application/cloudevents"):
         if media_type.startswith("application/cloudevents-batch"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.contracts.cloudevents.incoming import CONTENT_TYPE, HEADER_PREFIX, SPEC_VERSION
+from segments.contracts.cloudevents.incoming import CONTENT_TYPE_HEADER, HEADER_PREFIX, SPEC_VERSION
 from segments.contracts.topics import HISTORY_TOPIC, RESULTS_TOPIC
 
 
@@ -30,7 +30,7 @@ _DESCRIPTIONS = {
     HISTORY_TOPIC: _Description(lambda row: f"segments.membership.{row['operation']}", "user_id"),
 }
 _CONSTANT = [
-    (CONTENT_TYPE, b"application/json"),
+    (CONTENT_TYPE_HEADER, b"application/json"),
     (f"{HEADER_PREFIX}specversion", SPEC_VERSION.encode()),
 ]
 

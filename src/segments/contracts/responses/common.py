@@ -31,8 +31,8 @@ Next = Annotated[
     Field(description="the `cursor` of the next page; null at the end of the list"),
 ]
 
-USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
-AT = "2026-11-24T22:17:00.966Z"
+EXAMPLE_USER_ID = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+EXAMPLE_TIME = "2026-11-24T22:17:00.966Z"
 
 
 def example(value: dict[str, Any]) -> ConfigDict:
@@ -40,7 +40,7 @@ def example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [value]})
 
 
-class Body(BaseModel):
+class ResponseBody(BaseModel):
     """The body of an answer, or a part of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

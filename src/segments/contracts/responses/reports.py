@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from segments.contracts.names import SegmentName
-from segments.contracts.responses.common import AT, Body, CanonicalId, Count, Instant, Next, example
+from segments.contracts.responses.common import (
+    EXAMPLE_TIME,
+    CanonicalId,
+    Count,
+    Instant,
+    Next,
+    ResponseBody,
+    example,
+)
 
 _JOB = {
     "job_id": "5f0c1a52-7c5e-4f0e-9d0c-0a3d0e9f7c11",
@@ -19,11 +27,11 @@ _JOB = {
     "user_id": None,
     "operations": None,
     "header": True,
-    "created_at": AT,
-    "started_at": AT,
+    "created_at": EXAMPLE_TIME,
+    "started_at": EXAMPLE_TIME,
     "finished_at": "2026-11-24T22:17:01.204Z",
     "attempts": 1,
-    "complete_until": AT,
+    "complete_until": EXAMPLE_TIME,
     "name": "2026-11_header_d2ab6a0f_until-20261124T221700.966Z.csv",
     "rows_total": 459,
     "rows_written": 459,
@@ -34,7 +42,7 @@ _JOB = {
 }
 
 
-class ReportLink(Body):
+class ReportLink(ResponseBody):
     """Where a report is made when it is opened."""
 
     model_config = example({"url": "http://127.0.0.1:8080/v1/reports/2026-11.csv?header=true"})
@@ -42,14 +50,14 @@ class ReportLink(Body):
     url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
-class JobError(Body):
+class JobError(ResponseBody):
     """Why a job failed, or why it has to be tried again."""
 
     code: str
     detail: str
 
 
-class ReportJob(Body):
+class ReportJob(ResponseBody):
     """A report on its way to a destination. `error` of a running job is that of its last try."""
 
     model_config = example(_JOB)
@@ -79,7 +87,7 @@ class ReportJob(Body):
     error: JobError | None
 
 
-class ReportJobPage(Body):
+class ReportJobPage(ResponseBody):
     """Jobs, newest first."""
 
     model_config = example({"items": [_JOB], "next": None})

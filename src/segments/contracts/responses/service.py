@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.responses.common import (
-    USER,
-    Body,
+    EXAMPLE_USER_ID,
     CanonicalId,
     Count,
     Instant,
     PositionText,
+    ResponseBody,
     example,
 )
 
 
-class Alive(Body):
+class Alive(ResponseBody):
     """The process serves requests."""
 
     model_config = example({"status": "alive"})
@@ -26,7 +26,7 @@ class Alive(Body):
     status: Literal["alive"]
 
 
-class Checks(Body):
+class Checks(ResponseBody):
     """`ok`, or what is amiss."""
 
     feed: str
@@ -34,14 +34,14 @@ class Checks(Body):
     history: str
 
 
-class PartitionState(Body):
+class PartitionState(ResponseBody):
     """How far the view is in a shard."""
 
     position: PositionText
     staleness_ms: Count
 
 
-class Readiness(Body):
+class Readiness(ResponseBody):
     """Whether answers are complete and fresh enough; what is amiss; all with `verbose`."""
 
     model_config = example({"status": "ready"})
@@ -51,16 +51,16 @@ class Readiness(Body):
     partitions: dict[str, PartitionState] | None = None
 
 
-class UserState(Body):
+class UserState(ResponseBody):
     """The replica's state of a user."""
 
-    model_config = example({"user_id": USER, "state": "active"})
+    model_config = example({"user_id": EXAMPLE_USER_ID, "state": "active"})
 
     user_id: CanonicalId
-    state: Account
+    state: AccountState
 
 
-class LineError(Body):
+class LineError(ResponseBody):
     """A line of an import that was refused."""
 
     line: Annotated[int, Field(ge=1)]
@@ -68,7 +68,7 @@ class LineError(Body):
     detail: str
 
 
-class Imported(Body):
+class Imported(ResponseBody):
     """What became of the lines; `errors` names the first 100 refused ones."""
 
     model_config = example(
@@ -84,7 +84,7 @@ class Imported(Body):
     errors: list[LineError]
 
 
-class FieldError(Body):
+class FieldError(ResponseBody):
     """A field that is wrong; `line` where the body has many."""
 
     field: str

@@ -12,28 +12,33 @@ from pydantic import Field
 
 from segments.contracts.auto import AutoAccount
 from segments.contracts.documents import HistoryRow, Origin, Result
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.names import SegmentName
 from segments.contracts.responses.common import (
-    AT,
-    USER,
-    Body,
+    EXAMPLE_TIME,
+    EXAMPLE_USER_ID,
     CanonicalId,
     Count,
     Instant,
     Next,
     PositionText,
+    ResponseBody,
     example,
 )
 
-_MEMBERSHIP = {"segment": "newsletter", "since": AT, "expires_at": None, "origin": "command"}
+_MEMBERSHIP = {
+    "segment": "newsletter",
+    "since": EXAMPLE_TIME,
+    "expires_at": None,
+    "origin": "command",
+}
 _ROW = {
     "id": "0:84",
-    "user_id": USER,
+    "user_id": EXAMPLE_USER_ID,
     "segment": "newsletter",
     "generation": 1,
     "operation": "add",
-    "at": AT,
+    "at": EXAMPLE_TIME,
     "cause": "command",
     "command_id": "order-4711",
     "actor": None,
@@ -45,14 +50,14 @@ _SEGMENT = {
     "version": 1,
     "state": "active",
     "description": "whoever wants news",
-    "created_at": AT,
+    "created_at": EXAMPLE_TIME,
     "auto": None,
     "position": "6:204",
     "size": 149,
 }
 
 
-class HeldSegment(Body):
+class HeldSegment(ResponseBody):
     """A segment that a user has."""
 
     segment: SegmentName
@@ -61,20 +66,24 @@ class HeldSegment(Body):
     origin: Origin
 
 
-class UserSegments(Body):
+class UserSegments(ResponseBody):
     """The segments that a user has now, by name."""
 
-    model_config = example({"user_id": USER, "account": "active", "segments": [_MEMBERSHIP]})
+    model_config = example(
+        {"user_id": EXAMPLE_USER_ID, "account": "active", "segments": [_MEMBERSHIP]}
+    )
 
     user_id: CanonicalId
-    account: Account
+    account: AccountState
     segments: list[HeldSegment]
 
 
-class UserSegmentsAt(Body):
+class UserSegmentsAt(ResponseBody):
     """The segments that a user had at an instant, from the history."""
 
-    model_config = example({"user_id": USER, "at": AT, "segments": [_MEMBERSHIP]})
+    model_config = example(
+        {"user_id": EXAMPLE_USER_ID, "at": EXAMPLE_TIME, "segments": [_MEMBERSHIP]}
+    )
 
     user_id: CanonicalId
     at: Instant
@@ -91,7 +100,7 @@ class HistoryEntry(HistoryRow):
     expires_at: Instant | None
 
 
-class Why(Body):
+class Why(ResponseBody):
     """The changes behind a membership: what began it, and what set its end since."""
 
     began: HistoryEntry
@@ -102,7 +111,12 @@ class Membership(HeldSegment):
     """One membership: since when, until when, and why. `why` is null while it is not known."""
 
     model_config = example(
-        {"user_id": USER, **_MEMBERSHIP, "until": None, "why": {"began": _ROW, "end_set": None}}
+        {
+            "user_id": EXAMPLE_USER_ID,
+            **_MEMBERSHIP,
+            "until": None,
+            "why": {"began": _ROW, "end_set": None},
+        }
     )
 
     user_id: CanonicalId
@@ -110,7 +124,7 @@ class Membership(HeldSegment):
     why: Why | None
 
 
-class HistoryPage(Body):
+class HistoryPage(ResponseBody):
     """Changes of a user, newest first."""
 
     model_config = example({"items": [_ROW], "next": None})
@@ -119,23 +133,23 @@ class HistoryPage(Body):
     next: Next
 
 
-class QueriedUser(Body):
+class QueriedUser(ResponseBody):
     """What there is to say of one of many users; `error` for one that is not there."""
 
     user_id: CanonicalId
-    account: Account | None
+    account: AccountState | None
     segments: list[HeldSegment]
     error: Literal["user_unknown", "user_deleted"] | None
 
 
-class QueriedUsers(Body):
+class QueriedUsers(ResponseBody):
     """The users of a query, in the order asked for."""
 
     model_config = example(
         {
             "items": [
                 {
-                    "user_id": USER,
+                    "user_id": EXAMPLE_USER_ID,
                     "account": "active",
                     "segments": [_MEMBERSHIP],
                     "error": None,
@@ -147,7 +161,7 @@ class QueriedUsers(Body):
     items: list[QueriedUser]
 
 
-class Rule(Body):
+class Rule(ResponseBody):
     """The rule of a segment and how far it is carried out.
 
     `target` is how many are to have the segment, null until that is counted; `assigned` how many
@@ -167,7 +181,7 @@ class Rule(Body):
     skipped: Count
 
 
-class Segment(Body):
+class Segment(ResponseBody):
     """A definition and how many memberships the view has of it."""
 
     model_config = example(_SEGMENT)
@@ -183,7 +197,7 @@ class Segment(Body):
     size: Count
 
 
-class SegmentPage(Body):
+class SegmentPage(ResponseBody):
     """Segments in use, by name."""
 
     model_config = example({"items": [_SEGMENT], "next": "WyJuZXdzbGV0dGVyIl0"})
@@ -192,7 +206,7 @@ class SegmentPage(Body):
     next: Next
 
 
-class Member(Body):
+class Member(ResponseBody):
     """A user who has the segment."""
 
     user_id: CanonicalId
@@ -201,12 +215,19 @@ class Member(Body):
     origin: Origin
 
 
-class MemberPage(Body):
+class MemberPage(ResponseBody):
     """Members of a segment, by user id."""
 
     model_config = example(
         {
-            "items": [{"user_id": USER, "since": AT, "expires_at": None, "origin": "auto"}],
+            "items": [
+                {
+                    "user_id": EXAMPLE_USER_ID,
+                    "since": EXAMPLE_TIME,
+                    "expires_at": None,
+                    "origin": "auto",
+                }
+            ],
             "next": None,
         }
     )
@@ -221,7 +242,7 @@ class Deleted(Result):
     referenced_by: list[SegmentName]
 
 
-class Pending(Body):
+class Pending(ResponseBody):
     """Kafka has the command; its result is to be asked for."""
 
     model_config = example({"command_id": "order-4711", "status": "pending"})
@@ -230,7 +251,7 @@ class Pending(Body):
     status: Literal["pending"]
 
 
-class Accepted(Body):
+class Accepted(ResponseBody):
     """Kafka has all the commands; their ids, in order."""
 
     model_config = example({"accepted": 1, "command_ids": ["order-4711"]})
