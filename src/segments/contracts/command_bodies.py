@@ -1,4 +1,4 @@
-"""Request bodies shared by HTTP and the commands: changes of memberships, segments."""
+"""Request bodies that HTTP and the commands share: membership changes and segments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StrictModel(BaseModel):
 
 
 class Addition(StrictModel):
-    """A segment to add, with its end: none, after a time to live, or at an instant."""
+    """A segment to add: without expiry, or with a time to live or an expiry time."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -34,17 +34,17 @@ class Addition(StrictModel):
     @model_validator(mode="after")
     def _one_end(self) -> Addition:
         if self.ttl is not None and self.expires_at is not None:
-            raise ValueError("give ttl or expires_at, not both")
+            raise ValueError("ttl and expires_at are mutually exclusive")
         return self
 
 
 def _auto_is_never_null(schema: dict[str, Any]) -> None:
-    """Absent is not null: `auto` cannot be taken away."""
+    """`auto` may be absent but never null: a rule cannot be removed."""
     schema["properties"]["auto"] = schema["properties"]["auto"]["anyOf"][0]
 
 
 class SegmentBody(StrictModel):
-    """What is said about a segment. `auto`: whom it is given to without a command for each."""
+    """Description and rule of a segment. `auto`: the rule that assigns it to users."""
 
     model_config = ConfigDict(json_schema_extra=_auto_is_never_null)
 
@@ -54,12 +54,12 @@ class SegmentBody(StrictModel):
     @model_validator(mode="after")
     def _auto_is_a_rule(self) -> SegmentBody:
         if "auto" in self.model_fields_set and self.auto is None:
-            raise ValueError("auto is a rule; it cannot be taken away, delete the segment instead")
+            raise ValueError("auto must be a rule: to remove a rule, delete the segment")
         return self
 
 
 class NewSegmentBody(SegmentBody):
-    """A segment to be made."""
+    """A segment to create."""
 
     segment: SegmentName
 
@@ -71,11 +71,11 @@ class NewSegmentBody(SegmentBody):
 
 def reject_self_reference(segment: str, auto: Auto | None) -> None:
     if auto is not None and segment in (*auto.include, *auto.exclude):
-        raise ValueError("auto names the segment itself")
+        raise ValueError("auto refers to the segment itself")
 
 
 class MembershipChange(StrictModel):
-    """Segments to add to and to remove from one user: 1-100 names, none twice."""
+    """Segments to add a user to and to remove it from: 1-100 distinct names."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,8 +106,8 @@ class MembershipChange(StrictModel):
     def _each_name_once(self) -> MembershipChange:
         names = [addition.segment for addition in self.add] + self.remove
         if not 1 <= len(names) <= NAMES_PER_COMMAND:
-            raise ValueError(f"add and remove together have 1-{NAMES_PER_COMMAND} names")
+            raise ValueError(f"add and remove must have 1-{NAMES_PER_COMMAND} names in total")
         if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"named more than once: {', '.join(twice)}")
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"repeated names: {', '.join(repeated)}")
         return self

@@ -23,7 +23,7 @@ from segments.contracts.documents import UserIdText
 from segments.contracts.log_records import LogRule, LogValue, TraceContext
 from segments.contracts.names import Actor, CommandId, SegmentName, UserId
 
-# The namespace of derived command ids; fixed for ever, since ids must be the same after a restart.
+# Namespace of derived command ids. Never change it: ids must survive a restart.
 _DERIVED_IDS = UUID("0f5d6c0e-6f43-5c0a-9f1e-0a6b1d5f8c11")
 
 
@@ -36,7 +36,7 @@ class CommandRecord(LogValue):
 
 
 class BaseCommand(StrictModel):
-    """What every type of command has: an id, an actor, and its record in the shard log."""
+    """Base of all commands: id, actor, and the record in the shard log."""
 
     log_type: ClassVar[str]
     log_value: ClassVar[type[CommandRecord]]
@@ -46,7 +46,7 @@ class BaseCommand(StrictModel):
     actor: Actor | None = None
 
     def routing_key(self, command_id: str) -> str:
-        """The key that keeps the commands of one user, or on one segment, in order."""
+        """The Kafka key, which keeps the commands of one user or segment in order."""
         key: str | None = getattr(self, self.key_field)
         return key or command_id
 
@@ -68,7 +68,7 @@ class BaseCommand(StrictModel):
 
 
 class CreateRecord(CommandRecord):
-    """A command to make a segment."""
+    """Value of a `create` record."""
 
     segment: SegmentName
     description: str | None
@@ -76,7 +76,7 @@ class CreateRecord(CommandRecord):
 
 
 class CreateSegment(NewSegmentBody, BaseCommand):
-    """Make a segment; refused when the name is in use."""
+    """Create a segment; rejected if the name is in use."""
 
     log_type = log.CREATE
     log_value = CreateRecord
@@ -89,7 +89,7 @@ class CreateSegment(NewSegmentBody, BaseCommand):
 
 
 class UpdateRecord(CommandRecord):
-    """A command to change a segment; what is absent stays."""
+    """Value of an `update` record; absent fields keep their values."""
 
     segment: SegmentName
     description: str | None = None
@@ -97,7 +97,7 @@ class UpdateRecord(CommandRecord):
 
 
 class UpdateSegment(SegmentBody, BaseCommand):
-    """Change what is said about a segment."""
+    """Update the description or the rule of a segment."""
 
     log_type = log.UPDATE
     log_value = UpdateRecord
@@ -123,13 +123,13 @@ def _rule(auto: Auto | None) -> dict[str, Any]:
 
 
 class DeleteRecord(CommandRecord):
-    """A command to end a segment."""
+    """Value of a `delete` record."""
 
     segment: SegmentName
 
 
 class DeleteSegment(BaseCommand):
-    """End a segment and every membership in it."""
+    """Delete a segment and all of its memberships."""
 
     log_type = log.DELETE
     log_value = DeleteRecord
@@ -143,13 +143,13 @@ class DeleteSegment(BaseCommand):
 
 
 class PreviewRecord(CommandRecord):
-    """A question: how many users would a rule be about?"""
+    """Value of a `preview` record."""
 
     auto: LogRule
 
 
 class PreviewSegment(BaseCommand):
-    """Ask whom a rule would be about now; changes nothing."""
+    """Count the users that a rule would select now; changes nothing."""
 
     log_type = log.PREVIEW
     log_value = PreviewRecord
@@ -163,7 +163,7 @@ class PreviewSegment(BaseCommand):
 
 
 class ChangeRecord(CommandRecord):
-    """A command for one user. `add`: segment, time to live, end; at most one of the last two."""
+    """Value of a `change` record. `add`: segment, and TTL or expiry (ms), or neither."""
 
     user_id: UserIdText
     add: list[tuple[SegmentName, int | None, int | None]]
@@ -171,7 +171,7 @@ class ChangeRecord(CommandRecord):
 
 
 class ChangeMemberships(MembershipChange, BaseCommand):
-    """Add a user to segments and remove it from others, all or nothing."""
+    """Add a user to segments and remove it from others, atomically."""
 
     log_type = log.CHANGE
     log_value = ChangeRecord
@@ -201,5 +201,5 @@ COMMAND_TYPES: dict[str, type[BaseCommand]] = {
 
 
 def derived_command_id(topic: str, partition: int, offset: int) -> str:
-    """The id of a command that came without one: the same at every redelivery."""
+    """The id of a command without one: the same on every redelivery."""
     return str(uuid5(_DERIVED_IDS, f"{topic}:{partition}:{offset}"))

@@ -7,18 +7,18 @@
 | update   | segment name | id, segment, description, auto (absent = unchanged), actor          |
 | delete   | segment name | id, segment, actor                                                  |
 | preview  | command id   | id, auto                                                            |
-| define   | segment name | a definition, and command_id, actor of the command behind it        |
+| define   | segment name | a definition, and command_id, actor of the command that caused it   |
 | user     | user id      | user_id, account, version, refresh: [topic id, partition, offset]   |
 | tick     | none         | {}                                                                  |
-| survey   | segment name | segment, generation, round, rule: who could be given it?            |
-| surveyed | segment name | as asked, and partition, eligible, members, histogram               |
-| refine   | segment name | segment, generation, round, bucket: who stands in there?            |
+| survey   | segment name | segment, generation, round, rule: count the eligible users          |
+| surveyed | segment name | as in the survey, and partition, eligible, members, histogram       |
+| refine   | segment name | segment, generation, round, bucket: list its candidates             |
 | refined  | segment name | segment, generation, round, partition, places                       |
 | select   | segment name | segment, generation, round, chosen, threshold, command_id, actor    |
 | selected | segment name | segment, generation, round, partition, assigned, skipped            |
 
-A command's record also has `trace` where its command came with a trace context: `traceparent` and
-`tracestate`. It stands in the value since a command that waits in the state keeps it there.
+The record of a command with a trace context also has `trace`: `traceparent` and `tracestate`. It is
+part of the value because a deferred command keeps it in the state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SELECTED = "selected"
 
 
 def source_coordinates(topic_id: str, partition: int, offset: int) -> str:
-    """Header `src`: where a record came from. `topic_id` is the topic's UUID in Kafka."""
+    """Header `src`: the source of a record. `topic_id` is the topic's UUID in Kafka."""
     return f"{topic_id}:{partition}:{offset}"
 
 
@@ -60,7 +60,7 @@ def parse_source(header: str) -> tuple[str, int]:
 def user_record(
     user_id: str, account: str, version: int | None, refresh: tuple[str, int, int]
 ) -> dict[str, Any]:
-    """Value of a `user` record. `refresh` = topic id, partition, offset in users.refreshes."""
+    """Value of a `user` record. `refresh`: topic id, partition, offset in users.refreshes."""
     return {"user_id": user_id, "account": account, "version": version, "refresh": list(refresh)}
 
 

@@ -30,14 +30,14 @@ class LogValue(BaseModel):
 
 
 class TraceContext(LogValue):
-    """The trace context (W3C) that a command came with."""
+    """W3C trace context of a command."""
 
     traceparent: str
     tracestate: str | None = None
 
 
 class LogRule(LogValue):
-    """The rule of an automatic segment: exactly one of `ppm` (parts per million) and `count`."""
+    """Rule of a segment: exactly one of `ppm` (parts per million) and `count`."""
 
     ppm: Annotated[int, Field(gt=0, le=WHOLE_PPM)] | None
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None
@@ -49,14 +49,14 @@ class LogRule(LogValue):
 
 
 class KnownRuleRecord(LogValue):
-    """The rule of a segment, and up to which place newcomers join, if any do."""
+    """Rule of a segment and the place up to which new users join, if any do."""
 
     rule: LogRule
     threshold: PlaceInOrder | None
 
 
 class DefineRecord(Definition):
-    """What the home of a segment tells every shard, with the command behind it."""
+    """Definition sent by a segment's home shard to every shard, and the command behind it."""
 
     command_id: CommandId
     actor: Actor | None
@@ -65,7 +65,7 @@ class DefineRecord(Definition):
 
 
 class UserRecord(LogValue):
-    """The state of a user's account. `refresh`: the refresh it answers, by topic and place."""
+    """State of a user's account. `refresh`: topic id, partition and offset of its refresh."""
 
     user_id: UserIdText
     account: Literal["active", "blocked", "deleted"]
@@ -74,7 +74,7 @@ class UserRecord(LogValue):
 
 
 class TickRecord(LogValue):
-    """Time goes on."""
+    """Advances the log time; has no fields."""
 
 
 class _RoundRecord(LogValue):
@@ -84,24 +84,24 @@ class _RoundRecord(LogValue):
 
 
 class SegmentSurvey(_RoundRecord):
-    """Who could be given a segment?"""
+    """Request to count the users eligible for a segment."""
 
     rule: LogRule
 
 
 class PreviewSurvey(LogValue):
-    """How many does a previewed rule let through? `preview` is the command's id."""
+    """Request to count the users eligible under a previewed rule. `preview`: the command's id."""
 
     preview: CommandId
     rule: LogRule
 
 
 class SurveyRecord(RootModel[SegmentSurvey | PreviewSurvey]):
-    """How many users of this shard does a rule let through?"""
+    """Request to count the users of this shard that are eligible under a rule."""
 
 
 class SegmentSurveyed(_RoundRecord):
-    """Counts of a shard; `histogram` by the first 12 bits of the rank."""
+    """Counts of a shard. `histogram`: candidates by the first 12 bits of their rank."""
 
     partition: Partition
     eligible: UserCount
@@ -110,7 +110,7 @@ class SegmentSurveyed(_RoundRecord):
 
 
 class PreviewSurveyed(LogValue):
-    """The count of a shard for a preview."""
+    """Count of a shard for a preview."""
 
     preview: CommandId
     partition: Partition
@@ -118,24 +118,24 @@ class PreviewSurveyed(LogValue):
 
 
 class SurveyedRecord(RootModel[SegmentSurveyed | PreviewSurveyed]):
-    """How many a shard has counted."""
+    """Counts of a shard, for a segment or a preview."""
 
 
 class RefineRecord(_RoundRecord):
-    """Who stands in this part of the order?"""
+    """Request to list the candidates in one bucket of the rank order."""
 
     bucket: Annotated[int, Field(ge=0, lt=BUCKETS)]
 
 
 class RefinedRecord(_RoundRecord):
-    """The places of a shard's candidates in that part."""
+    """Places of a shard's candidates in that bucket."""
 
     partition: Partition
     places: list[PlaceInOrder]
 
 
 class SelectRecord(_RoundRecord):
-    """From here on all candidates up to `chosen` have the segment."""
+    """Assigns the segment to all candidates up to the place `chosen`."""
 
     chosen: PlaceInOrder | None
     threshold: PlaceInOrder | None
@@ -145,7 +145,7 @@ class SelectRecord(_RoundRecord):
 
 
 class SelectedRecord(_RoundRecord):
-    """How many a shard has written, and how many could not be given the segment."""
+    """Number of users a shard assigned the segment to, and of those it had to skip."""
 
     partition: Partition
     assigned: UserCount

@@ -1,7 +1,7 @@
-"""Every kind of message on every topic: its value, its headers, its key, who writes it.
+"""Message types of every topic: value, headers, key and writers.
 
-The schemas and the AsyncAPI document are made from this table; a test holds what is on a broker
-against it. A record is of exactly one kind of its topic.
+The JSON Schemas and the AsyncAPI document are generated from this table; a test checks the records
+on a broker against it. Every record matches exactly one message type of its topic.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ BYTES_TYPE = "application/octet-stream"
 
 
 class MessageType(NamedTuple):
-    """One kind of message. `topic` as in topics.yaml.
+    """A type of message. `topic` as in topics.yaml.
 
-    `value`: None for bytes that are nobody's business. `key`: a JSON Schema of its text; None =
-    anything or none. `writers`: None = all that topics.yaml names.
+    `value`: None for opaque bytes. `key`: a JSON Schema of its text; None = any or no key.
+    `writers`: None = all writers of the topic in topics.yaml.
     """
 
     topic: str
@@ -55,7 +55,7 @@ class MessageType(NamedTuple):
     content_type: str = JSON_TYPE
 
     def description(self) -> str:
-        """What the message is, in a line."""
+        """One-line description of the message."""
         text = self.summary or (self.value.__doc__ if self.value is not None else "") or ""
         return " ".join(text.split("\n\n")[0].split())
 
@@ -68,7 +68,7 @@ _LOG: tuple[tuple[str, type[BaseModel], dict[str, Any], str], ...] = (
     (log.USER, log_records.UserRecord, _USER_KEY, "users"),
     (log.DEFINE, log_records.DefineRecord, _SEGMENT_KEY, "shards"),
     (log.TICK, log_records.TickRecord, _NO_KEY, "shards"),
-    # The key of a survey and of its answer is the command's id when a preview asks.
+    # A survey for a preview, and its reply, have the command's id as the key.
     (log.SURVEY, log_records.SurveyRecord, _COMMAND_KEY, "shards"),
     (log.SURVEYED, log_records.SurveyedRecord, _COMMAND_KEY, "shards"),
     (log.REFINE, log_records.RefineRecord, _SEGMENT_KEY, "shards"),
@@ -90,13 +90,13 @@ MESSAGE_TYPES: tuple[MessageType, ...] = (
     *(
         MessageType(
             SHARDS_TOPIC,
-            kind,
+            log_type,
             model,
-            headers.log_headers(kind, from_router=writer == "router"),
+            headers.log_headers(log_type, from_router=writer == "router"),
             key,
             (writer,),
         )
-        for kind, model, key, writer in _LOG
+        for log_type, model, key, writer in _LOG
     ),
     MessageType(USERS_TOPIC, "user", documents.UserDocument, None, _USER_KEY),
     MessageType(USERS_TOPIC, "progress", documents.ProgressMarker, None, _PROGRESS_KEY),
@@ -116,19 +116,19 @@ MESSAGE_TYPES: tuple[MessageType, ...] = (
         "dead_letter",
         None,
         headers.DeadLetterHeaders,
-        summary="A record that was not understood: its bytes, key and headers, and why.",
+        summary="A record that could not be processed: its bytes, key and headers, and the reason.",
         content_type=BYTES_TYPE,
     ),
     MessageType(
         "changelog__{group:shards}--shards--default",
         "row",
         None,
-        summary="A document of a shard's state, in a form of the shards' own.",
+        summary="A document of a shard's state, in the internal format of the shards.",
         content_type=BYTES_TYPE,
     ),
 )
 
 
 def message_types_of(topic: str) -> tuple[MessageType, ...]:
-    """The kinds of message on a topic of topics.yaml."""
-    return tuple(kind for kind in MESSAGE_TYPES if kind.topic == topic)
+    """Message types of a topic of topics.yaml."""
+    return tuple(message for message in MESSAGE_TYPES if message.topic == topic)

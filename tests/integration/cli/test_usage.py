@@ -21,7 +21,7 @@ NOWHERE = "http://127.0.0.1:1"
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["user", "show", "x"], "a user id is a UUID"),
+        (["user", "show", "x"], "a user id must be a UUID"),
         (["user", "change", USER], "give --add or --remove"),
         (["user", "change", USER, "--add", "b@x"], "RFC 3339"),
         (["user", "show", USER, "--at", "yesterday"], "RFC 3339"),

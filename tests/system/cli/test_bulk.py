@@ -143,7 +143,7 @@ def test_users_are_imported_from_a_file(api: Api, tmp_path: Path, name: str) -> 
     assert finished.returncode == 1, finished.stderr
     first, second = finished.stdout.splitlines()
     assert first == "500 users taken, 1 lines refused"
-    assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id is a UUID"
+    assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id must be a UUID"
     query = {"user_ids": users}
 
     def shown() -> bool:

@@ -74,8 +74,8 @@ def test_a_segment_is_not_its_own_filter(kind: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
-def test_a_rule_cannot_be_taken_away(kind: str) -> None:
-    with pytest.raises(ValidationError, match="cannot be taken away"):
+def test_a_rule_cannot_be_removed(kind: str) -> None:
+    with pytest.raises(ValidationError, match="to remove a rule, delete the segment"):
         COMMAND_ADAPTER.validate_python({"type": kind, "segment": "A", "auto": None})
 
 

@@ -1,4 +1,4 @@
-"""What HTTP answers with about reports: their links, and jobs that put them somewhere."""
+"""Response bodies of reports: links and delivery jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _JOB = {
 
 
 class ReportLink(ResponseBody):
-    """Where a report is made when it is opened."""
+    """A link to a report, which is generated when the link is opened."""
 
     model_config = example({"url": "http://127.0.0.1:8080/v1/reports/2026-11.csv?header=true"})
 
@@ -51,14 +51,14 @@ class ReportLink(ResponseBody):
 
 
 class JobError(ResponseBody):
-    """Why a job failed, or why it has to be tried again."""
+    """Why a job, or its last attempt, failed."""
 
     code: str
     detail: str
 
 
 class ReportJob(ResponseBody):
-    """A report on its way to a destination. `error` of a running job is that of its last try."""
+    """Delivery of a report to a destination. `error` of a running job: of its last attempt."""
 
     model_config = example(_JOB)
 
@@ -76,13 +76,13 @@ class ReportJob(ResponseBody):
     finished_at: Instant | None
     attempts: Count
     complete_until: Annotated[
-        Instant | None, Field(description="up to here it has every row; null until that is known")
+        Instant | None, Field(description="the report has every row up to here; null until known")
     ]
-    name: Annotated[str | None, Field(description="of the file")]
+    name: Annotated[str | None, Field(description="name of the file")]
     rows_total: Count | None
     rows_written: Count
     bytes_written: Count
-    url: Annotated[str | None, Field(description="where the report is, once it is done")]
+    url: Annotated[str | None, Field(description="location of the report once the job is done")]
     url_expires_at: Instant | None
     error: JobError | None
 

@@ -1,4 +1,4 @@
-"""What HTTP answers with about itself: health, users by hand, problems."""
+"""Response bodies of the service itself: health, the user replica, problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segments.contracts.responses.common import (
 
 
 class Alive(ResponseBody):
-    """The process serves requests."""
+    """The process is serving requests."""
 
     model_config = example({"status": "alive"})
 
@@ -27,7 +27,7 @@ class Alive(ResponseBody):
 
 
 class Checks(ResponseBody):
-    """`ok`, or what is amiss."""
+    """`ok`, or the reason why a check fails."""
 
     feed: str
     view: str
@@ -35,14 +35,14 @@ class Checks(ResponseBody):
 
 
 class PartitionState(ResponseBody):
-    """How far the view is in a shard."""
+    """Position and staleness of the view for one shard."""
 
     position: PositionText
     staleness_ms: Count
 
 
 class Readiness(ResponseBody):
-    """Whether answers are complete and fresh enough; what is amiss; all with `verbose`."""
+    """Whether responses are complete and fresh; failed checks, or all details with `verbose`."""
 
     model_config = example({"status": "ready"})
 
@@ -52,7 +52,7 @@ class Readiness(ResponseBody):
 
 
 class UserState(ResponseBody):
-    """The replica's state of a user."""
+    """State of a user in the replica."""
 
     model_config = example({"user_id": EXAMPLE_USER_ID, "state": "active"})
 
@@ -61,7 +61,7 @@ class UserState(ResponseBody):
 
 
 class LineError(ResponseBody):
-    """A line of an import that was refused."""
+    """A rejected line of an import."""
 
     line: Annotated[int, Field(ge=1)]
     field: str
@@ -69,13 +69,13 @@ class LineError(ResponseBody):
 
 
 class Imported(ResponseBody):
-    """What became of the lines; `errors` names the first 100 refused ones."""
+    """Outcome of an import; `errors` lists the first 100 rejected lines."""
 
     model_config = example(
         {
             "accepted": 1,
             "refused": 1,
-            "errors": [{"line": 3, "field": "user_id", "detail": "a user id is a UUID"}],
+            "errors": [{"line": 3, "field": "user_id", "detail": "a user id must be a UUID"}],
         }
     )
 
@@ -85,15 +85,15 @@ class Imported(ResponseBody):
 
 
 class FieldError(ResponseBody):
-    """A field that is wrong; `line` where the body has many."""
+    """An invalid field; `line` if the body has several."""
 
     field: str
     detail: str
-    line: Annotated[str | int, Field(description="the number of the line, from 1")] | None = None
+    line: Annotated[str | int, Field(description="line number, from 1")] | None = None
 
 
 class ProblemDetails(BaseModel):
-    """An error (RFC 9457). `code` is the machine's word for it; some have further members."""
+    """An error (RFC 9457). `code` is a stable identifier; some problems have extra members."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

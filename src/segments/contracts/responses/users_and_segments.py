@@ -1,7 +1,7 @@
-"""What HTTP answers with: the bodies of its JSON answers.
+"""Response bodies of users, segments and commands.
 
-Handlers put their bodies together without these models, for speed. They describe the bodies in the
-OpenAPI document, and the tests hold every answer against them.
+For speed, handlers build their bodies without these models, which describe them in the OpenAPI
+document; the tests validate every response against them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SEGMENT = {
     "generation": 1,
     "version": 1,
     "state": "active",
-    "description": "whoever wants news",
+    "description": "subscribers of the newsletter",
     "created_at": EXAMPLE_TIME,
     "auto": None,
     "position": "6:204",
@@ -58,7 +58,7 @@ _SEGMENT = {
 
 
 class HeldSegment(ResponseBody):
-    """A segment that a user has."""
+    """A segment of a user."""
 
     segment: SegmentName
     since: Instant
@@ -67,7 +67,7 @@ class HeldSegment(ResponseBody):
 
 
 class UserSegments(ResponseBody):
-    """The segments that a user has now, by name."""
+    """Current segments of a user, sorted by name."""
 
     model_config = example(
         {"user_id": EXAMPLE_USER_ID, "account": "active", "segments": [_MEMBERSHIP]}
@@ -79,7 +79,7 @@ class UserSegments(ResponseBody):
 
 
 class UserSegmentsAt(ResponseBody):
-    """The segments that a user had at an instant, from the history."""
+    """Segments of a user at a past time, from the history."""
 
     model_config = example(
         {"user_id": EXAMPLE_USER_ID, "at": EXAMPLE_TIME, "segments": [_MEMBERSHIP]}
@@ -91,7 +91,7 @@ class UserSegmentsAt(ResponseBody):
 
 
 class HistoryEntry(HistoryRow):
-    """A change of a user's segments. `id` is its partition and offset in segments.history."""
+    """A change of a membership. `id`: partition:offset in segments.history."""
 
     model_config = example(_ROW)
 
@@ -101,14 +101,14 @@ class HistoryEntry(HistoryRow):
 
 
 class Why(ResponseBody):
-    """The changes behind a membership: what began it, and what set its end since."""
+    """The changes that began a membership and that last set its end."""
 
     began: HistoryEntry
     end_set: HistoryEntry | None
 
 
 class Membership(HeldSegment):
-    """One membership: since when, until when, and why. `why` is null while it is not known."""
+    """A membership: start, end and cause. `why` is null until the history has it."""
 
     model_config = example(
         {
@@ -125,7 +125,7 @@ class Membership(HeldSegment):
 
 
 class HistoryPage(ResponseBody):
-    """Changes of a user, newest first."""
+    """Membership changes of a user, newest first."""
 
     model_config = example({"items": [_ROW], "next": None})
 
@@ -134,7 +134,7 @@ class HistoryPage(ResponseBody):
 
 
 class QueriedUser(ResponseBody):
-    """What there is to say of one of many users; `error` for one that is not there."""
+    """One user of a query; `error` if the user is unknown or deleted."""
 
     user_id: CanonicalId
     account: AccountState | None
@@ -143,7 +143,7 @@ class QueriedUser(ResponseBody):
 
 
 class QueriedUsers(ResponseBody):
-    """The users of a query, in the order asked for."""
+    """Users of a query, in the order of the request."""
 
     model_config = example(
         {
@@ -162,10 +162,10 @@ class QueriedUsers(ResponseBody):
 
 
 class Rule(ResponseBody):
-    """The rule of a segment and how far it is carried out.
+    """Rule of a segment and the progress of its assignment.
 
-    `target` is how many are to have the segment, null until that is counted; `assigned` how many
-    have it by now, or had it when the assignment was over; `skipped` how many could not get it.
+    `target`: number of members to reach, null until counted. `assigned`: members so far, or at the
+    end of the assignment. `skipped`: users it could not be assigned to.
     """
 
     percent: float | None
@@ -182,7 +182,7 @@ class Rule(ResponseBody):
 
 
 class Segment(ResponseBody):
-    """A definition and how many memberships the view has of it."""
+    """Definition of a segment, and its number of members in the view."""
 
     model_config = example(_SEGMENT)
 
@@ -198,7 +198,7 @@ class Segment(ResponseBody):
 
 
 class SegmentPage(ResponseBody):
-    """Segments in use, by name."""
+    """Segments that are not deleted, sorted by name."""
 
     model_config = example({"items": [_SEGMENT], "next": "WyJuZXdzbGV0dGVyIl0"})
 
@@ -207,7 +207,7 @@ class SegmentPage(ResponseBody):
 
 
 class Member(ResponseBody):
-    """A user who has the segment."""
+    """A member of the segment."""
 
     user_id: CanonicalId
     since: Instant
@@ -216,7 +216,7 @@ class Member(ResponseBody):
 
 
 class MemberPage(ResponseBody):
-    """Members of a segment, by user id."""
+    """Members of a segment, sorted by user id."""
 
     model_config = example(
         {
@@ -237,13 +237,13 @@ class MemberPage(ResponseBody):
 
 
 class Deleted(Result):
-    """The result of a deletion. `referenced_by`: segments whose rules name the deleted one."""
+    """Result of a deletion. `referenced_by`: segments whose rules refer to the deleted one."""
 
     referenced_by: list[SegmentName]
 
 
 class Pending(ResponseBody):
-    """Kafka has the command; its result is to be asked for."""
+    """The command is in Kafka and not yet decided."""
 
     model_config = example({"command_id": "order-4711", "status": "pending"})
 
@@ -252,7 +252,7 @@ class Pending(ResponseBody):
 
 
 class Accepted(ResponseBody):
-    """Kafka has all the commands; their ids, in order."""
+    """All commands are in Kafka; their ids, in order."""
 
     model_config = example({"accepted": 1, "command_ids": ["order-4711"]})
 
