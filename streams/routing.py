@@ -1,13 +1,13 @@
-"""What becomes of a record from outside: a pure function from the record to what is produced.
+"""Routing of external records: a pure function from a record to the records to produce.
 
-| record | produced |
+| record | output |
 |---|---|
 | a command | one record of the shard log, keyed by user id or segment name |
 | a user event | one refresh, keyed by user id |
-| neither | the original on the dead letter queue, and a result `invalid` where the id can be read |
+| invalid | the original on the dead letter queue, and a result `invalid` if the id is readable |
 
-The same record always gives the same output, so a redelivery repeats it exactly; the header `src`
-lets the shard see that it is a repetition.
+The same record always gives the same output, so a redelivery repeats it exactly; by the header
+`src` the shard recognises the duplicate.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from segments.streams import dlq
 from segments.telemetry import tracing
 
 ROUTING_STAGES = ("decode", "validate", "size", "unexpected")
-"""At which a record can be refused."""
+"""The stages at which a record can be rejected."""
 
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
-_FIELDS_NAMED = 5
+_MAX_FIELDS_LISTED = 5
 _FIELD_MAX_LENGTH = 64
-_LAST_INSTANT_MS = 253_402_300_799_999
+_MAX_TIMESTAMP_MS = 253_402_300_799_999
 
 
 class RoutedRecord(NamedTuple):
@@ -61,7 +61,7 @@ class RoutedRecord(NamedTuple):
 
 
 class InvalidRecordError(Exception):
-    """The record is not understood. `command_id` is set where the sender can be told."""
+    """The record is invalid. `command_id` is set if the sender can be sent a result."""
 
     def __init__(
         self, stage: str, reason: str, message: str, *, command_id: str | None = None
@@ -93,7 +93,7 @@ class Router:
         self._message_max_bytes = message_max_bytes
 
     def route(self, record: Record) -> list[RoutedRecord]:
-        """What to produce for a record, in order. Never raises for what the record contains."""
+        """The records to produce, in order. Never raises because of a record's contents."""
         name, topic_id = self._sources[record.topic]
         payload: Payload | None = None
         try:
@@ -101,17 +101,17 @@ class Router:
             if name == USER_EVENTS_TOPIC:
                 return [_refresh(payload)]
             return [self._log_record(record, topic_id, payload)]
-        except InvalidRecordError as refused:
-            return self._refusal(record, refused, payload)
+        except InvalidRecordError as invalid:
+            return self._reject(record, invalid, payload)
         except Exception as error:  # noqa: BLE001 - one record must not stop the partition
             unexpected = InvalidRecordError("unexpected", type(error).__name__, str(error))
-            return self._refusal(record, unexpected, payload)
+            return self._reject(record, unexpected, payload)
 
     def _log_record(self, record: Record, topic_id: str, payload: Payload) -> RoutedRecord:
         derived = (
             payload.event.command_id
             if payload.event is not None
-            # The topic's UUID, not its name: a topic made anew counts its offsets anew, too.
+            # The topic's UUID, not its name: offsets restart when a topic is recreated.
             else derived_command_id(topic_id, record.partition, record.offset)
         )
         try:
@@ -129,15 +129,15 @@ class Router:
             raise InvalidRecordError(
                 "size",
                 "too_large",
-                f"the command takes {len(encoded)} bytes, at most {self._log_record_bytes}",
+                f"the command has {len(encoded)} bytes, the limit is {self._log_record_bytes}",
                 command_id=value["id"],
             )
         source = source_coordinates(topic_id, record.partition, record.offset)
         headers = [(HEADER_TYPE, log_type.encode()), (HEADER_SOURCE, source.encode())]
         return RoutedRecord(SHARDS_TOPIC, key.encode(), encoded, headers)
 
-    def _refusal(
-        self, record: Record, refused: InvalidRecordError, payload: Payload | None
+    def _reject(
+        self, record: Record, invalid: InvalidRecordError, payload: Payload | None
     ) -> list[RoutedRecord]:
         key, value, original = dlq.shorten(
             record.key, record.value, record.headers, self._message_max_bytes
@@ -145,14 +145,14 @@ class Router:
         headers = dlq.headers(
             original,
             (record.topic, record.partition, record.offset),
-            stage=refused.stage,
-            exception=refused.reason,
-            message=refused.message,
+            stage=invalid.stage,
+            exception=invalid.reason,
+            message=invalid.message,
         )
         outputs = [RoutedRecord(DLQ_TOPIC, key, value, headers)]
-        if refused.command_id is not None:
+        if invalid.command_id is not None:
             trace = _trace(record, payload)
-            result = _invalid_result(refused.command_id, refused.message, record, trace)
+            result = _invalid_result(invalid.command_id, invalid.message, record, trace)
             outputs.append(self._as_event(result, record) if self._cloudevents else result)
         return outputs
 
@@ -175,7 +175,7 @@ def _payload(record: Record) -> Payload:
 
 
 def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
-    """The trace context of a record: of its headers, or of the CloudEvent in it."""
+    """Trace context of a record: from its headers, or from its CloudEvent."""
     if record.headers and (trace := tracing.of_headers(record.headers)) is not None:
         return trace
     event = None if payload is None else payload.event
@@ -196,7 +196,7 @@ def _refresh(payload: Payload) -> RoutedRecord:
 def _invalid_result(
     command_id: str, detail: str, record: Record, trace: tracing.Trace | None
 ) -> RoutedRecord:
-    at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
+    at_ms = min(max(record.timestamp_ms, 0), _MAX_TIMESTAMP_MS)
     result = Result(
         command_id=command_id,
         status="rejected",
@@ -211,7 +211,7 @@ def _invalid_result(
 
 
 def readable_id(data: Any, derived: str) -> str | None:
-    """The id under which the sender of an invalid command looks for its result, if there is one."""
+    """The id under which the sender of an invalid command expects its result, if any."""
     if not isinstance(data, dict):
         return None
     if data.get("id") is None:
@@ -223,22 +223,22 @@ def readable_id(data: Any, derived: str) -> str | None:
 
 
 def describe(error: ValidationError) -> str:
-    """`field: what is wrong` for the first few fields, in a line of bounded length."""
+    """`field: error` for the first few invalid fields, as one line of bounded length."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    named = [
+    listed = [
         f"{_field(problem['type'], problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in problems[:_FIELDS_NAMED]
+        for problem in problems[:_MAX_FIELDS_LISTED]
     ]
-    if len(problems) > _FIELDS_NAMED:
-        named.append(f"and {len(problems) - _FIELDS_NAMED} more")
-    return "; ".join(named)[: dlq.MESSAGE_MAX_LENGTH]
+    if len(problems) > _MAX_FIELDS_LISTED:
+        listed.append(f"and {len(problems) - _MAX_FIELDS_LISTED} more")
+    return "; ".join(listed)[: dlq.MESSAGE_MAX_LENGTH]
 
 
 def _field(problem: str, location: Sequence[int | str]) -> str:
-    # The first step of a command's location is its type, which is no field of it.
+    # The first step of a command's location is its type, not a field.
     steps = location[1:] if location and location[0] in COMMAND_TYPES else location
     if not steps:
         return "type" if problem.startswith("union_tag") else "record"
-    # Names of unknown fields come from outside: no control characters, no endless lines.
+    # Names of unknown fields are untrusted: escape control characters and limit the length.
     path = ".".join(str(step)[:_FIELD_MAX_LENGTH] for step in steps)
     return path.encode("unicode_escape").decode("ascii")[: 2 * _FIELD_MAX_LENGTH]

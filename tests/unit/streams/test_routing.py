@@ -283,7 +283,7 @@ def test_a_record_too_large_for_the_log_is_found_before_it_is_sent() -> None:
     assert [o.topic for o in outputs] == ["segments.dlq", "segments.results"]
     result = invalid_result(outputs)
     assert result is not None
-    assert "at most 5000" in result["error"]["detail"]
+    assert "limit is 5000" in result["error"]["detail"]
 
 
 def test_what_is_too_large_for_the_queue_is_cut_and_not_stuck() -> None:
