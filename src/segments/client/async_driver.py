@@ -1,4 +1,4 @@
-"""The asynchronous driver: does what the steps of a call ask for."""
+"""Asynchronous driver: performs the effects of a call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AsyncDriver:
         self._connect_timeout_s = connect_timeout_s
 
     async def run(self, steps: Steps[T]) -> T:
-        """What the steps come to."""
+        """Run the steps and return their result."""
         run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
         try:
             while run.effect is not None:
@@ -63,7 +63,7 @@ class AsyncDriver:
 
 
 class _Io:
-    """The input and output of one call: at most one response is open."""
+    """I/O of one call, with at most one open response."""
 
     def __init__(self, http: httpx.AsyncClient, connect_timeout_s: float) -> None:
         self._http = http
@@ -72,7 +72,7 @@ class _Io:
         self._pieces: AsyncIterator[bytes] | None = None
 
     async def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
-        """Do it."""
+        """Perform an effect and return its outcome."""
         if isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
             return None
@@ -107,22 +107,22 @@ class _Io:
         return transport.reply(response, bytes(gathered))
 
     async def close(self) -> None:
-        """Let the open response go."""
+        """Close the open response, if any."""
         if self._open is not None:
             await self._open.aclose()
             self._open = None
 
 
 async def _pieces(body: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Pieces that are made by reading a file: not in the event loop."""
+    """Read the chunks of a file outside the event loop."""
     while piece := await asyncio.to_thread(next, body, b""):
         yield piece
 
 
 class AsyncItems(Generic[T]):
-    """An iterator over what the service lists, and how fresh the last of it is.
+    """Asynchronous iterator over the items of a list, with the freshness of the last one.
 
-    Let go early it gives its connection back: by `aclose`, or as an `async with`.
+    To stop early, call `aclose` or use it in `async with`, which releases the connection.
     """
 
     def __init__(self, driver: AsyncDriver, walk: Walk[T]) -> None:
@@ -144,7 +144,7 @@ class AsyncItems(Generic[T]):
         return await anext(self._items)
 
     async def aclose(self) -> None:
-        """Iterate no further."""
+        """Stop iterating and release the connection."""
         await self._items.aclose()
 
     async def __aenter__(self) -> AsyncItems[T]:

@@ -1,6 +1,4 @@
-"""The calls without input and output: generators that say what is to be done, and take what came.
-
-A generator yields an effect and is sent its outcome:
+"""Calls without I/O: generators that yield effects and are sent their outcomes.
 
 | effect    | outcome             | what the driver does                                        |
 |-----------|---------------------|-------------------------------------------------------------|
@@ -9,8 +7,8 @@ A generator yields an effect and is sent its outcome:
 | `Pause`   | None                | waits                                                       |
 | `Page`    | None                | yields its items to the caller                              |
 
-The two drivers, blocking and asynchronous, know nothing else: what is asked for, retried, waited
-for and checked stands here and in the modules of the calls, once.
+The two drivers, synchronous and asynchronous, only perform effects. Requests, retries, waits and
+checks are written once, in the modules of the calls.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 RequestBody = bytes | Callable[[], Iterator[bytes]] | None
-"""Whole, or made anew piece by piece for every attempt."""
+"""Bytes, or a function that returns a fresh iterator of chunks for every attempt."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to send. Header values are bytes: they may be any text.
+    """A request to send. Header values are bytes: they may be any text.
 
-    `timeout_s`: for the whole exchange, None for a stream; `read_timeout_s`: for each piece.
+    `timeout_s`: for the whole exchange, None for a stream; `read_timeout_s`: for each chunk.
     """
 
     method: str
@@ -42,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `headers` by lower-case name; `body` is empty for a stream."""
+    """A response. `headers` by lower-case name; `body` is empty for a stream."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,7 +49,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class TransportFailure:
-    """No answer, or none to its end. `again`: whether another attempt makes sense."""
+    """No complete response was received. `again`: whether a retry makes sense."""
 
     reason: str
     again: bool = True
@@ -59,12 +57,12 @@ class TransportFailure:
 
 @dataclass(frozen=True)
 class Read:
-    """The next piece of the stream that was opened last."""
+    """Read the next chunk of the open stream."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Nothing to be done for so long."""
+    """Wait before the next step."""
 
     seconds: float
 
@@ -91,7 +89,7 @@ Steps = Generator[Effect, Any, T]
 
 
 class Run(Generic[T]):
-    """A generator on its way, as drivers see it: an effect to be done, or the end with a value."""
+    """A running generator: `effect` is the next one to perform, or None at the end."""
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps = steps
@@ -100,7 +98,7 @@ class Run(Generic[T]):
         self.advance(None)
 
     def advance(self, outcome: Any) -> None:
-        """Hand over what came of the effect; then `effect` is the next one, or None at the end."""
+        """Send the outcome of the effect and proceed to the next one."""
         try:
             self.effect = self._steps.send(outcome)
         except StopIteration as end:
@@ -108,12 +106,12 @@ class Run(Generic[T]):
             self._value.append(end.value)
 
     def close(self) -> None:
-        """Nobody goes on with it."""
+        """Abandon the generator."""
         self._steps.close()
 
     @property
     def value(self) -> T:
-        """What it came to."""
+        """The result, once `effect` is None."""
         [value] = self._value
         return value
 

@@ -71,16 +71,16 @@ def _body(description: str | None, auto: Rule | Mapping[str, Any] | None) -> dic
 def _shown(core: Core, name: str, decided: writes.Decided) -> Steps[Segment]:
     """The segment after a write; asked for where the answer was the result alone."""
     if decided.whole:
-        return call.model(Segment, decided.told)
+        return call.model(Segment, decided.body)
     try:
         reply = yield from decided.call.send(
             "GET",
             path("v1", "segments", name),
-            min_position=core.minimum(decided.told["position"]),
+            min_position=core.minimum(decided.body["position"]),
             waits=True,
         )
     except errors.SegmentsError as error:
-        error.command_id = error.command_id or decided.told["command_id"]
+        error.command_id = error.command_id or decided.body["command_id"]
         raise
     return call.parsed(Segment, reply)
 
@@ -97,7 +97,7 @@ def delete_segment(
     decided = yield from writes.perform(
         core, "DELETE", target, None, key=idempotency_key, timeout_s=timeout_s
     )
-    return writes.result(decided.told)
+    return writes.result(decided.body)
 
 
 def preview_segment(
@@ -108,8 +108,8 @@ def preview_segment(
     decided = yield from writes.perform(
         core, "POST", "/v1/segments/preview", body, key=None, timeout_s=timeout_s
     )
-    counts = {} if decided.whole else decided.told.get("preview") or {}
-    return call.model(Preview, decided.told | counts)
+    counts = {} if decided.whole else decided.body.get("preview") or {}
+    return call.model(Preview, decided.body | counts)
 
 
 def segment(

@@ -1,4 +1,4 @@
-"""The blocking driver: does what the steps of a call ask for."""
+"""Synchronous driver: performs the effects of a call."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 class Driver:
-    """Runs steps over one connection pool. Safe for threads."""
+    """Runs steps over one connection pool. Thread-safe."""
 
     def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
         self._http = http
         self._connect_timeout_s = connect_timeout_s
 
     def run(self, steps: Steps[T]) -> T:
-        """What the steps come to."""
+        """Run the steps and return their result."""
         run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
         try:
             while run.effect is not None:
@@ -62,7 +62,7 @@ class Driver:
 
 
 class _Io:
-    """The input and output of one call: at most one response is open."""
+    """I/O of one call, with at most one open response."""
 
     def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
         self._http = http
@@ -71,7 +71,7 @@ class _Io:
         self._pieces: Iterator[bytes] = iter(())
 
     def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
-        """Do it."""
+        """Perform an effect and return its outcome."""
         if isinstance(effect, Pause):
             time.sleep(effect.seconds)
             return None
@@ -106,16 +106,16 @@ class _Io:
         return transport.reply(response, bytes(gathered))
 
     def close(self) -> None:
-        """Let the open response go."""
+        """Close the open response, if any."""
         if self._open is not None:
             self._open.close()
             self._open = None
 
 
 class Items(Generic[T]):
-    """An iterator over what the service lists, and how fresh the last of it is.
+    """Iterator over the items of a list, with the freshness of the last one.
 
-    Let go early it gives its connection back: by `close`, or as a context manager.
+    To stop early, call `close` or use it as a context manager, which releases the connection.
     """
 
     def __init__(self, driver: Driver, walk: Walk[T]) -> None:
@@ -136,7 +136,7 @@ class Items(Generic[T]):
         return next(self._items)
 
     def close(self) -> None:
-        """Iterate no further."""
+        """Stop iterating and release the connection."""
         self._items.close()
 
     def __enter__(self) -> Items[T]:

@@ -76,7 +76,7 @@ def change(
         timeout_s=timeout_s,
         addressed=False,
     )
-    return writes.result(decided.told)
+    return writes.result(decided.body)
 
 
 def history(

@@ -47,7 +47,7 @@ def test_a_missing_service_is_told_with_what_to_do() -> None:
     finished = run("user", "show", USER, "--url", NOWHERE)
     assert finished.returncode == 1
     assert finished.stdout == ""
-    assert finished.stderr.startswith(f"error: no answer from {NOWHERE}/v1/users")
+    assert finished.stderr.startswith(f"error: no response from {NOWHERE}/v1/users")
     assert "--url" in finished.stderr
     assert len(finished.stderr.splitlines()) == 2
 

@@ -95,5 +95,5 @@ def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> Non
 def test_a_list_of_something_else_is_an_answer_that_is_not_understood() -> None:
     steps = segment_calls.segments(Clock().core()).steps
     next_request(steps)
-    with pytest.raises(AnswerError, match="not understood"):
+    with pytest.raises(AnswerError, match="unexpected response"):
         steps.send(reply(200, items=["beta"], next=None))
