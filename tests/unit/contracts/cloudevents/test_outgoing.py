@@ -15,6 +15,7 @@ from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import message_types_of
 from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
+from segments.streams.routing import Router
 from segments.streams.shards import Shards
 from segments.telemetry import tracing
 from tests.support import published_schemas
