@@ -14,8 +14,8 @@ import httpx
 import orjson
 
 from bench import _common as common
-from segments.contracts.documents import PROGRESS_KEY_PREFIX
 from segments.contracts.partitioning import partition_of
+from segments.contracts.topics import PROGRESS_KEY_PREFIX
 from segments.settings import Settings
 
 SEGMENTS = [f"SEG_{n}" for n in range(50)]

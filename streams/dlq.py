@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 
 from segments.telemetry import metrics
 
-TOPIC = "segments.dlq"
 MESSAGE_MAX_LENGTH = 1_000
 _PREFIX = "__connect.errors."
 # Reserved for the key, the headers and the framing of a record whose value has the maximum size.

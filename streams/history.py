@@ -15,6 +15,7 @@ from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
 from segments.contracts.documents import HistoryRow
+from segments.contracts.topics import HISTORY_TOPIC
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
 from segments.state.history.protocol import HistoryWriter, StoredRow
@@ -24,7 +25,6 @@ from segments.streams.lag import Consumption, Progress
 from segments.telemetry import logs, metrics, metrics_server
 
 NAME = "history"
-SOURCE = "segments.history"
 
 
 class HistoryRowError(Exception):
@@ -37,7 +37,7 @@ class HistorySink(BatchingSink):
     def __init__(self, writer: HistoryWriter) -> None:
         super().__init__(on_client_connect_success=_connected)
         self._writer = writer
-        self.consumption = Consumption(NAME, SOURCE)
+        self.consumption = Consumption(NAME, HISTORY_TOPIC)
 
     def write(self, batch: SinkBatch) -> None:
         """Store a batch and the progress of its partition."""
@@ -70,18 +70,18 @@ def decode(partition: int, offset: int, key: bytes | None, value: bytes | None) 
         return StoredRow.from_row(partition, offset, row)
     except ValueError as error:
         raise HistoryRowError(
-            f"{SOURCE}:{partition}:{offset} is not a history row; without it the reports would be "
-            f"incomplete: {error}"
+            f"{HISTORY_TOPIC}:{partition}:{offset} is not a history row; without it the reports "
+            f"would be incomplete: {error}"
         ) from error
 
 
 def build(settings: Settings) -> Application:
     """The application. HistoryError when the store belongs to another topic."""
     app = quix.application(settings, NAME)
-    writer = open_writer(settings, topic_ids(settings, [SOURCE])[SOURCE])
+    writer = open_writer(settings, topic_ids(settings, [HISTORY_TOPIC])[HISTORY_TOPIC])
     sink = HistorySink(writer)
-    quix.sink(app, settings, SOURCE, sink)
-    Progress(app, settings, NAME, {SOURCE: sink.consumption})
+    quix.sink(app, settings, HISTORY_TOPIC, sink)
+    Progress(app, settings, NAME, {HISTORY_TOPIC: sink.consumption})
     return app
 
 

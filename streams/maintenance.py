@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from segments.contracts.topics import SHARDS_TOPIC
 from segments.kafka.clients import REQUEST_TIMEOUT_S, Record
 from segments.settings import Settings
 from segments.state.machine.digest import MemoryState, digest
@@ -18,7 +19,7 @@ from segments.state.machine.documents import SHARD_KEY
 from segments.state.machine.shard import Shard
 from segments.state.rocksdb import is_locked, open_database, scan
 from segments.state.store.partition import CHANGELOG_OFFSET_KEY, partition_path
-from segments.streams.shards import LOG, decode, shard_config
+from segments.streams.shards import decode, shard_config
 from segments.streams.startup_checks import changelog_topic, committed_offsets, shards_consumer
 
 # A poll waits until its batch is full: a short one, many times.
@@ -81,7 +82,7 @@ def _stored(path: Path) -> tuple[int, str]:
 
 
 def _replay(consumer: Consumer, settings: Settings, partition: int, until: int) -> str | None:
-    topic = settings.topic(LOG)
+    topic = settings.topic(SHARDS_TOPIC)
     low, _ = consumer.get_watermark_offsets(
         TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S
     )
@@ -184,7 +185,7 @@ def _applied_offset(consumer: Consumer, settings: Settings, partition: int) -> i
 
 
 def _commit(consumer: Consumer, settings: Settings, offsets: dict[int, int]) -> None:
-    topic = settings.topic(LOG)
+    topic = settings.topic(SHARDS_TOPIC)
     wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
     try:
         done = consumer.commit(offsets=wanted, asynchronous=False)

@@ -1,13 +1,13 @@
-"""router: commands and user events, re-keyed to the partition of their user or segment.
+"""router: re-keys commands and user events to the partition of their user or segment.
 
     segments.commands ─┐            ┌─▶ segments.shards    commands, one log record each
                        ├─▶ route ───┼─▶ users.refreshes    user events
-    users.events ──────┘            ├─▶ segments.results   `invalid`, where the id can be read
-                                    └─▶ segments.dlq       what is not understood
+    users.events ──────┘            ├─▶ segments.results   `invalid`, if the id is readable
+                                    └─▶ segments.dlq       records that are invalid
 
-At least once, with a producer that leaves no gap: a source partition's records reach the log in
-order and without omission, perhaps again. An error of Kafka ends the process before the offsets are
-committed; the next one reads the records again.
+At-least-once, with a producer that leaves no gaps: the records of a source partition reach the log
+in order and completely, possibly more than once. An error of Kafka ends the process before offsets
+are committed; the next process reads the records again.
 """
 
 from __future__ import annotations
@@ -17,27 +17,21 @@ from contextlib import AbstractContextManager, nullcontext
 
 from quixstreams import Application
 
+from segments.contracts.topics import COMMANDS_TOPIC, DLQ_TOPIC, RESULTS_TOPIC, USER_EVENTS_TOPIC
 from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
 from segments.streams.lag import Consumption, Progress
-from segments.streams.routing import (
-    COMMANDS_TOPIC,
-    EVENTS_TOPIC,
-    RESULTS_TOPIC,
-    STAGES,
-    Output,
-    Router,
-)
+from segments.streams.routing import ROUTING_STAGES, RoutedRecord, Router
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "router"
-SOURCES = (COMMANDS_TOPIC, EVENTS_TOPIC)
-_UNREPORTED = nullcontext()
+SOURCES = (COMMANDS_TOPIC, USER_EVENTS_TOPIC)
+_NO_SPAN = nullcontext()
 
 
 def build(settings: Settings) -> Application:
-    """The application, ready to run. KafkaException when a topic it reads is absent."""
+    """Build the application. KafkaException if a topic that it reads does not exist."""
     app = quix.application(settings, NAME)
     ids = topic_ids(settings, SOURCES)
     router = Router(
@@ -50,7 +44,7 @@ def build(settings: Settings) -> Application:
     for name, consumption in consumptions.items():
         quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
     Progress(app, settings, NAME, consumptions)
-    dlq.init_counters(NAME, STAGES)
+    dlq.init_counters(NAME, ROUTING_STAGES)
     return app
 
 
@@ -58,7 +52,7 @@ def _forwarding(
     app: Application, settings: Settings, router: Router, consumption: Consumption
 ) -> Callable[[Record], None]:
     def forward(record: Record) -> None:
-        with _reported(record):
+        with _span(record):
             for output in router.route(record):
                 _send(app, settings, output)
         consumption.consumed(record.partition, record.timestamp_ms)
@@ -66,17 +60,17 @@ def _forwarding(
     return forward
 
 
-def _reported(record: Record) -> AbstractContextManager[None]:
-    """A span around a record that belongs to a trace, where anybody hears of it."""
+def _span(record: Record) -> AbstractContextManager[None]:
+    """A span around a record that belongs to a trace, if spans are exported."""
     if record.headers and tracing.is_reported():
         trace = tracing.of_headers(record.headers)
         if trace is not None:
             return tracing.span("route", trace)
-    return _UNREPORTED
+    return _NO_SPAN
 
 
-def _send(app: Application, settings: Settings, output: Output) -> None:
-    if output.topic == dlq.TOPIC:
+def _send(app: Application, settings: Settings, output: RoutedRecord) -> None:
+    if output.topic == DLQ_TOPIC:
         metrics.DLQ_RECORDS.labels(NAME, dlq.stage(output.headers)).inc()
     elif output.topic == RESULTS_TOPIC:
         metrics.COMMANDS_TOTAL.labels("invalid").inc()
@@ -90,7 +84,7 @@ def _send(app: Application, settings: Settings, output: Output) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Route until SIGTERM or SIGINT."""
+    """Route records until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, NAME)
     metrics_server.serve(settings, NAME)
     quix.run(build(settings))

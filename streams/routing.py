@@ -1,13 +1,13 @@
-"""What becomes of a record from outside: a pure function from the record to what is produced.
+"""Routing of external records: a pure function from a record to the records to produce.
 
-| record | produced |
+| record | output |
 |---|---|
 | a command | one record of the shard log, keyed by user id or segment name |
 | a user event | one refresh, keyed by user id |
-| neither | the original on the dead letter queue, and a result `invalid` where the id can be read |
+| invalid | the original on the dead letter queue, and a result `invalid` if the id is readable |
 
-The same record always gives the same output, so a redelivery repeats it exactly; the header `src`
-lets the shard see that it is a repetition.
+The same record always gives the same output, so a redelivery repeats it exactly; by the header
+`src` the shard recognises the duplicate.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ from pydantic import TypeAdapter, ValidationError
 
 from segments.contracts.cloudevents import outgoing
 from segments.contracts.cloudevents.incoming import CloudEventError, Payload, unwrap
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, derived_command_id
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, derived_command_id
 from segments.contracts.documents import Result, ResultError
 from segments.contracts.events import UserEvent
 from segments.contracts.log import (
     HEADER_SOURCE,
     HEADER_TYPE,
     encode,
-    log_record,
     source_coordinates,
 )
 from segments.contracts.names import CommandId
 from segments.contracts.times import to_rfc3339
+from segments.contracts.topics import (
+    DLQ_TOPIC,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+    USER_EVENTS_TOPIC,
+)
 from segments.kafka.clients import Record, RecordHeaders
 from segments.streams import dlq
 from segments.telemetry import tracing
 
-COMMANDS_TOPIC = "segments.commands"
-EVENTS_TOPIC = "users.events"
-REFRESHES_TOPIC = "users.refreshes"
-SHARDS_TOPIC = "segments.shards"
-RESULTS_TOPIC = "segments.results"
-STAGES = ("decode", "validate", "size", "unexpected")
-"""At which a record can be refused."""
+ROUTING_STAGES = ("decode", "validate", "size", "unexpected")
+"""The stages at which a record can be rejected."""
 
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
-_FIELDS_NAMED = 5
+_MAX_FIELDS_LISTED = 5
 _FIELD_MAX_LENGTH = 64
-_LAST_INSTANT_MS = 253_402_300_799_999
+_MAX_TIMESTAMP_MS = 253_402_300_799_999
 
 
-class Output(NamedTuple):
+class RoutedRecord(NamedTuple):
     """A record to produce. `topic` is the name in topics.yaml; the partition follows from `key`."""
 
     topic: str
@@ -59,8 +60,8 @@ class Output(NamedTuple):
     headers: RecordHeaders
 
 
-class RefusedError(Exception):
-    """The record is not understood. `command_id` is set where the sender can be told."""
+class InvalidRecordError(Exception):
+    """The record is invalid. `command_id` is set if the sender can be sent a result."""
 
     def __init__(
         self, stage: str, reason: str, message: str, *, command_id: str | None = None
@@ -91,71 +92,71 @@ class Router:
         self._log_record_bytes = log_record_bytes
         self._message_max_bytes = message_max_bytes
 
-    def route(self, record: Record) -> list[Output]:
-        """What to produce for a record, in order. Never raises for what the record contains."""
+    def route(self, record: Record) -> list[RoutedRecord]:
+        """The records to produce, in order. Never raises because of a record's contents."""
         name, topic_id = self._sources[record.topic]
         payload: Payload | None = None
         try:
             payload = _payload(record)
-            if name == EVENTS_TOPIC:
+            if name == USER_EVENTS_TOPIC:
                 return [_refresh(payload)]
             return [self._log_record(record, topic_id, payload)]
-        except RefusedError as refused:
-            return self._refusal(record, refused, payload)
+        except InvalidRecordError as invalid:
+            return self._reject(record, invalid, payload)
         except Exception as error:  # noqa: BLE001 - one record must not stop the partition
-            unexpected = RefusedError("unexpected", type(error).__name__, str(error))
-            return self._refusal(record, unexpected, payload)
+            unexpected = InvalidRecordError("unexpected", type(error).__name__, str(error))
+            return self._reject(record, unexpected, payload)
 
-    def _log_record(self, record: Record, topic_id: str, payload: Payload) -> Output:
+    def _log_record(self, record: Record, topic_id: str, payload: Payload) -> RoutedRecord:
         derived = (
             payload.event.command_id
             if payload.event is not None
-            # The topic's UUID, not its name: a topic made anew counts its offsets anew, too.
+            # The topic's UUID, not its name: offsets restart when a topic is recreated.
             else derived_command_id(topic_id, record.partition, record.offset)
         )
         try:
-            command = COMMANDS.validate_python(payload.data)
+            command = COMMAND_ADAPTER.validate_python(payload.data)
         except ValidationError as error:
-            raise RefusedError(
+            raise InvalidRecordError(
                 "validate",
                 "invalid",
                 describe(error),
                 command_id=readable_id(payload.data, derived),
             ) from None
-        kind, key, value = log_record(command, derived, _trace(record, payload))
+        log_type, key, value = command.log_record(derived, _trace(record, payload))
         encoded = encode(value)
         if len(encoded) > self._log_record_bytes:
-            raise RefusedError(
+            raise InvalidRecordError(
                 "size",
                 "too_large",
-                f"the command takes {len(encoded)} bytes, at most {self._log_record_bytes}",
+                f"the command has {len(encoded)} bytes, the limit is {self._log_record_bytes}",
                 command_id=value["id"],
             )
         source = source_coordinates(topic_id, record.partition, record.offset)
-        headers = [(HEADER_TYPE, kind.encode()), (HEADER_SOURCE, source.encode())]
-        return Output(SHARDS_TOPIC, key.encode(), encoded, headers)
+        headers = [(HEADER_TYPE, log_type.encode()), (HEADER_SOURCE, source.encode())]
+        return RoutedRecord(SHARDS_TOPIC, key.encode(), encoded, headers)
 
-    def _refusal(
-        self, record: Record, refused: RefusedError, payload: Payload | None
-    ) -> list[Output]:
+    def _reject(
+        self, record: Record, invalid: InvalidRecordError, payload: Payload | None
+    ) -> list[RoutedRecord]:
         key, value, original = dlq.shorten(
             record.key, record.value, record.headers, self._message_max_bytes
         )
         headers = dlq.headers(
             original,
             (record.topic, record.partition, record.offset),
-            stage=refused.stage,
-            exception=refused.reason,
-            message=refused.message,
+            stage=invalid.stage,
+            exception=invalid.reason,
+            message=invalid.message,
         )
-        outputs = [Output(dlq.TOPIC, key, value, headers)]
-        if refused.command_id is not None:
+        outputs = [RoutedRecord(DLQ_TOPIC, key, value, headers)]
+        if invalid.command_id is not None:
             trace = _trace(record, payload)
-            result = _invalid_result(refused.command_id, refused.message, record, trace)
+            result = _invalid_result(invalid.command_id, invalid.message, record, trace)
             outputs.append(self._as_event(result, record) if self._cloudevents else result)
         return outputs
 
-    def _as_event(self, result: Output, record: Record) -> Output:
+    def _as_event(self, result: RoutedRecord, record: Record) -> RoutedRecord:
         source = outgoing.source_of(record.topic, self._sources[record.topic][1])
         event_id = f"{record.partition}:{record.offset}"
         event = outgoing.event_headers(result.topic, result.value or b"", source, event_id)
@@ -164,17 +165,17 @@ class Router:
 
 def _payload(record: Record) -> Payload:
     if record.value is None:
-        raise RefusedError("decode", "null", "the record has no value")
+        raise InvalidRecordError("decode", "null", "the record has no value")
     try:
         return unwrap(record.value, record.headers)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("decode", "not_json", str(error)) from None
+        raise InvalidRecordError("decode", "not_json", str(error)) from None
     except CloudEventError as error:
-        raise RefusedError("decode", "cloud_event", str(error)) from None
+        raise InvalidRecordError("decode", "cloud_event", str(error)) from None
 
 
 def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
-    """The trace context of a record: of its headers, or of the CloudEvent in it."""
+    """Trace context of a record: from its headers, or from its CloudEvent."""
     if record.headers and (trace := tracing.of_headers(record.headers)) is not None:
         return trace
     event = None if payload is None else payload.event
@@ -183,19 +184,19 @@ def _trace(record: Record, payload: Payload | None) -> tracing.Trace | None:
     return tracing.validated([event.traceparent], [event.tracestate] if event.tracestate else [])
 
 
-def _refresh(payload: Payload) -> Output:
+def _refresh(payload: Payload) -> RoutedRecord:
     try:
         event = UserEvent.model_validate(payload.data)
     except ValidationError as error:
-        raise RefusedError("validate", "invalid", describe(error)) from None
+        raise InvalidRecordError("validate", "invalid", describe(error)) from None
     value = {"user_id": event.user_id, "reason": "event"}
-    return Output(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
+    return RoutedRecord(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
 
 
 def _invalid_result(
     command_id: str, detail: str, record: Record, trace: tracing.Trace | None
-) -> Output:
-    at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
+) -> RoutedRecord:
+    at_ms = min(max(record.timestamp_ms, 0), _MAX_TIMESTAMP_MS)
     result = Result(
         command_id=command_id,
         status="rejected",
@@ -206,11 +207,11 @@ def _invalid_result(
     )
     headers = [] if trace is None else tracing.to_headers(trace)
     value = encode(result.model_dump(mode="json"))
-    return Output(RESULTS_TOPIC, command_id.encode(), value, headers)
+    return RoutedRecord(RESULTS_TOPIC, command_id.encode(), value, headers)
 
 
 def readable_id(data: Any, derived: str) -> str | None:
-    """The id under which the sender of an invalid command looks for its result, if there is one."""
+    """The id under which the sender of an invalid command expects its result, if any."""
     if not isinstance(data, dict):
         return None
     if data.get("id") is None:
@@ -222,22 +223,22 @@ def readable_id(data: Any, derived: str) -> str | None:
 
 
 def describe(error: ValidationError) -> str:
-    """`field: what is wrong` for the first few fields, in a line of bounded length."""
+    """`field: error` for the first few invalid fields, as one line of bounded length."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    named = [
+    listed = [
         f"{_field(problem['type'], problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in problems[:_FIELDS_NAMED]
+        for problem in problems[:_MAX_FIELDS_LISTED]
     ]
-    if len(problems) > _FIELDS_NAMED:
-        named.append(f"and {len(problems) - _FIELDS_NAMED} more")
-    return "; ".join(named)[: dlq.MESSAGE_MAX_LENGTH]
+    if len(problems) > _MAX_FIELDS_LISTED:
+        listed.append(f"and {len(problems) - _MAX_FIELDS_LISTED} more")
+    return "; ".join(listed)[: dlq.MESSAGE_MAX_LENGTH]
 
 
 def _field(problem: str, location: Sequence[int | str]) -> str:
-    # The first step of a command's location is its type, which is no field of it.
+    # The first step of a command's location is its type, not a field.
     steps = location[1:] if location and location[0] in COMMAND_TYPES else location
     if not steps:
         return "type" if problem.startswith("union_tag") else "record"
-    # Names of unknown fields come from outside: no control characters, no endless lines.
+    # Names of unknown fields are untrusted: escape control characters and limit the length.
     path = ".".join(str(step)[:_FIELD_MAX_LENGTH] for step in steps)
     return path.encode("unicode_escape").decode("ascii")[: 2 * _FIELD_MAX_LENGTH]

@@ -14,6 +14,14 @@ from quixstreams import Application
 from segments.contracts import times
 from segments.contracts.cloudevents import outgoing
 from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_source
+from segments.contracts.topics import (
+    DEFINITIONS_TOPIC,
+    HISTORY_TOPIC,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+    USERS_TOPIC,
+)
 from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.state.machine.config import Config, LogRecord
@@ -27,8 +35,6 @@ from segments.streams.ticks import TickSchedule, WorkPace
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
 NAME = "shards"
-LOG = "segments.shards"
-RESULTS = "segments.results"
 _METRICS_INTERVAL_MS = 1_000
 _APPLY_SAMPLE = 100
 # Documents live long and refer to nothing that refers to them: looking through all of them for
@@ -92,22 +98,22 @@ class Shards:
         self._schedules: dict[int, TickSchedule] = {}
         self._pace = WorkPace(settings.job_rest_ratio)
         self._metrics_at_ms = 0
-        self._records = metrics.RECORDS.labels(NAME, LOG)
+        self._records = metrics.RECORDS.labels(NAME, SHARDS_TOPIC)
         self._count = 0
         self._outcomes = Outcomes()
-        self._gauges = ShardGauges(settings.partitions, (NAME, LOG))
+        self._gauges = ShardGauges(settings.partitions, (NAME, SHARDS_TOPIC))
         self._names = {
             name: settings.topic(name)
             for name in (
-                LOG,
-                "segments.users",
-                "segments.definitions",
-                RESULTS,
-                "segments.history",
-                "users.refreshes",
+                SHARDS_TOPIC,
+                USERS_TOPIC,
+                DEFINITIONS_TOPIC,
+                RESULTS_TOPIC,
+                HISTORY_TOPIC,
+                REFRESHES_TOPIC,
             )
         }
-        self.store = quix_store.stateful(app, settings, LOG, self._make_store, self.handle)
+        self.store = quix_store.stateful(app, settings, SHARDS_TOPIC, self._make_store, self.handle)
         quix.every_loop(app, self.every_loop)
 
     def _make_store(self, name: str, stream_id: str, base_dir: Path, changelogs: Any) -> ShardStore:
@@ -117,7 +123,7 @@ class Shards:
             base_dir,
             changelogs,
             configure=lambda partition: shard_config(self._settings, partition),
-            users_topic=self._names["segments.users"],
+            users_topic=self._names[USERS_TOPIC],
             produce=self._produce,
         )
 
@@ -144,7 +150,7 @@ class Shards:
     def _produce_all(self, outputs: list[Output], record: Record) -> None:
         source = self._events_source
         for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
-            if topic == RESULTS:
+            if topic == RESULTS_TOPIC:
                 self._outcomes.count(value)
             options: dict[str, Any] = {}
             if partition is not None:
@@ -181,9 +187,11 @@ class Shards:
         assigned = self.store.assigned()
         for partition, stored in assigned:
             if not self._is_open(partition, stored):
-                committed = quix.committed_offset(self._app, self._names[LOG], partition)
+                committed = quix.committed_offset(self._app, self._names[SHARDS_TOPIC], partition)
                 applied = stored.shard.shard["offset"]
-                startup_checks.check_position(self._names[LOG], partition, applied, committed)
+                startup_checks.check_position(
+                    self._names[SHARDS_TOPIC], partition, applied, committed
+                )
                 self._opened[partition] = stored
         return [(partition, stored.shard) for partition, stored in assigned]
 
@@ -217,7 +225,10 @@ class Shards:
     def _append_tick(self, partition: int) -> None:
         try:
             self._ticks.produce(
-                self._names[LOG], b"{}", partition=partition, headers=[(HEADER_TYPE, TICK.encode())]
+                self._names[SHARDS_TOPIC],
+                b"{}",
+                partition=partition,
+                headers=[(HEADER_TYPE, TICK.encode())],
             )
         except BufferError:
             # The broker is away: ticks already wait in the queue, and any of them will do.
@@ -242,7 +253,9 @@ def _applied(shard: Shard, record: LogRecord) -> list[Output]:
 def _events_source(settings: Settings) -> str | None:
     if not settings.kafka.cloudevents:
         return None
-    return outgoing.source_of(settings.topic(LOG), topic_ids(settings, [LOG])[LOG])
+    return outgoing.source_of(
+        settings.topic(SHARDS_TOPIC), topic_ids(settings, [SHARDS_TOPIC])[SHARDS_TOPIC]
+    )
 
 
 def build(settings: Settings) -> Application:
@@ -252,7 +265,7 @@ def build(settings: Settings) -> Application:
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks, _events_source(settings))
-    Progress(app, settings, NAME, {LOG: None})
+    Progress(app, settings, NAME, {SHARDS_TOPIC: None})
     return app
 
 

@@ -6,12 +6,12 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from segments.contracts.topics import SHARDS_TOPIC
 from segments.kafka import topics
 from segments.kafka.clients import REQUEST_TIMEOUT_S
 from segments.settings import Settings
 from segments.streams.quix import TRANSACTION_TIMEOUT_MS
 
-LOG = "segments.shards"
 _RETRY_S = 0.1
 _COORDINATOR_MOVES = (
     KafkaError.NOT_COORDINATOR,
@@ -45,7 +45,7 @@ def shards_consumer(settings: Settings) -> Consumer:
 
 def committed_offsets(consumer: Consumer, settings: Settings) -> dict[int, int | None]:
     """Committed offset of each partition of the log; None where there is none."""
-    topic = settings.topic(LOG)
+    topic = settings.topic(SHARDS_TOPIC)
     asked = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
     deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
     while True:
@@ -100,7 +100,7 @@ def check_shards(settings: Settings) -> None:
             if _holds_a_row(consumer, changelog_topic(settings), partition):
                 raise StartRefusedError(
                     f"the group {settings.group('shards')} has no committed offset for "
-                    f"{settings.topic(LOG)}[{partition}], but its changelog "
+                    f"{settings.topic(SHARDS_TOPIC)}[{partition}], but its changelog "
                     f"{changelog_topic(settings)}[{partition}] is not empty: starting now would "
                     "lose the state. Run `segments state rebuild`, which sets the offsets to "
                     "where the changelog ends, and start again."

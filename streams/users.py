@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, Producer
 from quixstreams import Application
 from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatch
 
+from segments.contracts.topics import REFRESHES_TOPIC
 from segments.kafka.clients import RecordHeaders, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
@@ -28,7 +29,6 @@ from segments.streams.lag import Consumption, Progress
 from segments.streams.refresh.fetcher import BUDGET_S, Fetcher
 from segments.streams.refresh.refresh_batch import (
     REFRESH_STAGES,
-    REFRESHES_TOPIC,
     BatchProcessor,
     BatchResult,
     OutgoingRecord,

@@ -17,6 +17,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from segments.contracts.topics import DEFINITIONS_TOPIC, RESULTS_TOPIC, USERS_TOPIC
 from segments.kafka.clients import FETCH_WAIT_MS, REQUEST_TIMEOUT_S
 from segments.settings import Settings
 from segments.state.rocksdb import is_damage
@@ -24,10 +25,7 @@ from segments.state.view.view import View
 from segments.state.view.writer import ViewBatch
 from segments.telemetry import logs, metrics
 
-USERS = "segments.users"
-DEFINITIONS = "segments.definitions"
-RESULTS = "segments.results"
-TOPICS = (USERS, DEFINITIONS, RESULTS)
+TOPICS = (USERS_TOPIC, DEFINITIONS_TOPIC, RESULTS_TOPIC)
 # RocksDB keeps the interpreter while a batch is written, and requests wait: about a millisecond.
 BATCH_RECORDS = 128
 _POLL_S = 0.5
@@ -134,11 +132,11 @@ class Feed:
         start = []
         for on_cluster, name in self._names.items():
             for partition in range(self._settings.partitions):
-                if name == USERS and kept is not None and partition not in kept:
+                if name == USERS_TOPIC and kept is not None and partition not in kept:
                     continue
                 offset = stored.get((name, partition), OFFSET_BEGINNING)
                 tp = TopicPartition(on_cluster, partition, offset)
-                start.append(self._kept_results(consumer, tp) if name == RESULTS else tp)
+                start.append(self._kept_results(consumer, tp) if name == RESULTS_TOPIC else tp)
         return start
 
     def _kept_results(self, consumer: Consumer, stored: TopicPartition) -> TopicPartition:
@@ -166,7 +164,7 @@ class Feed:
             _add(batch, name, message)
         if any(counts.values()):
             batch.write()
-            self._results_taken += counts[RESULTS]
+            self._results_taken += counts[RESULTS_TOPIC]
             self._loop.call_soon_threadsafe(self._report, batch.advanced, batch.results)
         for name, count in counts.items():
             if count:
@@ -188,7 +186,7 @@ class Feed:
     def _notice_completeness(self) -> None:
         if not self._behind and not self._view.complete:
             self._view.mark_complete()
-            log.info("view is complete", users_topic=self._settings.topic(USERS))
+            log.info("view is complete", users_topic=self._settings.topic(USERS_TOPIC))
 
     def _keep_up(self) -> None:
         """Forget old results, a few at a time."""
@@ -207,9 +205,9 @@ class Feed:
 def _add(batch: ViewBatch, name: str, message: Any) -> None:
     key, value = message.key(), message.value()
     if key is not None:
-        if name == USERS:
+        if name == USERS_TOPIC:
             batch.user(key, value)
-        elif name == DEFINITIONS:
+        elif name == DEFINITIONS_TOPIC:
             batch.definition(key, value)
         else:
             batch.result(key, value, message.timestamp()[1])

@@ -11,9 +11,10 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, Command
 from segments.contracts.documents import PreviewResult, Result
 from segments.contracts.responses.users_and_segments import Accepted, Pending
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.http.auth.roles import actor
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem, invalid
@@ -31,7 +32,6 @@ from segments.http.routing.operation import (
     RawBody,
 )
 from segments.http.routing.routes import Routes
-from segments.http.write.producer import COMMANDS as TOPIC
 from segments.http.write.producer import CommandWriter
 
 MAX_COMMANDS = 10_000
@@ -120,10 +120,10 @@ async def _parsed(lines: list[bytes], base: str | None) -> list[tuple[str, dict[
 
 def _command(line: bytes, number: int, base: str | None) -> tuple[str, dict[str, Any]]:
     document = orjson.loads(line)
-    command = COMMANDS.validate_python(document)
+    command = COMMAND_ADAPTER.validate_python(document)
     fresh = str(uuid4()) if base is None else str(uuid5(_LINE_IDS, f"{number}:{base}"))
     document["id"] = command.id or fresh
-    return key_of(command, document["id"]), document
+    return command.routing_key(document["id"]), document
 
 
 def _named(error: ValidationError) -> Iterator[dict[str, str]]:
@@ -140,7 +140,7 @@ async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, An
         for number, (key, command) in enumerate(commands, 1):
             # Before it is sent: its result can come sooner than the answer here.
             writer.remember(command["id"])
-            deliveries.append(writer.send(TOPIC, key, command))
+            deliveries.append(writer.send(COMMANDS_TOPIC, key, command))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         await writer.delivered(*deliveries, timeout_s=DELIVERY_WAIT_S)

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, ValidationError
 
 from segments.contracts.names import UserId
 from segments.contracts.responses.service import Imported
+from segments.contracts.topics import REFRESHES_TOPIC
 from segments.http.auth.roles import actor
 from segments.http.context import SERVICES
 from segments.http.problems import Problem, invalid
@@ -26,7 +27,6 @@ from segments.http.routing.headers import CONTENT_ENCODING
 from segments.http.routing.operation import CSV, NDJSON, NDJSON_NAMES, Answer, RawBody
 from segments.http.routing.routes import Routes
 from segments.http.write.batch import BulkDelivery
-from segments.http.write.producer import REFRESHES
 from segments.telemetry import logs
 
 LINE_MAX_BYTES = 4_096
@@ -88,7 +88,7 @@ async def import_users(request: web.Request) -> web.Response:
     if encoding not in ("identity", "gzip"):
         raise Problem(415, "content_encoding", "the body is gzip or not encoded")
     services = request.app[SERVICES]
-    delivery = services.writer.bulk(REFRESHES)
+    delivery = services.writer.bulk(REFRESHES_TOPIC)
     taking = Taking(delivery, csv=request.content_type == CSV)
     with services.stream_slot():
         try:

@@ -9,7 +9,8 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from segments.contracts.auto import Auto
-from segments.contracts.commands import NewSegmentBody, SegmentBody, UpdateSegment
+from segments.contracts.command_bodies import NewSegmentBody, SegmentBody
+from segments.contracts.commands import UpdateSegment
 from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
 from segments.contracts.positions import Position

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from segments.contracts import times
-from segments.contracts.commands import MembershipChange
+from segments.contracts.command_bodies import MembershipChange
 from segments.contracts.documents import Result
 from segments.contracts.responses import users_and_segments as bodies
 from segments.contracts.times import to_rfc3339

@@ -12,14 +12,13 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaProducer
 
 from segments.contracts.log import encode
+from segments.contracts.topics import COMMANDS_TOPIC, REFRESHES_TOPIC
 from segments.http.problems import Problem
 from segments.http.read.waiters import Waiting
 from segments.http.write.batch import BulkDelivery
 from segments.settings import Settings
 from segments.telemetry import logs, tracing
 
-COMMANDS = "segments.commands"
-REFRESHES = "users.refreshes"
 DELIVERY_TIMEOUT_S = 20.0
 QUEUE_MAX_RECORDS = 50_000
 QUEUE_BATCHES = 8
@@ -142,7 +141,7 @@ class CommandWriter:
         deadline_s = time.monotonic() + wait_s
         future = self._waiting.expect_result(command_id)
         try:
-            sent = self.send(COMMANDS, key, command)
+            sent = self.send(COMMANDS_TOPIC, key, command)
             await self.delivered(sent, timeout_s=max(wait_s, _DELIVERY_S))
             async with asyncio.timeout_at(self._loop.time() + deadline_s - time.monotonic()):
                 result = await future
@@ -154,12 +153,12 @@ class CommandWriter:
 
     async def accept(self, key: str, command: dict[str, Any]) -> None:
         """Return when Kafka has the command. Problem 503 otherwise."""
-        await self.delivered(self.send(COMMANDS, key, command), timeout_s=_DELIVERY_S)
+        await self.delivered(self.send(COMMANDS_TOPIC, key, command), timeout_s=_DELIVERY_S)
 
     async def refresh(self, user_id: str, state: str) -> None:
         """Put a user's state, given by hand, in its place among the refreshes."""
         value = {"user_id": user_id, "reason": "manual", "state": state}
-        await self.delivered(self.send(REFRESHES, user_id, value), timeout_s=_DELIVERY_S)
+        await self.delivered(self.send(REFRESHES_TOPIC, user_id, value), timeout_s=_DELIVERY_S)
 
     async def delivered(self, *deliveries: asyncio.Future[None], timeout_s: float) -> None:
         """Return when Kafka has the records. Problem 503 when it has not all of them in time."""

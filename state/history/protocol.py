@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
-from segments.contracts.documents import Cause, HistoryRow, Operation, Origin
+from segments.contracts.documents import Cause, HistoryRow, MembershipOperation, Origin
 from segments.contracts.names import canonical_user_id
 from segments.contracts.times import from_rfc3339, to_rfc3339
 
@@ -33,7 +33,7 @@ class StoredRow(NamedTuple):
     user_id: str
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     cause: Cause
     command_id: str | None
     actor: str | None

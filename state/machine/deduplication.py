@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import orjson
 
-from segments.contracts.documents import Operation
+from segments.contracts.documents import MembershipOperation
 from segments.state.machine.documents import Outcome
 
 Outcomes = dict[str, str]
 """Command id -> line, oldest first."""
 
 _SIGNS: dict[str, str] = {"add": "+", "remove": "-", "extend": "~"}
-_OPERATIONS: dict[str, Operation] = {"+": "add", "-": "remove", "~": "extend"}
+_OPERATIONS: dict[str, MembershipOperation] = {"+": "add", "-": "remove", "~": "extend"}
 
 
 def remember(outcomes: Outcomes, command_id: str, outcome: Outcome, limit: int) -> None:

@@ -14,8 +14,8 @@ import orjson
 from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
-from segments.contracts.documents import Origin, Status
-from segments.contracts.events import Account
+from segments.contracts.documents import Origin, ResultStatus
+from segments.contracts.events import AccountState
 
 SHARD_KEY = b"m"
 USER_PREFIX = b"u"
@@ -42,7 +42,7 @@ class Outcome(TypedDict):
     """What became of a command; kept (`deduplication`) with its id, so that the same id
     gives the same answer."""
 
-    status: Status
+    status: ResultStatus
     error: dict[str, Any] | None
     changes: list[list[str]]
     offset: int
@@ -65,7 +65,7 @@ class UserState(TypedDict):
     """
 
     ordinal: int
-    account: Account
+    account: AccountState
     version: int | None
     refresh: list[Any] | None
     segments: dict[str, MembershipState]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from segments.contracts.documents import Operation
+from segments.contracts.documents import MembershipOperation
 from segments.contracts.times import MAX_TTL_MS
 from segments.state.machine.documents import MembershipState, UserState
 
@@ -31,7 +31,7 @@ class Step(NamedTuple):
     """One change of one membership. `before` is what was there, `after` what is there now."""
 
     segment: str
-    operation: Operation
+    operation: MembershipOperation
     before: MembershipState | None
     after: MembershipState | None
 

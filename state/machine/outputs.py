@@ -7,8 +7,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.contracts.documents import Cause, Operation
+from segments.contracts.documents import Cause, MembershipOperation
 from segments.contracts.times import to_rfc3339
+from segments.contracts.topics import (
+    DEFINITIONS_TOPIC,
+    HISTORY_TOPIC,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+)
 from segments.state.machine.documents import MembershipState, Outcome, ShardState, UserState
 
 
@@ -40,7 +47,7 @@ def history_row(
     partition: int,
     user_id: str,
     segment: str,
-    operation: Operation,
+    operation: MembershipOperation,
     membership: MembershipState,
     reason: Reason,
 ) -> Output:
@@ -57,7 +64,7 @@ def history_row(
         "actor": reason.actor,
         "expires_at": None if expires_at is None else to_rfc3339(expires_at),
     }
-    return Output("segments.history", user_id, orjson.dumps(row), partition, trace=reason.trace)
+    return Output(HISTORY_TOPIC, user_id, orjson.dumps(row), partition, trace=reason.trace)
 
 
 def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
@@ -74,7 +81,7 @@ def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Outp
         "position": f"{partition}:{outcome['offset']}",
         "at": to_rfc3339(outcome["at"]),
     }
-    return Output("segments.results", command_id, orjson.dumps(value), trace=command.get("trace"))
+    return Output(RESULTS_TOPIC, command_id, orjson.dumps(value), trace=command.get("trace"))
 
 
 def public_document(partition: int, user_id: str, user: UserState) -> bytes:
@@ -105,12 +112,12 @@ def progress_marker(shard: ShardState, complete_at: int) -> bytes:
 
 def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
     """The home shard's word on a segment, for the log of one partition."""
-    return Output("segments.shards", segment, orjson.dumps(value), partition, "define")
+    return Output(SHARDS_TOPIC, segment, orjson.dumps(value), partition, "define")
 
 
 def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
     """A record of the assignment protocol, for the log of one partition."""
-    return Output("segments.shards", key, orjson.dumps(value), partition, kind)
+    return Output(SHARDS_TOPIC, key, orjson.dumps(value), partition, kind)
 
 
 def preview(
@@ -130,14 +137,14 @@ def preview(
         "at": to_rfc3339(at[1]),
         "preview": counts,
     }
-    return Output("segments.results", command_id, orjson.dumps(value), trace=trace)
+    return Output(RESULTS_TOPIC, command_id, orjson.dumps(value), trace=trace)
 
 
 def definition(segment: str, value: dict[str, Any]) -> Output:
-    return Output("segments.definitions", segment, orjson.dumps(value))
+    return Output(DEFINITIONS_TOPIC, segment, orjson.dumps(value))
 
 
 def refresh(partition: int, user_id: str) -> Output:
     """Ask for the state of a user whom only a command has named."""
     value = orjson.dumps({"user_id": user_id, "reason": "unknown"})
-    return Output("users.refreshes", user_id, value, partition)
+    return Output(REFRESHES_TOPIC, user_id, value, partition)

@@ -22,6 +22,7 @@ from quixstreams.state.base import PartitionTransaction, StorePartition
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 from rocksdict import Rdict, WriteBatch
 
+from segments.contracts.topics import PROGRESS_KEY_PREFIX
 from segments.state import rocksdb
 from segments.state.machine.config import Config
 from segments.state.machine.documents import bitmap_text, user_key
@@ -215,7 +216,7 @@ class ShardPartition(StorePartition):
             produce(topic, document, user_id, partition=partition)
         shard = self.shard
         marker = progress_marker(shard.shard, shard.complete_at_ms())
-        produce(topic, marker, f"!progress/{partition}", partition=partition)
+        produce(topic, marker, f"{PROGRESS_KEY_PREFIX}{partition}", partition=partition)
         self._published.clear()
 
     def write(self, cache: Any, changelog_offset: int | None) -> None:

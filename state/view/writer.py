@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from rocksdict import WriteBatch
 
-from segments.contracts.documents import PROGRESS_KEY_PREFIX
+from segments.contracts.topics import PROGRESS_KEY_PREFIX
 from segments.state.view import keys, members
 from segments.state.view import responses as answers
 from segments.state.view.view import Marker, View, parse_marker

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from segments.contracts import times
 from segments.contracts.log import HEADER_TYPE, USER, encode, user_record
+from segments.contracts.topics import DLQ_TOPIC, REFRESHES_TOPIC, SHARDS_TOPIC
 from segments.kafka.clients import RecordHeaders
 from segments.settings import UserServiceSettings
 from segments.streams import dlq
@@ -27,8 +28,6 @@ from segments.streams.refresh.refresh_plan import (
 from segments.streams.refresh.user_service import FetchedAccount
 from segments.telemetry import logs, metrics
 
-REFRESHES_TOPIC = "users.refreshes"
-SHARDS_TOPIC = "segments.shards"
 REFRESH_STAGES = ("decode", "fetch")
 """Stages at which a refresh can fail and go to the dead letter queue."""
 # Pause when a batch has only retries that are not yet due.
@@ -249,7 +248,7 @@ def dead_letter(
         exception=exception,
         message=message,
     )
-    return OutgoingRecord(dlq.TOPIC, record.key, record.value, headers)
+    return OutgoingRecord(DLQ_TOPIC, record.key, record.value, headers)
 
 
 def _order(w: UserRefresh) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from segments.contracts.messages import Kind, kinds_of
+from segments.contracts.messages import MessageType, message_types_of
 from segments.specs import json_schemas
 from tests.support.paths import ROOT
 
@@ -21,7 +21,9 @@ def validator(file: str) -> Draft202012Validator:
     return Draft202012Validator(json.loads((FOLDER / file).read_text(encoding="utf-8")))
 
 
-def fits(kind: Kind, value: bytes | None, headers: dict[str, bytes], key: bytes | None) -> bool:
+def fits(
+    kind: MessageType, value: bytes | None, headers: dict[str, bytes], key: bytes | None
+) -> bool:
     """Whether a record is of this kind, by key, headers and value."""
     text = None if key is None else key.decode("utf-8", "backslashreplace")
     if kind.key is not None and not Draft202012Validator(kind.key).is_valid(text):
@@ -45,14 +47,14 @@ def kinds_that_fit(
     topic: str, value: bytes | None, headers: dict[str, bytes], key: bytes | None
 ) -> list[str]:
     """The kinds of message of the topic that a record is of: exactly one, if all is well."""
-    return [kind.name for kind in kinds_of(topic) if fits(kind, value, headers, key)]
+    return [kind.name for kind in message_types_of(topic) if fits(kind, value, headers, key)]
 
 
 def complaints(topic: str, value: Any) -> list[str]:
     """What each kind of the topic finds wrong with a value, for the reader of a failure."""
     return [
         f"{kind.name}: {error.json_path}: {error.message[:200]}"
-        for kind in kinds_of(topic)
+        for kind in message_types_of(topic)
         if kind.value is not None
         for error in validator(json_schemas.file_of(kind)).iter_errors(value)
     ]

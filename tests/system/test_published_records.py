@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.contracts.messages import KINDS
+from segments.contracts.messages import MESSAGE_TYPES
 from segments.kafka import topics
 from segments.process.ports import free_port
 from tests.support import deployments, published_schemas
@@ -224,7 +224,7 @@ def test_every_record_is_of_exactly_one_kind_and_every_kind_occurs(story: Story)
     ]
     for (topic, kind), count in sorted(counts.items()):
         print(f"{count:6} {topic} {kind}")
-    assert set(counts) == {(kind.topic, kind.name) for kind in KINDS}
+    assert set(counts) == {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
 
 
 def test_what_is_malformed_stands_on_the_queue_with_its_reason(story: Story) -> None:

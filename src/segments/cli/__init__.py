@@ -30,6 +30,7 @@ from segments.cli import (
     topics,
     user,
 )
+from segments.cli.service import ServiceCommand
 
 app = typer.Typer(
     name="segments",
@@ -50,11 +51,12 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
     _KEEP: {"doctor": doctor.doctor, "settings": settings.settings, "openapi": openapi.openapi},
 }
+_CLASSES = {result.result: ServiceCommand, report.report: report.ReportCommand}
 for _panel, _groups in _GROUPS.items():
     for _name, _group in _groups.items():
         app.add_typer(_group, name=_name, rich_help_panel=_panel)
     for _name, _command in _COMMANDS[_panel].items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        app.command(_name, cls=_CLASSES.get(_command), rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

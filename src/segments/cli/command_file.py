@@ -1,4 +1,4 @@
-"""Commands out of a file, one a line, whatever else stands in it."""
+"""Commands read from a file, one per line."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import orjson
 from pydantic import ValidationError
 
 from segments.cli.usage import UsageError
-from segments.contracts.commands import COMMAND_TYPES, COMMANDS, key_of
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES
 from segments.contracts.names import check_segment_name
 
-LINE_MAX_BYTES = 1_000_000
+COMMAND_LINE_MAX_BYTES = 1_000_000
 _SHOWN_BYTES = 200
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
-    """A line that says something. `command` has an id; where it is None, `reason` says why."""
+    """A non-empty line. `command` has an id; if it is None, `reason` is the error."""
 
     number: int
     text: bytes
@@ -28,13 +28,13 @@ class Line(NamedTuple):
     key: str = ""
     reason: str = ""
 
-    def told(self, **outcome: Any) -> dict[str, Any]:
-        """The line as it stands among the rejected ones."""
+    def as_rejected(self, **outcome: Any) -> dict[str, Any]:
+        """The line's entry in the file of rejected lines."""
         return {"line": self.number, "text": self.text.decode(errors="replace"), **outcome}
 
 
 class Lines:
-    """The commands of a file: as they stand there, or made of user ids, one a line."""
+    """Commands of a file with one command, or one user id, per line."""
 
     def __init__(self, path: Path, *, add: str | None, remove: str | None) -> None:
         if add is not None and remove is not None:
@@ -48,30 +48,30 @@ class Lines:
                 self._change = {name: [_checked(segment, name)]}
 
     def count(self) -> int:
-        """How many lines say something."""
+        """Number of non-empty lines."""
         with self.path.open("rb") as file:
             return sum(1 for _ in _texts(file))
 
     def commands(self) -> Iterator[Line]:
-        """Each of them with its command, or with the reason why it is none."""
+        """Yield each line with its command, or with the error."""
         with self.path.open("rb") as file:
             for number, text, whole in _texts(file):
                 if whole:
                     yield self._line(number, text)
                 else:
-                    reason = f"a line has at most {LINE_MAX_BYTES} bytes"
+                    reason = f"a line has at most {COMMAND_LINE_MAX_BYTES} bytes"
                     yield Line(number, text[:_SHOWN_BYTES], reason=reason)
 
     def _line(self, number: int, text: bytes) -> Line:
         try:
             document = orjson.loads(text) if self._change is None else self._of_user(text)
-            command = COMMANDS.validate_python(document)
+            command = COMMAND_ADAPTER.validate_python(document)
         except ValidationError as error:
             return Line(number, text, reason=_first(error))
         except ValueError as error:
             return Line(number, text, reason=str(error))
         document["id"] = command.id or str(uuid4())
-        return Line(number, text, document, key_of(command, document["id"]))
+        return Line(number, text, document, command.routing_key(document["id"]))
 
     def _of_user(self, text: bytes) -> dict[str, Any]:
         assert self._change is not None
@@ -86,26 +86,26 @@ def _checked(segment: str, option: str) -> str:
 
 
 def _texts(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
-    """(number from 1, line, whether it is all of it); lines without anything are left out.
+    """Yield (number from 1, text, whether it is complete) of each non-empty line.
 
-    Of a line that is too long only the beginning is kept.
+    A line that is too long is truncated.
     """
     number = 0
-    while line := file.readline(LINE_MAX_BYTES + 1):
+    while line := file.readline(COMMAND_LINE_MAX_BYTES + 1):
         number += 1
-        whole = line.endswith(b"\n") or len(line) <= LINE_MAX_BYTES
+        whole = line.endswith(b"\n") or len(line) <= COMMAND_LINE_MAX_BYTES
         rest = line
-        while not rest.endswith(b"\n") and (rest := file.readline(LINE_MAX_BYTES)):
+        while not rest.endswith(b"\n") and (rest := file.readline(COMMAND_LINE_MAX_BYTES)):
             pass
-        text = (line.removeprefix(_MARK) if number == 1 else line).strip()
+        text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if text:
             yield number, text, whole
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong."""
+    """The first validation error."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # The first step of the place is the command's type, and no field.
+    # The first step of the location is the command's type, not a field.
     steps = [str(step) for step in found["loc"]]
     where = ".".join(steps[1:] if steps and steps[0] in COMMAND_TYPES else steps)
     return f"{where}: {found['msg']}" if where else str(found["msg"])

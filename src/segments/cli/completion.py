@@ -1,4 +1,4 @@
-"""Names of segments for the shell's completion, where the service answers at once."""
+"""Shell completion of segment names, if the service responds quickly."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import typer
 
 from segments.client import Retries, SegmentsClient, SegmentsError
 
-ANSWER_S = 0.6
-"""Nobody waits longer for a suggestion."""
+RESPONSE_TIMEOUT_S = 0.6
+"""Longest time to wait for suggestions."""
 SHOWN = 200
 
 
 def segment_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Segments whose names begin as what was typed; none when the service does not say at once."""
+    """Names of segments with this prefix; none if the service does not respond in time."""
     try:
         with _client(context) as client:
-            names = (found.segment for found in client.segments(timeout_s=ANSWER_S))
-            return _beginning(names, incomplete)
+            names = (found.segment for found in client.segments(timeout_s=RESPONSE_TIMEOUT_S))
+            return _with_prefix(names, incomplete)
     except (SegmentsError, OSError, ValueError):
-        # A suggestion that fails is none: whatever is said here stands in the line being typed.
+        # Any output here would end up in the line being typed: suggest nothing instead.
         return []
 
 
-def _beginning(names: object, incomplete: str) -> list[str]:
+def _with_prefix(names: object, incomplete: str) -> list[str]:
     found: list[str] = []
     for name in names:  # type: ignore[attr-defined]
         if name.startswith(incomplete):
@@ -48,7 +48,7 @@ def _client(context: typer.Context) -> SegmentsClient:
     return SegmentsClient(
         str(url),
         token=token,
-        connect_timeout_s=ANSWER_S,
-        io_timeout_s=ANSWER_S,
+        connect_timeout_s=RESPONSE_TIMEOUT_S,
+        io_timeout_s=RESPONSE_TIMEOUT_S,
         retries=Retries(attempts=1),
     )

@@ -1,4 +1,4 @@
-"""Errors that someone can mend: a line or two, with what to do, and no traceback."""
+"""Messages for expected errors: a line or two with advice, without a traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segments.client import (
 )
 from segments.settings import UnknownSettingError
 
-# By name: looking an error up must not load what the command did not need.
+# By name, so that the lookup loads no module that the command did not need.
 _BY_NAME = (
     ("segments.kafka.access", "KafkaError"),
     ("segments.kafka.jars", "JarsError"),
@@ -47,7 +47,7 @@ _ADVICE: tuple[tuple[type[SegmentsError], str], ...] = (
 
 
 def lines(error: Exception) -> list[str] | None:
-    """What to say of an error; None for one that is a fault of this program."""
+    """Lines to print for an error; None for a bug, which deserves its traceback."""
     if isinstance(error, SegmentsError):
         return [str(error), *[advice for kind, advice in _ADVICE if isinstance(error, kind)][:1]]
     if isinstance(error, ValidationError):

@@ -1,7 +1,7 @@
-"""What commands print: tables for people, JSON for programs.
+"""Output of the commands: tables for people, JSON for programs.
 
-With `--json` there is one JSON document on stdout, or one a line (NDJSON) where there are many, and
-nothing else. Everything that is not the answer goes to stderr.
+With `--json`, stdout has one JSON document, or one per line (NDJSON) for lists, and nothing else.
+Everything that is not the result goes to stderr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else")]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-# Where nobody looks, nothing is cut to the width of a screen.
+# Without a terminal, nothing is cut to its width.
 _WIDE = 10_000
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -43,47 +43,47 @@ def document(value: Any) -> None:
 
 
 def lines(values: Iterable[Any]) -> None:
-    """Print a JSON document a line."""
+    """Print JSON documents, one per line."""
     for value in values:
         sys.stdout.write(orjson.dumps(value).decode() + "\n")
     sys.stdout.flush()
 
 
 def text(line: str) -> None:
-    """Print a line for people."""
+    """Print a line of text."""
     console().print(plain(line), soft_wrap=True)
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text as it is: nothing in it is markup, and nothing steers the terminal."""
+    """Literal text: no markup, and control characters are replaced."""
     return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), style=style)
 
 
 def note(line: str) -> None:
-    """Tell people something beside the answer."""
+    """Print a note on stderr."""
     Console(stderr=True, soft_wrap=True).print(line, style="dim", markup=False, highlight=False)
 
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Iterable[str] = ()
 ) -> None:
-    """Print a table. `styles`: of the second cell of each row."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    """Print a table. `styles`: style of the second cell of each row."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numbers = column in {"size", "lag", "version", "assigned"}
-        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row, style in zip_longest(rows, styles):
-        made.add_row(*(plain(cell, style or "" if at == 1 else "") for at, cell in enumerate(row)))
-    console().print(made)
+        grid.add_row(*(plain(cell, style or "" if at == 1 else "") for at, cell in enumerate(row)))
+    console().print(grid)
 
 
 def console() -> Console:
-    """Stdout."""
+    """Console on stdout."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
 def progress(what: str, *, size: bool = False) -> Progress:
-    """A bar on stderr, of bytes or of pieces."""
+    """Progress bar on stderr, in bytes (`size`) or items."""
     count: ProgressColumn = DownloadColumn() if size else MofNCompleteColumn()
     return Progress(
         TextColumn(what),
@@ -97,14 +97,14 @@ def progress(what: str, *, size: bool = False) -> Progress:
 
 
 def when(instant: datetime | None, *, none: str = "") -> str:
-    """An instant for people: the local time, with its zone."""
+    """Format a time as local time with its zone."""
     if instant is None:
         return none
     return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def until(end: datetime | None) -> str:
-    """An end for people, with how long it is to that."""
+    """Format an expiry time with the time left."""
     if end is None:
         return "for good"
     left_s = (end - datetime.now(UTC)).total_seconds()
@@ -112,13 +112,13 @@ def until(end: datetime | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: its two largest units."""
+    """Format a duration in its two largest units."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))} ms"
     left = int(seconds)
-    told: list[str] = []
+    parts: list[str] = []
     for unit_s, name in _UNITS:
         count, left = divmod(left, unit_s)
-        if told or count:
-            told.append(f"{count} {name}")
-    return " ".join(each for each in told[:2] if not each.startswith("0 "))
+        if parts or count:
+            parts.append(f"{count} {name}")
+    return " ".join(each for each in parts[:2] if not each.startswith("0 "))

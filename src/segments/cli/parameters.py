@@ -1,4 +1,4 @@
-"""Arguments that are checked while they are read: a wrong one is wrong usage (status 2)."""
+"""Parsers of arguments: an invalid one is a usage error (status 2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def user(text: str) -> str:
-    """A user id, in its canonical form."""
+    """Parse a user id into its canonical form."""
     try:
         return names.canonical_user_id(text)
     except ValueError as error:

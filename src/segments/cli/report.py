@@ -12,7 +12,7 @@ import typer
 
 from segments.cli import output
 from segments.cli.completion import segment_names
-from segments.cli.service import Options, Service, asks_service
+from segments.cli.service import Service, ServiceCommand, ServiceOptions, options_of, service_of
 from segments.cli.usage import UsageError
 from segments.client.models import ReportJob
 
@@ -21,8 +21,8 @@ COLUMNS = ("user", "segment", "operation", "datetime")
 
 
 @dataclass(frozen=True)
-class ReportOptions(Options):
-    """What can be asked of a report."""
+class ReportOptions:
+    """The options that select and format the rows of a report."""
 
     segment: Annotated[
         str | None, typer.Option(help="only this segment", autocompletion=segment_names)
@@ -33,8 +33,8 @@ class ReportOptions(Options):
         Literal["changes", "all"], typer.Option(help="all: changes of ends as well")
     ] = "changes"
 
-    def asked(self) -> dict[str, Any]:
-        """As the client wants it."""
+    def query(self) -> dict[str, Any]:
+        """Keyword arguments of the client's methods for reports."""
         return {
             "segment": self.segment,
             "user_id": self.user,
@@ -43,11 +43,15 @@ class ReportOptions(Options):
         }
 
 
-@asks_service
+class ReportCommand(ServiceCommand):
+    """A command of the service with the options of a report."""
+
+    groups = (ReportOptions, ServiceOptions)
+
+
 def report(
-    service: Service,
+    context: typer.Context,
     month: Annotated[str, typer.Argument(help="year and month, such as 2026-11")],
-    wanted: ReportOptions,
     target: Annotated[
         Path | None, typer.Option("-o", "--output", help="file; none = stdout")
     ] = None,
@@ -62,26 +66,27 @@ def report(
     With --json the rows are objects, one a line; with -o, --link or --destination it is the outcome
     that is JSON.
     """
-    asked = wanted.asked()
+    service = service_of(context)
+    query = options_of(context, ReportOptions).query()
     if destination is not None and (link or target is not None):
         raise typer.BadParameter("--destination goes with neither --output nor --link")
     if destination is not None:
-        put(service, destination, month, asked)
+        put(service, destination, month, query)
     elif link:
-        url = service.client.report_link(month, **asked)
+        url = service.client.report_link(month, **query)
         output.document({"url": url}) if service.json else output.text(url)
     elif target is not None:
-        rows = _save(service, target, month, asked)
+        rows = _save(service, target, month, query)
         told = {"rows": rows, "file": str(target)}
         output.document(told) if service.json else output.text(f"{rows} rows written to {target}")
     elif service.json:
-        _print_objects(service, month, asked)
+        _print_objects(service, month, query)
     else:
-        service.client.save_report(sys.stdout.buffer, month, **asked)
+        service.client.save_report(sys.stdout.buffer, month, **query)
         sys.stdout.flush()
 
 
-def _save(service: Service, target: Path, month: str, asked: dict[str, Any]) -> int:
+def _save(service: Service, target: Path, month: str, query: dict[str, Any]) -> int:
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"no file can be written there: {target}")
     quiet = service.json
@@ -92,20 +97,20 @@ def _save(service: Service, target: Path, month: str, asked: dict[str, Any]) -> 
             if bar is not None and task is not None:
                 bar.update(task, completed=rows, total=promised)
 
-        return service.client.save_report(target, month, progress=tell, **asked)
+        return service.client.save_report(target, month, progress=tell, **query)
 
 
-def _print_objects(service: Service, month: str, asked: dict[str, Any]) -> None:
+def _print_objects(service: Service, month: str, query: dict[str, Any]) -> None:
     rest = b""
-    with service.client.report(month, **asked) as pieces:
+    with service.client.report(month, **query) as pieces:
         for piece in pieces:
             *rows, rest = (rest + piece).split(b"\n")
             output.lines(dict(zip(COLUMNS, row.decode().split(";"), strict=True)) for row in rows)
 
 
-def put(service: Service, destination: str, month: str, asked: dict[str, Any]) -> None:
+def put(service: Service, destination: str, month: str, query: dict[str, Any]) -> None:
     """Print where the report is, once it is there. UsageError when it does not get there."""
-    job = service.client.put_report(month, destination, **asked)
+    job = service.client.put_report(month, destination, **query)
     try:
         job = _followed(service, job)
     except KeyboardInterrupt:

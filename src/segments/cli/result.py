@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 from segments.cli import output
-from segments.cli.service import Service, asks_service
+from segments.cli.service import service_of
 
 
-@asks_service
 def result(
-    service: Service,
+    context: typer.Context,
     command_id: Annotated[str, typer.Argument(help="as the write was answered")],
     wait_s: Annotated[float, typer.Option(min=0, max=3600, help="wait for it so long")] = 0.0,
 ) -> None:
     """Say what became of a command; status 1 when it was refused, or is not decided yet."""
+    service = service_of(context)
     found = service.client.result(command_id, timeout_s=wait_s)
     if service.json:
         output.document(found.document())

@@ -1,20 +1,21 @@
-"""Results of commands, from a moment on."""
+"""Consumer of command results from now on."""
 
 from __future__ import annotations
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
+from segments.contracts.topics import RESULTS_TOPIC
 from segments.settings import Settings
 
 _TIMEOUT_S = 30.0
 
 
 def results_from_now(settings: Settings) -> Consumer:
-    """A consumer of every result that comes after this call; to be closed by the caller.
+    """A consumer of all results produced after this call; the caller closes it.
 
-    KafkaException when the topic is not there.
+    KafkaException if the topic does not exist.
     """
-    topic = settings.topic("segments.results")
+    topic = settings.topic(RESULTS_TOPIC)
     consumer = Consumer(
         settings.client_config()
         | {
@@ -36,6 +37,6 @@ def results_from_now(settings: Settings) -> Consumer:
 
 
 def _end(consumer: Consumer, topic: str, partition: int) -> int:
-    """The end as of now: OFFSET_END would be looked up only after the command was sent."""
+    """The current end: OFFSET_END would be resolved only after the command is sent."""
     _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)
     return int(high) if high >= 0 else OFFSET_END

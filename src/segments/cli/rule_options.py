@@ -9,7 +9,7 @@ import typer
 
 from segments.cli import output, parameters
 from segments.cli.completion import segment_names
-from segments.cli.service import Options
+from segments.cli.service import ServiceCommand, ServiceOptions
 from segments.client import Rule
 from segments.client.models import AssignedRule
 from segments.contracts.times import duration_to_ms
@@ -18,7 +18,7 @@ _PANEL = "Rule: whom the segment is given to"
 
 
 @dataclass(frozen=True)
-class RuleOptions(Options):
+class RuleOptions:
     """What was said of a rule; None where nothing was said."""
 
     percent: Annotated[
@@ -76,8 +76,8 @@ class RuleOptions(Options):
         ),
     ] = None
 
-    def _told(self) -> dict[str, Any]:
-        told = {
+    def _fields(self) -> dict[str, Any]:
+        fields = {
             "percent": self.percent,
             "count": self.count,
             "include": self.include or None,
@@ -86,49 +86,58 @@ class RuleOptions(Options):
             "ttl": self.ttl,
             "newcomers": self.newcomers,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def any(self) -> bool:
-        """Whether anything was said."""
-        return bool(self._told())
+        """Whether at least one option of a rule was given."""
+        return bool(self._fields())
 
-    def rule(self, before: AssignedRule | None = None) -> Rule | None:
-        """The rule; what was not said is as it was before. None when nothing was said."""
-        told = self._told()
-        if not told:
+    def apply_to(self, current: AssignedRule | None = None) -> Rule | None:
+        """The current rule with the given options replaced; None if no option was given.
+
+        typer.BadParameter when the result has neither or both of percentage and count.
+        """
+        fields = self._fields()
+        if not fields:
             return None
-        if "percent" in told and "count" in told:
+        if "percent" in fields and "count" in fields:
             raise typer.BadParameter("give --percent or --count, not both")
-        base: dict[str, Any] = {} if before is None else _given(before)
-        if "percent" in told or "count" in told:
+        base: dict[str, Any] = {} if current is None else _rule_fields(current)
+        if "percent" in fields or "count" in fields:
             base |= {"percent": None, "count": None}
-        made = Rule(**(base | told))
-        if made.percent is None and made.count is None:
+        rule = Rule(**(base | fields))
+        if rule.percent is None and rule.count is None:
             raise typer.BadParameter("a rule needs --percent or --count")
-        return made
+        return rule
 
 
-def _given(auto: AssignedRule) -> dict[str, Any]:
+class RuleCommand(ServiceCommand):
+    """A command of the service with the options of a rule."""
+
+    groups = (RuleOptions, ServiceOptions)
+
+
+def _rule_fields(rule: AssignedRule) -> dict[str, Any]:
     names = ("percent", "count", "include", "exclude", "accounts", "ttl", "newcomers")
-    return {name: getattr(auto, name) for name in names}
+    return {name: getattr(rule, name) for name in names}
 
 
-def told_rule(auto: AssignedRule | None) -> str:
-    """A rule in words."""
-    if auto is None:
+def format_rule(rule: AssignedRule | None) -> str:
+    """A rule as one line of text; empty without a rule."""
+    if rule is None:
         return ""
-    told = [f"{auto.percent:g} %" if auto.percent is not None else f"{auto.count} users"]
-    told += [f"in {' or '.join(auto.include)}"] if auto.include else []
-    told += [f"not in {' or '.join(auto.exclude)}"] if auto.exclude else []
-    told += [f"accounts {', '.join(auto.accounts)}"] if auto.accounts != ("active",) else []
-    told += [f"for {output.duration(duration_to_ms(auto.ttl) / 1000)}"] if auto.ttl else []
-    told += ["and newcomers"] if auto.newcomers else []
-    return ", ".join(told)
+    parts = [f"{rule.percent:g} %" if rule.percent is not None else f"{rule.count} users"]
+    parts += [f"in {' or '.join(rule.include)}"] if rule.include else []
+    parts += [f"not in {' or '.join(rule.exclude)}"] if rule.exclude else []
+    parts += [f"accounts {', '.join(rule.accounts)}"] if rule.accounts != ("active",) else []
+    parts += [f"for {output.duration(duration_to_ms(rule.ttl) / 1000)}"] if rule.ttl else []
+    parts += ["and newcomers"] if rule.newcomers else []
+    return ", ".join(parts)
 
 
-def told_progress(auto: AssignedRule | None) -> str:
-    """How far an assignment is."""
-    if auto is None:
+def format_progress(rule: AssignedRule | None) -> str:
+    """Progress of an assignment: `assigned of target`."""
+    if rule is None:
         return ""
-    return f"{auto.assigned or 0} of {'?' if auto.target is None else auto.target}"
+    return f"{rule.assigned or 0} of {'?' if rule.target is None else rule.target}"

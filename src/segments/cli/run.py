@@ -41,7 +41,7 @@ def up(
         bool | None, typer.Option(help="start the embedded Kafka too (setting kafka.embedded)")
     ] = None,
 ) -> None:
-    """Run everything on this machine, restart what dies, end it all on Ctrl-C or SIGTERM."""
+    """Run all applications here, restart any that die; stop on Ctrl-C or SIGTERM."""
     from segments.local import up as local  # noqa: PLC0415  # only `up` and `demo` need it
 
     settings = Settings()
@@ -52,9 +52,9 @@ def up(
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="leave after the show")] = False,  # noqa: FBT002
+    once: Annotated[bool, typer.Option("--once", help="exit after the tour")] = False,  # noqa: FBT002
 ) -> None:
-    """Start everything with an embedded Kafka and 1,000 example users, and show it at work."""
+    """Run everything with an embedded Kafka and 1,000 example users, and give a tour."""
     from segments.local import demo as show  # noqa: PLC0415  # only this command needs it
 
     raise typer.Exit(show.run(Settings(), once=once))

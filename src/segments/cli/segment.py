@@ -12,8 +12,8 @@ import typer
 
 from segments.cli import output, parameters
 from segments.cli.completion import segment_names
-from segments.cli.rule_options import RuleOptions, told_progress, told_rule
-from segments.cli.service import Service, asks_service
+from segments.cli.rule_options import RuleCommand, RuleOptions, format_progress, format_rule
+from segments.cli.service import Service, ServiceCommand, options_of, service_of
 from segments.cli.usage import UsageError
 from segments.client import Member, Segment
 
@@ -29,33 +29,33 @@ WaitOption = Annotated[
 ]
 
 
-@app.command()
-@asks_service
+@app.command(cls=RuleCommand)
 def create(
-    service: Service,
+    context: typer.Context,
     name: Annotated[str, _NEW],
-    given: RuleOptions,
     description: DescriptionOption = None,
     wait: WaitOption = False,  # noqa: FBT002 - an option
 ) -> None:
     """Make a segment; with --percent or --count it is given to users at once."""
-    auto = given.rule()
+    service = service_of(context)
+    rule = options_of(context, RuleOptions)
+    auto = rule.apply_to()
     _tell(service, service.client.create_segment(name, description=description, auto=auto), wait)
 
 
-@app.command()
-@asks_service
+@app.command(cls=RuleCommand)
 def update(
-    service: Service,
+    context: typer.Context,
     name: Annotated[str, _KNOWN],
-    given: RuleOptions,
     description: DescriptionOption = None,
     wait: WaitOption = False,  # noqa: FBT002 - an option
 ) -> None:
     """Change a segment: what is not given stays. A percentage or count can only be raised."""
-    if description is None and not given.any:
+    service = service_of(context)
+    rule = options_of(context, RuleOptions)
+    if description is None and not rule.any:
         raise typer.BadParameter("say what to change: --description, --percent, …")
-    auto = given.rule(service.client.segment(name).auto) if given.any else None
+    auto = rule.apply_to(service.client.segment(name).auto) if rule.any else None
     _tell(service, service.client.update_segment(name, description=description, auto=auto), wait)
 
 
@@ -89,15 +89,15 @@ def _describe(segment: Segment) -> None:
         ("generation, version", f"{segment.generation}, {segment.version}"),
     ]
     if (auto := segment.auto) is not None:
-        told += [("rule", told_rule(segment.auto)), ("assigned", told_progress(segment.auto))]
+        told += [("rule", format_rule(segment.auto)), ("assigned", format_progress(segment.auto))]
         told += [("skipped", str(auto.skipped))] if auto.skipped else []
     output.table(["", segment.segment], told)
 
 
-@app.command()
-@asks_service
-def show(service: Service, name: Annotated[str, _KNOWN]) -> None:
+@app.command(cls=ServiceCommand)
+def show(context: typer.Context, name: Annotated[str, _KNOWN]) -> None:
     """Show a segment: its rule, its size, how far an assignment is."""
+    service = service_of(context)
     segment = service.client.segment(name)
     if service.json:
         output.document(segment.document())
@@ -105,14 +105,14 @@ def show(service: Service, name: Annotated[str, _KNOWN]) -> None:
         _describe(segment)
 
 
-@app.command()
-@asks_service
+@app.command(cls=ServiceCommand)
 def delete(
-    service: Service,
+    context: typer.Context,
     name: Annotated[str, _KNOWN],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,  # noqa: FBT002
 ) -> None:
     """End a segment and every membership in it. On a terminal it asks first."""
+    service = service_of(context)
     if not yes and sys.stdin.isatty():
         size = service.client.segment(name).size
         if not typer.confirm(f"Delete {name} and end {size} memberships?", err=True):
@@ -126,13 +126,13 @@ def delete(
         output.text(f"rules that name it: {', '.join(result.referenced_by)}")
 
 
-@app.command("list")
-@asks_service
+@app.command("list", cls=ServiceCommand)
 def list_all(
-    service: Service,
+    context: typer.Context,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
 ) -> None:
     """List every segment in use, by name."""
+    service = service_of(context)
     with service.client.segments(page_size=min(limit or 1_000, 1_000)) as found:
         wanted = islice(found, limit)
         if service.json:
@@ -149,20 +149,20 @@ def _row(segment: Segment) -> list[str]:
         segment.segment,
         segment.state,
         str(segment.size),
-        told_rule(segment.auto),
-        told_progress(segment.auto),
+        format_rule(segment.auto),
+        format_progress(segment.auto),
         segment.description or "",
     ]
 
 
-@app.command()
-@asks_service
+@app.command(cls=ServiceCommand)
 def members(
-    service: Service,
+    context: typer.Context,
     name: Annotated[str, _KNOWN],
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
 ) -> None:
     """List everybody who has a segment, by user id; status 1 when the list breaks off."""
+    service = service_of(context)
     with service.client.members(name) as found:
         wanted = islice(found, limit)
         if service.json:
@@ -185,11 +185,12 @@ def _stream(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-@app.command()
-@asks_service
-def preview(service: Service, given: RuleOptions) -> None:
+@app.command(cls=RuleCommand)
+def preview(context: typer.Context) -> None:
     """Count whom a rule lets through now, and how many it would choose; changes nothing."""
-    auto = given.rule()
+    service = service_of(context)
+    rule = options_of(context, RuleOptions)
+    auto = rule.apply_to()
     if auto is None:
         raise typer.BadParameter("a rule needs --percent or --count")
     found = service.client.preview_segment(auto)

@@ -15,7 +15,8 @@ from segments.cli import output, send_file
 from segments.cli.command_file import Lines
 from segments.cli.result_consumer import results_from_now
 from segments.cli.usage import UsageError
-from segments.contracts.commands import COMMANDS, key_of
+from segments.contracts.commands import COMMAND_ADAPTER
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.settings import Settings
 
 _DELIVERY_TIMEOUT_S = 30.0
@@ -76,16 +77,16 @@ def prepared(command: str) -> tuple[dict[str, Any], str]:
         document = orjson.loads(command)
     except orjson.JSONDecodeError as error:
         raise UsageError(f"the command is not JSON: {error}") from error
-    parsed = COMMANDS.validate_python(document)
+    parsed = COMMAND_ADAPTER.validate_python(document)
     document["id"] = parsed.id or str(uuid4())
-    return document, key_of(parsed, document["id"])
+    return document, parsed.routing_key(document["id"])
 
 
 def _produce(settings: Settings, key: str, value: bytes) -> None:
     failures: list[str] = []
     producer = Producer(settings.client_config() | {"message.timeout.ms": 20_000})
     producer.produce(
-        settings.topic("segments.commands"),
+        settings.topic(COMMANDS_TOPIC),
         key=key,
         value=value,
         on_delivery=lambda error, _: failures.append(str(error)) if error else None,

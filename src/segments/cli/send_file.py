@@ -1,4 +1,4 @@
-"""`segments send --file`: many commands to Kafka, and what became of each."""
+"""`segments send --file`: sends the commands of a file to Kafka and collects their results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from segments.cli import output
 from segments.cli.command_file import Line, Lines
 from segments.cli.result_consumer import results_from_now
 from segments.cli.usage import UsageError
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.settings import Settings
 
-COMMANDS_TOPIC = "segments.commands"
-IN_FLIGHT_MAX = 20_000
+COMMANDS_IN_FLIGHT_MAX = 20_000
 _DELIVERY_TIMEOUT_MS = 20_000
 _RESULTS_AT_ONCE = 5_000
 _POLL_S = 0.05
 
 
-class Rejected:
-    """A file of the lines that were not taken; it is made with the first of them."""
+class RejectedFile:
+    """File of rejected lines, created with the first of them."""
 
     def __init__(self, path: Path, source: Path) -> None:
         if not path.parent.is_dir() or path.is_dir():
@@ -43,17 +43,17 @@ class Rejected:
         """`line`, `text`, and either `error`, as in a result, or `detail`."""
         if self._file is None:
             self._file = self.path.open("wb")
-        self._file.write(orjson.dumps(line.told(**outcome)) + b"\n")
+        self._file.write(orjson.dumps(line.as_rejected(**outcome)) + b"\n")
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
 
-class Sending:
-    """Commands on their way, and what is known of those that came back."""
+class BulkSender:
+    """Commands in flight, and counts of the outcomes."""
 
-    def __init__(self, settings: Settings, results: Consumer, rejected: Rejected) -> None:
+    def __init__(self, settings: Settings, results: Consumer, rejected: RejectedFile) -> None:
         self._topic = settings.topic(COMMANDS_TOPIC)
         self._producer = Producer(
             settings.client_config()
@@ -65,7 +65,7 @@ class Sending:
         )
         self._results = results
         self._rejected = rejected
-        # An id may stand in several lines: each of them has a result of its own, in their order.
+        # An id may occur on several lines, each with a result of its own, in their order.
         self._waiting: dict[str, deque[Line]] = {}
         self.waiting = 0
         self.counts: Counter[str] = Counter()
@@ -90,10 +90,10 @@ class Sending:
         if error is not None:
             line = self._taken(orjson.loads(message.value())["id"])
             if line is not None:
-                self.refuse(line, "not_sent", f"Kafka did not take it: {error.str()}")
+                self.reject(line, "not_sent", f"Kafka did not take it: {error.str()}")
 
     def _taken(self, command_id: str) -> Line | None:
-        """The first line that waits for a result of this id, which waits no more."""
+        """Remove and return the first line in flight with this id."""
         lines = self._waiting.get(command_id)
         if lines is None:
             return None
@@ -103,20 +103,20 @@ class Sending:
             del self._waiting[command_id]
         return line
 
-    def refuse(self, line: Line, status: str, reason: str) -> None:
-        """A line that has no result: it is no command, or was not sent."""
+    def reject(self, line: Line, status: str, reason: str) -> None:
+        """Record a line without a result: invalid, or not sent."""
         self.counts[status] += 1
         self._rejected.write(line, detail=reason)
 
-    def leave(self, line: Line) -> None:
-        """A line that is not sent any more."""
+    def skip(self, line: Line) -> None:
+        """Record a line that is no longer sent."""
         if line.command is None:
-            self.refuse(line, "invalid", line.reason)
+            self.reject(line, "invalid", line.reason)
         else:
-            self.refuse(line, "not_sent", "not sent: no results came of those before")
+            self.reject(line, "not_sent", "not sent: results of earlier lines did not arrive")
 
     def gather(self, timeout_s: float) -> int:
-        """Take the results that have come; how many of ours there were."""
+        """Consume available results; return how many commands they settled."""
         before = self.waiting
         self._producer.poll(0)
         for message in self._results.consume(_RESULTS_AT_ONCE, timeout_s):
@@ -133,10 +133,10 @@ class Sending:
             self._rejected.write(line, error=result["error"])
 
     def give_up(self) -> None:
-        """Whatever still waits has had no result in time."""
+        """Record all commands in flight as without a result."""
         for command_id in list(self._waiting):
             while (line := self._taken(command_id)) is not None:
-                self.refuse(line, "no_result", "no result in time; it may have been taken")
+                self.reject(line, "no_result", "no result in time; it may have been applied")
 
 
 def send(
@@ -147,59 +147,59 @@ def send(
     *,
     as_json: bool = False,
 ) -> int:
-    """Send every line and wait for its result; the exit status.
+    """Send every line and wait for its result; returns the exit status.
 
-    `timeout_s`: how long to wait when no further result comes.
+    `timeout_s`: longest time without a further result.
     """
-    rejected = Rejected(rejected_path, lines.path)
+    rejected = RejectedFile(rejected_path, lines.path)
     total = lines.count()
     with ExitStack() as stack:
         stack.callback(rejected.close)
         results = results_from_now(settings)
         stack.callback(results.close)
-        sending = Sending(settings, results, rejected)
+        sender = BulkSender(settings, results, rejected)
         progress = stack.enter_context(output.progress("commands"))
         task = progress.add_task("commands", total=total)
 
         def gather(most: int) -> bool:
-            """Take results until at most so many wait; whether they came in time."""
-            heard_at_s = time.monotonic()
-            while sending.waiting > most:
-                if sending.gather(_POLL_S):
-                    heard_at_s = time.monotonic()
-                    progress.update(task, completed=sum(sending.counts.values()))
-                elif time.monotonic() - heard_at_s > timeout_s:
+            """Consume results until at most `most` commands are in flight; False on timeout."""
+            last_result_s = time.monotonic()
+            while sender.waiting > most:
+                if sender.gather(_POLL_S):
+                    last_result_s = time.monotonic()
+                    progress.update(task, completed=sum(sender.counts.values()))
+                elif time.monotonic() - last_result_s > timeout_s:
                     return False
             return True
 
         commands = lines.commands()
-        _send_all(sending, commands, gather)
+        _send_all(sender, commands, gather)
         if not gather(0):
-            sending.give_up()
+            sender.give_up()
         for line in commands:
-            sending.leave(line)
-    return _conclude(sending.counts, total, rejected_path, as_json=as_json)
+            sender.skip(line)
+    return _conclude(sender.counts, total, rejected_path, as_json=as_json)
 
 
-def _send_all(sending: Sending, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
-    """Send line by line; stop when results come no more."""
+def _send_all(sender: BulkSender, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
+    """Send line by line; stop when no more results arrive."""
     for line in commands:
         if line.command is None:
-            sending.refuse(line, "invalid", line.reason)
+            sender.reject(line, "invalid", line.reason)
         else:
-            sending.produce(line)
-        if sending.waiting >= IN_FLIGHT_MAX and not gather(IN_FLIGHT_MAX // 2):
+            sender.produce(line)
+        if sender.waiting >= COMMANDS_IN_FLIGHT_MAX and not gather(COMMANDS_IN_FLIGHT_MAX // 2):
             return
 
 
 def _conclude(counts: Counter[str], total: int, rejected: Path, *, as_json: bool) -> int:
-    amiss = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
+    failed = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
     if as_json:
-        file = str(rejected) if amiss else None
+        file = str(rejected) if failed else None
         output.document({"lines": total, "outcomes": counts, "rejected_file": file})
-        return 1 if amiss else 0
-    told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    typer.echo(f"{total} lines: {told or 'nothing to send'}")
-    if amiss:
-        typer.echo(f"{amiss} of them are in {rejected}")
-    return 1 if amiss else 0
+        return 1 if failed else 0
+    summary = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    typer.echo(f"{total} lines: {summary or 'nothing to send'}")
+    if failed:
+        typer.echo(f"{failed} of them are in {rejected}")
+    return 1 if failed else 0

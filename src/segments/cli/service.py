@@ -1,14 +1,15 @@
-"""What commands that ask the service share: where it is, the token, JSON or tables."""
+"""Commands that call the service over HTTP: their common options and the client."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 from segments.cli.usage import UsageError
 from segments.client import Retries, SegmentsClient
@@ -19,33 +20,13 @@ PANEL = "Service"
 TOKEN = "SEGMENTS_TOKEN"  # noqa: S105 - the name of a variable
 TOKEN_FILE = "SEGMENTS_TOKEN_FILE"  # noqa: S105 - the name of a variable
 URL = "SEGMENTS_URL"
-# Someone waits: whether the service is there is told soon.
+# Interactive use: an unreachable service is reported soon.
 RETRIES = Retries(attempts=4, backoff_s=0.2, backoff_max_s=2.0)
 
 
-class Options:
-    """Options that belong together, as a frozen dataclass: each field is one."""
-
-    @classmethod
-    def parameters(cls) -> list[inspect.Parameter]:
-        """As parameters of a command."""
-        hints = get_type_hints(cls, include_extras=True)
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        return [
-            inspect.Parameter(each.name, keyword, default=each.default, annotation=hints[each.name])
-            for each in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
-        ]
-
-    @classmethod
-    def taken(cls, given: dict[str, Any]) -> Self:
-        """Made of what a command was given; it is taken out."""
-        names = [each.name for each in fields(cls)]  # type: ignore[arg-type]  # as above
-        return cls(**{name: given.pop(name) for name in names})
-
-
 @dataclass(frozen=True)
-class ServiceOptions(Options):
-    """Where the service is, who asks, and for whom the answer is."""
+class ServiceOptions:
+    """URL, credentials, timeout and output format; each field is an option."""
 
     url: Annotated[
         str | None,
@@ -80,19 +61,19 @@ class ServiceOptions(Options):
         typer.Option("--json", help="print JSON, and nothing else", rich_help_panel=PANEL),
     ] = False
 
-    def connected(self) -> tuple[SegmentsClient, str]:
-        """(client, where it asks)."""
-        where = (self.url or base_url(Settings())).rstrip("/")
+    def client(self) -> tuple[SegmentsClient, str]:
+        """(client, base URL). typer.BadParameter for an invalid URL."""
+        base = (self.url or base_url(Settings())).rstrip("/")
         try:
             client = SegmentsClient(
-                where,
+                base,
                 token=self.token or read_token(self.token_file),
                 timeout_s=self.timeout_s,
                 retries=RETRIES,
             )
         except ValueError:
-            raise typer.BadParameter(f"no URL such as http://127.0.0.1:8080: {where}") from None
-        return client, where
+            raise typer.BadParameter(f"no URL such as http://127.0.0.1:8080: {base}") from None
+        return client, base
 
 
 def read_token(file: Path | None) -> str | None:
@@ -107,41 +88,53 @@ def read_token(file: Path | None) -> str | None:
 
 @dataclass(frozen=True)
 class Service:
-    """The service a command asks. `json`: the answer is for a program."""
+    """The service that a command calls. `json`: print JSON instead of tables."""
 
     client: SegmentsClient
     json: bool
     url: str
 
 
-def asks_service(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with a first parameter `service`: it gets the options that make one.
+T = TypeVar("T")
 
-    A parameter of a class of `Options` becomes an option for each of its fields.
+
+class ServiceCommand(TyperCommand):
+    """A command that also has the options of `groups`, dataclasses of annotated options.
+
+    Its function takes the `typer.Context` and calls `service_of` and `options_of`.
     """
-    hints = get_type_hints(command, include_extras=True)
-    own: list[inspect.Parameter] = []
-    grouped: dict[str, type[Options]] = {}
-    for parameter in list(inspect.signature(command).parameters.values())[1:]:
-        hint = hints[parameter.name]
-        if isinstance(hint, type) and issubclass(hint, Options):
-            grouped[parameter.name] = hint
-            own += hint.parameters()
-        else:
-            keyword = inspect.Parameter.KEYWORD_ONLY
-            own.append(parameter.replace(annotation=hint, kind=keyword))
-    parameters = [*own, *ServiceOptions.parameters()]
 
-    def called(**given: Any) -> None:
-        options = ServiceOptions.taken(given)
-        for name, kind in grouped.items():
-            given[name] = kind.taken(given)
-        client, where = options.connected()
-        with client:
-            command(Service(client, options.json, where), **given)
+    groups: ClassVar[tuple[type, ...]] = (ServiceOptions,)
 
-    described: Any = called
-    described.__name__, described.__doc__ = command.__name__, command.__doc__
-    described.__signature__ = inspect.Signature(parameters)
-    described.__annotations__ = {each.name: each.annotation for each in parameters}
-    return called
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Each group becomes a command of its own, which parses the options and builds the group.
+        self._parsers: dict[type, Any] = {group: _parser(group) for group in self.groups}
+        for parser in self._parsers.values():
+            self.params = [*self.params, *parser.params]
+
+    def invoke(self, ctx: Any) -> Any:
+        for group, parser in self._parsers.items():
+            given = {option.name: ctx.params.pop(option.name) for option in parser.params}
+            ctx.meta[group.__name__] = parser.callback(**given)
+        return super().invoke(ctx)
+
+
+@cache
+def _parser(group: type) -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command()(group)
+    return get_command(app)
+
+
+def options_of(context: typer.Context, group: type[T]) -> T:
+    """The options of a group that the command was called with."""
+    found: T = context.meta[group.__name__]
+    return found
+
+
+def service_of(context: typer.Context) -> Service:
+    """The service; its client is closed at the end of the command."""
+    options = options_of(context, ServiceOptions)
+    client, url = options.client()
+    return Service(context.with_resource(client), options.json, url)

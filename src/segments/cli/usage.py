@@ -1,7 +1,7 @@
-"""The error of a command that was used wrongly."""
+"""Usage errors."""
 
 from __future__ import annotations
 
 
 class UsageError(RuntimeError):
-    """The command cannot do what it was asked; the message says why."""
+    """The command cannot be carried out as given; the message explains why."""

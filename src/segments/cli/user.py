@@ -10,7 +10,7 @@ import typer
 
 from segments.cli import output, parameters
 from segments.cli.completion import segment_names
-from segments.cli.service import Service, asks_service
+from segments.cli.service import Service, ServiceCommand, service_of
 from segments.cli.usage import UsageError
 from segments.client import Add, HistoryRow, Imported, InvalidError, Membership, NotFoundError
 from segments.contracts.names import check_segment_name
@@ -24,10 +24,9 @@ UserArgument = Annotated[
 ]
 
 
-@app.command()
-@asks_service
+@app.command(cls=ServiceCommand)
 def show(
-    service: Service,
+    context: typer.Context,
     user: UserArgument,
     segment: Annotated[
         str | None,
@@ -47,6 +46,7 @@ def show(
     ] = None,
 ) -> None:
     """Show the active segments of a user; with --segment one of them, and why the user has it."""
+    service = service_of(context)
     if segment is not None and at is not None:
         raise typer.BadParameter("give --segment or --at, not both")
     if segment is not None:
@@ -95,10 +95,9 @@ def _reason(row: HistoryRow) -> str:
     return ", ".join(told)
 
 
-@app.command()
-@asks_service
+@app.command(cls=ServiceCommand)
 def history(
-    service: Service,
+    context: typer.Context,
     user: UserArgument,
     since: Annotated[
         str | None,
@@ -111,6 +110,7 @@ def history(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
 ) -> None:
     """List every change of a user, newest first."""
+    service = service_of(context)
     page_size = min(limit or 1_000, 1_000)
     with service.client.history(user, since=since, until=until, page_size=page_size) as rows:
         wanted = islice(rows, limit)
@@ -163,10 +163,9 @@ def _is_duration(text: str) -> bool:
     return True
 
 
-@app.command()
-@asks_service
+@app.command(cls=ServiceCommand)
 def change(
-    service: Service,
+    context: typer.Context,
     user: UserArgument,
     add: Annotated[
         list[str] | None,
@@ -191,6 +190,7 @@ def change(
     ] = None,
 ) -> None:
     """Add a user to segments and remove it from others, all or nothing."""
+    service = service_of(context)
     if not add and not remove:
         raise typer.BadParameter("give --add or --remove, each as often as needed")
     try:
@@ -210,16 +210,16 @@ def change(
 users_app = typer.Typer(help="The replica of the users, by hand.", no_args_is_help=True)
 
 
-@users_app.command("import")
-@asks_service
+@users_app.command("import", cls=ServiceCommand)
 def import_users(
-    service: Service,
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="NDJSON or CSV (user_id;state), .gz or not")],
 ) -> None:
     """Add or change the users of a file; the service must have dev.enabled.
 
     Sending a file again changes nothing. The exit status is 1 when a line was refused.
     """
+    service = service_of(context)
     if not file.is_file():
         raise UsageError(f"no such file: {file}")
     counts = _sent(service, file)

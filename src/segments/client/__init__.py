@@ -1,12 +1,12 @@
-"""A client of the service over HTTP, typed, blocking or asynchronous.
+"""Typed HTTP client of the service, synchronous or asynchronous.
 
     with SegmentsClient("http://127.0.0.1:8080") as client:
         client.change(user_id, add=["beta", Add("trial", ttl=timedelta(days=7))])
         print(client.user_segments(user_id).names)
 
-Every write has a key made once for the call, so that no attempt of it counts twice; what is
-accepted and not yet decided is followed; every answer says how fresh it is; problems are exceptions
-(`segments.client.errors`). It needs no Kafka: nothing of the service itself is loaded.
+Every write has an idempotency key, generated once per call, so that retries take effect only once.
+Accepted commands are polled until they are decided. Responses carry their freshness. Problems are
+exceptions (`segments.client.errors`). The client needs no Kafka and loads no code of the service.
 """
 
 from segments.client.async_driver import AsyncItems

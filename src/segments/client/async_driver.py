@@ -1,10 +1,11 @@
-"""The asynchronous driver: does what the steps of a call ask for."""
+"""Asynchronous driver: performs the effects of a call."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -13,14 +14,14 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Emit,
-    Failure,
     Freshness,
+    Page,
     Pause,
     Reply,
     Request,
     Run,
     Steps,
+    TransportFailure,
     Walk,
 )
 
@@ -35,7 +36,7 @@ class AsyncDriver:
         self._connect_timeout_s = connect_timeout_s
 
     async def run(self, steps: Steps[T]) -> T:
-        """What the steps come to."""
+        """Run the steps and return their result."""
         run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
         try:
             while run.effect is not None:
@@ -45,15 +46,14 @@ class AsyncDriver:
             run.close()
             await io.close()
 
-    async def items(self, walk: Walk[T]) -> AsyncIterator[T]:
-        """What the steps hand over, as it is asked for."""
+    async def pages(self, walk: Walk[T]) -> AsyncGenerator[Page, None]:
+        """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Emit):
-                    for item in run.effect.items:
-                        yield item
+                if isinstance(run.effect, Page):
+                    yield run.effect
                     run.advance(None)
                 else:
                     run.advance(await io.outcome(run.effect))
@@ -63,7 +63,7 @@ class AsyncDriver:
 
 
 class _Io:
-    """The input and output of one call: at most one response is open."""
+    """I/O of one call, with at most one open response."""
 
     def __init__(self, http: httpx.AsyncClient, connect_timeout_s: float) -> None:
         self._http = http
@@ -71,8 +71,8 @@ class _Io:
         self._open: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
 
-    async def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
-        """Do it."""
+    async def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
+        """Perform an effect and return its outcome."""
         if isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
             return None
@@ -83,7 +83,7 @@ class _Io:
         except transport.FAILURES as error:
             return transport.failure(error)
 
-    async def _exchange(self, request: Request) -> Reply | Failure:
+    async def _exchange(self, request: Request) -> Reply | TransportFailure:
         await self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body
@@ -107,32 +107,35 @@ class _Io:
         return transport.reply(response, bytes(gathered))
 
     async def close(self) -> None:
-        """Let the open response go."""
+        """Close the open response, if any."""
         if self._open is not None:
             await self._open.aclose()
             self._open = None
 
 
 async def _pieces(body: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Pieces that are made by reading a file: not in the event loop."""
+    """Read the chunks of a file outside the event loop."""
     while piece := await asyncio.to_thread(next, body, b""):
         yield piece
 
 
 class AsyncItems(Generic[T]):
-    """An iterator over what the service lists, and how fresh the last of it is.
+    """Asynchronous iterator over the items of a list, with the freshness of the last one.
 
-    Let go early it gives its connection back: by `aclose`, or as an `async with`.
+    To stop early, call `aclose` or use it in `async with`, which releases the connection.
     """
 
     def __init__(self, driver: AsyncDriver, walk: Walk[T]) -> None:
-        self._walk = walk
-        self._items = driver.items(walk)
+        self.freshness = Freshness()
+        """How fresh the last item is; nothing is known before the first one."""
+        self._items = self._flattened(driver.pages(walk))
 
-    @property
-    def freshness(self) -> Freshness:
-        """Of what came last; nothing is known before the first item."""
-        return self._walk.freshness
+    async def _flattened(self, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[T, None]:
+        async with aclosing(pages):
+            async for page in pages:
+                self.freshness = page.freshness
+                for item in page.items:
+                    yield item
 
     def __aiter__(self) -> AsyncItems[T]:
         return self
@@ -141,9 +144,8 @@ class AsyncItems(Generic[T]):
         return await anext(self._items)
 
     async def aclose(self) -> None:
-        """Iterate no further."""
-        closing: Any = self._items
-        await closing.aclose()
+        """Stop iterating and release the connection."""
+        await self._items.aclose()
 
     async def __aenter__(self) -> AsyncItems[T]:
         return self

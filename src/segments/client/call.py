@@ -1,4 +1,4 @@
-"""One call: its deadline, its attempts, its headers."""
+"""One call: deadline, retries and headers."""
 
 from __future__ import annotations
 
@@ -16,31 +16,39 @@ from segments import __version__
 from segments.client import errors
 from segments.client.models import Model
 from segments.client.positions import Positions
-from segments.client.sansio import Body, Effect, Failure, Freshness, Pause, Reply, Request
+from segments.client.sansio import (
+    Effect,
+    Freshness,
+    Pause,
+    Reply,
+    Request,
+    RequestBody,
+    TransportFailure,
+)
 
 M = TypeVar("M", bound=Model)
 Token = str | Callable[[], str] | None
-AGAIN = frozenset({429, 502, 503, 504})
-"""Statuses after which the same request may succeed."""
+RETRYABLE = frozenset({429, 502, 503, 504})
+"""Statuses after which a retry may succeed."""
 REQUEST_WAIT_S = 10
-"""Longest wait asked of one request: proxies cut longer ones. The call goes on with another."""
+"""Longest wait requested from the service, since proxies cut longer ones; the call then repeats."""
 _MARGIN_S = 1.0
-"""What a request may take beside the wait that it asks for."""
+"""Time for a request in addition to the wait it requests."""
 LEAST_TIMEOUT_S = 0.05
 ANSWER_TIMEOUT_S = 15.0
-"""For an answer that nothing is waited for."""
+"""Timeout of a response that involves no wait."""
 _STREAM_TIMEOUT_S = 60.0
-"""Longest silence within a stream; the service gives up a client that is silent for 30 s."""
+"""Longest silence within a stream; the service drops a stalled client after 30 s."""
 _IMPORT_TIMEOUT_S = 600.0
-"""Longest silence after a body of any length: all of it is handed on before the answer."""
+"""Longest silence after a streamed body, all of which is processed before the response."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and when a request is tried again.
+    """Retry policy: exponential backoff with full jitter.
 
-    Exponential backoff with full jitter: a random time up to `backoff_s`, then up to twice that,
-    and so on up to `backoff_max_s`; never before `Retry-After`.
+    The pause is random, up to `backoff_s`, then up to twice that and so on up to `backoff_max_s`;
+    never shorter than `Retry-After`.
     """
 
     attempts: int = 5
@@ -50,14 +58,14 @@ class Retries:
     clock: Callable[[], float] = time.monotonic
 
     def pause_s(self, failed: int, retry_after_s: float | None) -> float:
-        """How long to wait after so many failed attempts."""
+        """Pause after a number of failed attempts."""
         most_s = min(self.backoff_max_s, self.backoff_s * 2.0 ** (failed - 1))
         return max(self.chance() * most_s, retry_after_s or 0.0)
 
 
 @dataclass(frozen=True)
 class Core:
-    """What every call needs to know. `io_timeout_s`: longest silence while data is expected."""
+    """Configuration of all calls. `io_timeout_s`: longest silence while data is expected."""
 
     base_url: str
     token: Token = field(repr=False)
@@ -67,31 +75,31 @@ class Core:
     session: Positions | None = None
 
     def call(self, timeout_s: float | None = None, least_s: float = LEAST_TIMEOUT_S) -> Call:
-        """A call that begins now. `least_s`: what each request may take, were the time over."""
+        """Start a call. `least_s`: minimum time of each request, even after the deadline."""
         return Call(self, self.timeout_s if timeout_s is None else timeout_s, least_s)
 
-    def minimum(self, asked: str | None) -> str | None:
-        """The positions a read waits for: those asked for, and those of the session's writes."""
+    def minimum(self, requested: str | None) -> str | None:
+        """Positions a read waits for: the requested ones and those of the session's writes."""
         if self.session is None:
-            return asked
-        wanted = self.session.copy()
-        if asked is not None:
-            wanted.note(asked)
-        return wanted.minimum()
+            return requested
+        positions = self.session.copy()
+        if requested is not None:
+            positions.note(requested)
+        return positions.minimum()
 
     def note(self, position: str | None) -> None:
-        """A write of this client was decided there."""
+        """Record the position at which a write of the session was decided."""
         if self.session is not None and position is not None:
             self.session.note(position)
 
 
 def path(*steps: str) -> str:
-    """A path of these steps, whatever characters they have."""
+    """Join path segments, percent-encoding each."""
     return "".join(f"/{quote(step, safe='')}" for step in steps)
 
 
 class Call:
-    """The requests of one call share its deadline; each has its own attempts."""
+    """Requests that share a deadline; each has its own retries."""
 
     def __init__(self, core: Core, timeout_s: float, least_s: float = LEAST_TIMEOUT_S) -> None:
         self.core = core
@@ -100,11 +108,11 @@ class Call:
 
     @property
     def left_s(self) -> float:
-        """What is left of the time."""
+        """Time left until the deadline."""
         return self._deadline_s - self.core.retries.clock()
 
     def wait_s(self) -> int:
-        """The wait to ask of a request now, in whole seconds."""
+        """Wait to request from the service now, in whole seconds."""
         return max(0, min(REQUEST_WAIT_S, int(self.left_s - _MARGIN_S)))
 
     def send(  # noqa: PLR0913 - the parts of a request
@@ -114,21 +122,21 @@ class Call:
         *,
         query: Mapping[str, str | None] | None = None,
         json: Any = None,
-        body: Body = None,
+        body: RequestBody = None,
         headers: Mapping[str, str] | None = None,
         min_position: str | None = None,
         waits: bool = False,
         streamed: bool = False,
         accepted: frozenset[int] = frozenset(),
     ) -> Generator[Effect, Any, Reply]:
-        """The reply, once there is one that is no error, after as many attempts as it takes.
+        """Send a request with retries and return the reply; SegmentsError on failure.
 
-        `target`: a path of the service, or a URL. `waits`: the service may wait before it answers.
-        `accepted`: statuses beside 2xx that are no error here.
+        `target`: a path of the service, or a URL. `waits`: the service may wait before responding.
+        `accepted`: statuses other than 2xx that are not errors.
         """
-        told = {name: value for name, value in (query or {}).items() if value is not None}
+        params = {name: value for name, value in (query or {}).items() if value is not None}
         url = (target if "://" in target else self.core.base_url + target) + (
-            f"?{urlencode(told)}" if told else ""
+            f"?{urlencode(params)}" if params else ""
         )
         sent = dict(headers or {})
         if json is not None:
@@ -144,7 +152,11 @@ class Call:
                 assert isinstance(outcome, Reply)
                 return outcome
             failed += 1
-            again = outcome.again if isinstance(outcome, Failure) else outcome.status in AGAIN
+            again = (
+                outcome.again
+                if isinstance(outcome, TransportFailure)
+                else outcome.status in RETRYABLE
+            )
             pause_s = self.core.retries.pause_s(failed, getattr(error, "retry_after_s", None))
             if not again or failed >= self.core.retries.attempts or pause_s >= self.left_s:
                 raise error
@@ -155,7 +167,7 @@ class Call:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: Body,
+        body: RequestBody,
         *,
         waits: bool,
         streamed: bool,
@@ -172,7 +184,7 @@ class Call:
         elif callable(body):
             read_timeout_s = _IMPORT_TIMEOUT_S
         bounded = not streamed and not callable(body)
-        # A link may lead to another service: the token is for this one alone.
+        # A link may point to another service, which must not receive the token.
         if _origin(url) == _origin(self.core.base_url) and (token := self._token()) is not None:
             sent["Authorization"] = f"Bearer {token}"
         return Request(
@@ -190,14 +202,14 @@ class Call:
         if token is None:
             return None
         token = token.strip()
-        # The library below would repeat it in its error.
+        # httpx would include the token in its error.
         if not token.isascii() or not token.isprintable() or " " in token or not token:
-            raise errors.invalid("the token is empty, or has characters that no token has")
+            raise errors.invalid("the token is empty or has invalid characters")
         return token
 
     @staticmethod
     def _place(url: str) -> str:
-        """What to name in an error: a link's query may be a secret."""
+        """URL for error messages, without the query, which may be secret."""
         return url.partition("?")[0]
 
 
@@ -207,25 +219,25 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _error(
-    outcome: Reply | Failure, place: str, accepted: frozenset[int]
+    outcome: Reply | TransportFailure, place: str, accepted: frozenset[int]
 ) -> errors.SegmentsError | None:
-    if isinstance(outcome, Failure):
-        return errors.UnreachableError(f"no answer from {place}: {outcome.reason}")
+    if isinstance(outcome, TransportFailure):
+        return errors.UnreachableError(f"no response from {place}: {outcome.reason}")
     if 200 <= outcome.status < 300 or outcome.status in accepted:
         return None
     if outcome.status < 400:
-        return errors.AnswerError(f"{place} answered {outcome.status}, which is not expected")
+        return errors.AnswerError(f"unexpected status {outcome.status} from {place}")
     return errors.problem(outcome.status, outcome.body, _retry_after_s(outcome))
 
 
 def _retry_after_s(reply: Reply) -> float | None:
     text = reply.headers.get("retry-after", "")
-    # Its other form, a date, would need two clocks that agree.
+    # The date form is ignored: it would need synchronised clocks.
     return float(text) if text.isdecimal() and len(text) < 9 else None
 
 
 def freshness(reply: Reply) -> Freshness:
-    """How fresh an answer says it is."""
+    """Freshness of a response, from its headers."""
     staleness = reply.headers.get("segments-staleness-ms", "")
     return Freshness(
         reply.headers.get("segments-position"),
@@ -235,26 +247,26 @@ def freshness(reply: Reply) -> Freshness:
 
 
 def document(reply: Reply) -> dict[str, Any]:
-    """The JSON object of an answer, with how fresh it is. AnswerError when it is none."""
+    """JSON object of a response, with its freshness. AnswerError for anything else."""
     try:
-        told = orjson.loads(reply.body)
+        body = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
-        raise errors.AnswerError("the answer is not JSON; is this the service?") from None
-    if not isinstance(told, dict):
-        raise errors.AnswerError("the answer is not a JSON object; is this the service?")
-    return vars(freshness(reply)) | told
+        raise errors.AnswerError("the response is not JSON; is this the service?") from None
+    if not isinstance(body, dict):
+        raise errors.AnswerError("the response is not a JSON object; is this the service?")
+    return freshness(reply)._asdict() | body
 
 
-def model(kind: type[M], told: Any) -> M:
-    """Part of an answer as a model. AnswerError when it is not what it should be."""
+def model(kind: type[M], value: Any) -> M:
+    """Validate part of a response. AnswerError if it does not match the model."""
     try:
-        return kind.model_validate(told)
+        return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise errors.AnswerError(f"not understood: {where}: {first['msg']}") from None
+        raise errors.AnswerError(f"unexpected response: {where}: {first['msg']}") from None
 
 
 def parsed(kind: type[M], reply: Reply) -> M:
-    """An answer as a model."""
+    """Validate a response."""
     return model(kind, document(reply))

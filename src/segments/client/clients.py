@@ -1,6 +1,6 @@
-"""The two clients: the same calls, blocking and asynchronous.
+"""The synchronous and the asynchronous client, with the same calls.
 
-Each call is written once, as steps, in the module of its subject; here they get their names.
+Each call is implemented once, as steps, in the module of its resource, and bound here.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from segments.client.sync_driver import Driver, Items
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 CONNECT_TIMEOUT_S = 5.0
 IO_TIMEOUT_S = 15.0
 
 
-class _Configured(ABC):
-    """What both clients are told. `timeout_s` is the time of a whole call with all its attempts;
-    every call can be given another. `token`: the bearer token, or what gives it for each request.
+class _BaseClient(ABC):
+    """Configuration of both clients. `timeout_s`: for a whole call with its retries; each call can
+    override it. `token`: the bearer token, or a function that returns it for each request.
     """
 
-    def __init__(  # noqa: PLR0913 - all that there is to tell
+    def __init__(  # noqa: PLR0913 - options
         self,
         base_url: str,
         *,
@@ -58,21 +58,21 @@ class _Configured(ABC):
 
     @abstractmethod
     def _connect(self, options: dict[str, Any]) -> None:
-        """Make the connection pool and its driver."""
+        """Create the connection pool and its driver."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._core.base_url!r})"
 
     @property
     def positions(self) -> str | None:
-        """In a session: what its writes have reached, as `min_position` of a read elsewhere."""
+        """Positions of the session's writes, for `min_position` of a read by another client."""
         return None if self._core.session is None else self._core.session.minimum()
 
     def session(self) -> Self:
-        """A client over the same connections whose reads see its own writes, on any sidecar.
+        """A client on the same connections whose reads see its own writes, on any sidecar.
 
-        It keeps the highest position of each partition that its writes reached, and every read
-        waits for them. Make one for each unit of work; it need not be closed.
+        It tracks the highest position of its writes in each partition, and every read waits for
+        them. Create one per unit of work; it need not be closed.
         """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
@@ -81,56 +81,56 @@ class _Configured(ABC):
         return other
 
 
-def _described(called: F, written: Callable[..., Any]) -> F:
-    """The method with the name, the words and the parameters of what it calls, for `help`."""
-    first, *others = inspect.signature(written).parameters.values()
-    described: Any = called
-    described.__name__ = described.__qualname__ = written.__name__
-    described.__doc__ = written.__doc__
-    described.__signature__ = inspect.Signature(
+def _with_metadata_of(method: F, steps: Callable[..., Any]) -> F:
+    """Give a method the name, docstring and signature of the steps that it runs, for `help`."""
+    first, *others = inspect.signature(steps).parameters.values()
+    target: Any = method
+    target.__name__ = target.__qualname__ = steps.__name__
+    target.__doc__ = steps.__doc__
+    target.__signature__ = inspect.Signature(
         [first.replace(name="self", annotation=inspect.Parameter.empty), *others]
     )
-    return called
+    return method
 
 
 def _call(
     steps: Callable[Concatenate[Core, P], Steps[T]],
 ) -> Callable[Concatenate[SegmentsClient, P], T]:
-    def called(self: SegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def method(self: SegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._driver.run(steps(self._core, *args, **kwargs))
 
-    return _described(called, steps)
+    return _with_metadata_of(method, steps)
 
 
 def _list(
     walk: Callable[Concatenate[Core, P], Walk[T]],
 ) -> Callable[Concatenate[SegmentsClient, P], Items[T]]:
-    def called(self: SegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> Items[T]:
+    def method(self: SegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> Items[T]:
         return Items(self._driver, walk(self._core, *args, **kwargs))
 
-    return _described(called, walk)
+    return _with_metadata_of(method, walk)
 
 
 def _acall(
     steps: Callable[Concatenate[Core, P], Steps[T]],
 ) -> Callable[Concatenate[AsyncSegmentsClient, P], Awaitable[T]]:
-    async def called(self: AsyncSegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: AsyncSegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._driver.run(steps(self._core, *args, **kwargs))
 
-    return _described(called, steps)
+    return _with_metadata_of(method, steps)
 
 
 def _alist(
     walk: Callable[Concatenate[Core, P], Walk[T]],
 ) -> Callable[Concatenate[AsyncSegmentsClient, P], AsyncItems[T]]:
-    def called(self: AsyncSegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncItems[T]:
+    def method(self: AsyncSegmentsClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncItems[T]:
         return AsyncItems(self._driver, walk(self._core, *args, **kwargs))
 
-    return _described(called, walk)
+    return _with_metadata_of(method, walk)
 
 
-class SegmentsClient(_Configured):
-    """The service over HTTP. Safe for threads; use it as a context manager, or `close` it."""
+class SegmentsClient(_BaseClient):
+    """Synchronous client. Thread-safe; use it as a context manager, or call `close`."""
 
     def _connect(self, options: dict[str, Any]) -> None:
         self._http = httpx.Client(**options)
@@ -172,14 +172,15 @@ class SegmentsClient(_Configured):
         target: Path | IO[bytes],
         month: str,
         *,
-        progress: Progress | None = None,
-        **asked: Any,
+        progress: ReportProgress | None = None,
+        **query: Any,
     ) -> int:
-        """Write the report of a month to a file; how many rows it has. Arguments as for `report`.
+        """Write a month's report to a file and return its number of rows.
 
-        A path has the file only when every row has come. `progress` is told rows and their number.
+        Arguments as for `report`. A file at a path appears only once it is complete. `progress` is
+        called with the rows received and their total.
         """
-        download = reports.report(self._core, month, **asked)
+        download = reports.report(self._core, month, **query)
         with whole_file(target) if isinstance(target, Path) else nullcontext(target) as file:
             for piece in Items(self._driver, download):
                 file.write(piece)
@@ -188,7 +189,7 @@ class SegmentsClient(_Configured):
         return download.rows
 
     def close(self) -> None:
-        """Close the connections; those of a session are its client's."""
+        """Close the connections; on a session it does nothing."""
         if self._owns_connections:
             self._http.close()
 
@@ -199,8 +200,8 @@ class SegmentsClient(_Configured):
         self.close()
 
 
-class AsyncSegmentsClient(_Configured):
-    """The service over HTTP, for one event loop; use it in `async with`, or `aclose` it."""
+class AsyncSegmentsClient(_BaseClient):
+    """Asynchronous client for one event loop; use it in `async with`, or call `aclose`."""
 
     def _connect(self, options: dict[str, Any]) -> None:
         self._http = httpx.AsyncClient(**options)
@@ -242,14 +243,15 @@ class AsyncSegmentsClient(_Configured):
         target: Path | IO[bytes],
         month: str,
         *,
-        progress: Progress | None = None,
-        **asked: Any,
+        progress: ReportProgress | None = None,
+        **query: Any,
     ) -> int:
-        """Write the report of a month to a file; how many rows it has. Arguments as for `report`.
+        """Write a month's report to a file and return its number of rows.
 
-        A path has the file only when every row has come. `progress` is told rows and their number.
+        Arguments as for `report`. A file at a path appears only once it is complete. `progress` is
+        called with the rows received and their total.
         """
-        download = reports.report(self._core, month, **asked)
+        download = reports.report(self._core, month, **query)
         with whole_file(target) if isinstance(target, Path) else nullcontext(target) as file:
             async for piece in AsyncItems(self._driver, download):
                 await asyncio.to_thread(file.write, piece)
@@ -258,7 +260,7 @@ class AsyncSegmentsClient(_Configured):
         return download.rows
 
     async def aclose(self) -> None:
-        """Close the connections; those of a session are its client's."""
+        """Close the connections; on a session it does nothing."""
         if self._owns_connections:
             await self._http.aclose()
 

@@ -1,4 +1,4 @@
-"""Commands as they are, many at once, and what became of them."""
+"""Calls that send commands in bulk and return their results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import orjson
 from segments.client import errors, writes
 from segments.client.call import ANSWER_TIMEOUT_S, Core, parsed
 from segments.client.models import Accepted, Result
-from segments.client.sansio import Emit, Freshness, Pause, Steps, Walk
+from segments.client.sansio import Freshness, Page, Pause, Steps, Walk
 
 COMMANDS_MAX = 10_000
-"""Commands that one request may carry."""
+"""Maximum number of commands per request."""
 _POLL_S = 0.2
 
 
@@ -25,10 +25,10 @@ def send_commands(
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[Accepted]:
-    """Send 1-10,000 commands (docs/topics.md) at once: all are taken, or none. Their ids.
+    """Send 1-10,000 commands (docs/topics.md), all or none, and return their ids.
 
-    A command without `id` is given one that follows from the key, so that no attempt counts twice.
-    What became of each: `results`.
+    The id of a command without one is derived from the idempotency key, so that retries take effect
+    only once. `results` returns the results.
     """
     lines = [orjson.dumps(command) for command in commands]
     if not 1 <= len(lines) <= COMMANDS_MAX:
@@ -48,38 +48,37 @@ def send_commands(
 
 
 def result(core: Core, command_id: str, *, timeout_s: float = 0.0) -> Steps[Result]:
-    """What became of a command, waited for as long as `timeout_s`; a rejection is a result here.
+    """The result of a command, also if it was rejected; waits up to `timeout_s`.
 
-    PendingError while it is on its way; NotFoundError `command_unknown` when it is not known.
+    PendingError while it is not decided; NotFoundError `command_unknown` if it is not known.
     """
     call = core.call(timeout_s, ANSWER_TIMEOUT_S)
     while True:
-        told = yield from writes.asked(call, command_id)
-        if told is not None and told.get("status") != "pending":
-            core.note(told.get("position"))
-            return writes.result(told)
+        found = yield from writes.fetch_result(call, command_id)
+        if found is not None and found.get("status") != "pending":
+            core.note(found.get("position"))
+            return writes.result(found)
         if call.left_s <= _POLL_S:
             break
         yield Pause(_POLL_S)
-    if told is None:
-        raise errors.NotFoundError(404, "command_unknown", f"nothing is known of {command_id}")
+    if found is None:
+        raise errors.NotFoundError(404, "command_unknown", f"unknown command {command_id}")
     raise errors.PendingError(command_id)
 
 
 def results(
     core: Core, command_ids: Iterable[str], *, timeout_s: float | None = None
 ) -> Walk[Result]:
-    """What became of commands that were accepted, in the order given.
+    """Results of accepted commands, in the given order.
 
-    `timeout_s` is for all of them; PendingError, naming the first that is missing, when it is over.
+    `timeout_s` is for all of them; PendingError for the first that is not decided by then.
     """
-    seen = Freshness()
     call = core.call(timeout_s)
 
     def steps() -> Steps[None]:
         for command_id in command_ids:
-            told = yield from writes.awaited(call, command_id)
-            core.note(told.get("position"))
-            yield Emit([writes.result(told)])
+            found = yield from writes.wait_for_result(call, command_id)
+            core.note(found.get("position"))
+            yield Page([writes.result(found)], Freshness())
 
-    return Walk(steps(), seen)
+    return Walk(steps())

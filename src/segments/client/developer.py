@@ -1,4 +1,4 @@
-"""The replica of the users by hand: only where the service has `dev.enabled`."""
+"""Calls that change the user replica (only with `dev.enabled`), and the health check."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import orjson
 from segments.client import errors, inputs, reads
 from segments.client.call import Core, document, model, parsed, path
 from segments.client.models import Health, Imported, UserState
-from segments.client.sansio import Body, Pause, Steps
+from segments.client.sansio import Pause, RequestBody, Steps
 
 _CHUNK_BYTES = 262_144
 _POLL_S = 0.05
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 TYPES = {".csv": _CSV, ".ndjson": _NDJSON, ".jsonl": _NDJSON}
-"""What a file's name says of its lines; `.gz` may follow."""
+"""Content type by file extension; `.gz` may follow."""
 
-State = Literal["active", "blocked", "deleted"]
-Users = Path | Mapping[str, State] | Iterable[tuple[str, State]]
+SettableState = Literal["active", "blocked", "deleted"]
+Users = Path | Mapping[str, SettableState] | Iterable[tuple[str, SettableState]]
 
 
 def user_state(
@@ -31,18 +31,18 @@ def user_state(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[UserState]:
-    """The state of a user in the replica, whatever it is. NotFoundError `user_unknown`."""
+    """State of a user in the replica. NotFoundError `user_unknown`."""
     target = path("dev", "users", inputs.user(user_id))
     reply = yield from reads.read(core, target, min_position=min_position, timeout_s=timeout_s)
     return parsed(UserState, reply)
 
 
 def set_user_state(
-    core: Core, user_id: str | UUID, state: State, *, timeout_s: float | None = None
+    core: Core, user_id: str | UUID, state: SettableState, *, timeout_s: float | None = None
 ) -> Steps[UserState]:
-    """Add a user, or change its state; returns once the replica shows it.
+    """Add a user or change its state; returns once the replica shows it.
 
-    PendingError when it does not in time: the state is accepted all the same.
+    PendingError if it does not in time; the state is accepted nevertheless.
     """
     return (yield from _set(core, "PUT", inputs.user(user_id), state, timeout_s))
 
@@ -50,7 +50,7 @@ def set_user_state(
 def delete_user(
     core: Core, user_id: str | UUID, *, timeout_s: float | None = None
 ) -> Steps[UserState]:
-    """Remove a user: it holds no segments from then on. Otherwise as `set_user_state`."""
+    """Delete a user and thereby its memberships. Otherwise like `set_user_state`."""
     return (yield from _set(core, "DELETE", inputs.user(user_id), "deleted", timeout_s))
 
 
@@ -64,7 +64,7 @@ def _set(
     shown = reply.status == 200
     while not shown:
         if call.left_s <= _POLL_S:
-            raise errors.PendingError("", f"the state of {user_id} is accepted and not shown yet")
+            raise errors.PendingError("", f"the state of {user_id} is accepted but not visible yet")
         yield Pause(_POLL_S)
         reply = yield from call.send("GET", target, accepted=frozenset({404}))
         shown = reply.status == 200 and document(reply).get("state") == state
@@ -80,14 +80,13 @@ def import_users(
     progress: Callable[[int], None] | None = None,
     timeout_s: float | None = None,
 ) -> Steps[Imported]:
-    """Take many users: a file of NDJSON or CSV (`.gz` or not), or pairs of id and state.
+    """Import users from an NDJSON or CSV file (optionally `.gz`), or from pairs of id and state.
 
-    Every line is taken or refused by itself; sending it again changes nothing, so an import that
-    broke off is repeated as a whole. `progress` is told the bytes of each piece that is sent;
-    `timeout_s` is for beginning another attempt.
+    Each line is accepted or rejected on its own. Imports are idempotent: repeat one that failed.
+    `progress` is called with the size of each chunk sent. No retry starts after `timeout_s`.
     """
     headers: dict[str, str]
-    body: Body
+    body: RequestBody
     if isinstance(users, Path):
         headers, body = file_headers(users), _file(users, progress)
     else:
@@ -99,11 +98,11 @@ def import_users(
 
 
 def file_headers(file: Path) -> dict[str, str]:
-    """What to say of a file, by its name. InvalidError for another name."""
+    """Content headers of a file by its extension. InvalidError for an unknown one."""
     compressed = file.suffix.lower() == ".gz"
     suffix = (Path(file.stem).suffix if compressed else file.suffix).lower()
     if suffix not in TYPES:
-        raise errors.invalid(f"the file must be named {', '.join(TYPES)}, or that with .gz")
+        raise errors.invalid(f"the file extension must be {', '.join(TYPES)}, optionally with .gz")
     return {"Content-Type": TYPES[suffix]} | ({"Content-Encoding": "gzip"} if compressed else {})
 
 
@@ -118,7 +117,7 @@ def _file(file: Path, progress: Callable[[int], None] | None) -> Callable[[], It
     return pieces
 
 
-def _lines(users: Mapping[str, State] | Iterable[tuple[str, State]]) -> bytes:
+def _lines(users: Mapping[str, SettableState] | Iterable[tuple[str, SettableState]]) -> bytes:
     pairs = users.items() if isinstance(users, Mapping) else users
     return b"".join(
         orjson.dumps({"user_id": user_id, "state": state}) + b"\n" for user_id, state in pairs
@@ -126,9 +125,9 @@ def _lines(users: Mapping[str, State] | Iterable[tuple[str, State]]) -> bytes:
 
 
 def health(core: Core, *, timeout_s: float | None = None) -> Steps[Health]:
-    """Whether the sidecar is ready, and what is amiss; never an error for one that is not."""
+    """Readiness of the sidecar with its failed checks; not being ready is not an error."""
     reply = yield from core.call(timeout_s).send(
         "GET", "/readyz?verbose", accepted=frozenset({503})
     )
-    told = document(reply)
-    return model(Health, told | {"ready": told.get("status") == "ready"})
+    body = document(reply)
+    return model(Health, body | {"ready": body.get("status") == "ready"})

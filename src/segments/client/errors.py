@@ -49,11 +49,11 @@ class SegmentsError(Exception):
 
 
 class UnreachableError(SegmentsError):
-    """The service gave no answer. A write may have been accepted all the same."""
+    """The service did not respond. A write may have been accepted nevertheless."""
 
 
 class AnswerError(SegmentsError):
-    """An answer that this client does not understand: another service, or another version."""
+    """An unexpected response: from another service, or another version."""
 
 
 class IncompleteError(SegmentsError):
@@ -73,7 +73,7 @@ class PendingError(SegmentsError):
 
 
 class ProblemError(SegmentsError):
-    """The service said no. `code` is the machine's word for it; docs/http.md lists them."""
+    """The service returned a problem. docs/http.md lists the values of `code`."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class NotFoundError(ProblemError):
 
 
 class RejectedError(ProblemError):
-    """The command was decided, and refused: nothing was changed."""
+    """The command was rejected; nothing was changed."""
 
 
 class ConflictError(RejectedError):
@@ -134,7 +134,7 @@ class ConflictError(RejectedError):
 
 
 class UnavailableError(ProblemError):
-    """Not now; it may go later."""
+    """The service cannot handle the request now; retry later."""
 
 
 class StaleError(UnavailableError):
@@ -162,7 +162,7 @@ def problem(status: int, body: bytes, retry_after_s: float | None = None) -> Pro
         code = str(told.get("code", f"http_{status}"))
         detail = str(told.get("detail") or told["title"])
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        # A proxy in between, as a rule: its words are for people.
+        # Usually from a proxy in between, whose body is not a problem document.
         text = " ".join(body.decode(errors="replace").split())[:_SHOWN_LENGTH]
         told, code, detail = {}, f"http_{status}", text or "no explanation"
     return kind(status, code, told)(status, code, detail, retry_after_s=retry_after_s, members=told)

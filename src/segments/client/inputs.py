@@ -1,4 +1,4 @@
-"""What is asked for: additions, rules, instants, as the service wants them."""
+"""Arguments of calls, validated and converted to JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Add:
     expires_at: When | None = None
 
     def body(self) -> dict[str, Any]:
-        """As the service wants it."""
-        told: dict[str, Any] = {"segment": self.segment}
+        """As a JSON object."""
+        body: dict[str, Any] = {"segment": self.segment}
         if self.ttl is not None:
-            told["ttl"] = ttl(self.ttl)
+            body["ttl"] = ttl(self.ttl)
         if self.expires_at is not None:
-            told["expires_at"] = instant(self.expires_at, "expires_at")
-        return told
+            body["expires_at"] = instant(self.expires_at, "expires_at")
+        return body
 
 
 @dataclass(frozen=True)
@@ -54,63 +54,63 @@ class Rule:
     newcomers: bool = False
 
     def body(self) -> dict[str, Any]:
-        """As the service wants it."""
-        told: dict[str, Any] = {
+        """As a JSON object."""
+        body: dict[str, Any] = {
             "include": list(self.include),
             "exclude": list(self.exclude),
             "accounts": list(self.accounts),
             "newcomers": self.newcomers,
         }
         share = {"percent": self.percent, "count": self.count}
-        told |= {name: value for name, value in share.items() if value is not None}
+        body |= {name: value for name, value in share.items() if value is not None}
         if self.ttl is not None:
-            told["ttl"] = ttl(self.ttl)
-        return told
+            body["ttl"] = ttl(self.ttl)
+        return body
 
 
-Addition = str | Add | Mapping[str, Any]
+AddInput = str | Add | Mapping[str, Any]
 """A segment's name, an `Add`, or the JSON object of the contract."""
 
 
-def addition(wanted: Addition) -> Any:
-    """An addition as the service wants it."""
-    return wanted.body() if isinstance(wanted, Add) else wanted
+def addition(value: AddInput) -> Any:
+    """Convert an addition to JSON."""
+    return value.body() if isinstance(value, Add) else value
 
 
-def rule(wanted: Rule | Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as the service wants it."""
-    return wanted.body() if isinstance(wanted, Rule) else dict(wanted)
+def rule(value: Rule | Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a rule to JSON."""
+    return value.body() if isinstance(value, Rule) else dict(value)
 
 
-def ttl(wanted: Ttl) -> str | float:
-    """A time to live as the service wants it."""
-    return wanted.total_seconds() if isinstance(wanted, timedelta) else wanted
+def ttl(value: Ttl) -> str | float:
+    """Convert a time to live to JSON."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def instant(wanted: When, name: str) -> str:
-    """An instant as the service wants it. InvalidError for one without an offset."""
-    if isinstance(wanted, datetime):
-        if wanted.tzinfo is None:
-            raise invalid(f"{name}: a datetime without a time zone names no instant")
-        return rfc3339(wanted)
+def instant(value: When, name: str) -> str:
+    """Convert a time to RFC 3339. InvalidError if it has no offset."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise invalid(f"{name}: a datetime without a time zone is ambiguous")
+        return rfc3339(value)
     try:
-        from_rfc3339(wanted)
+        from_rfc3339(value)
     except ValueError as error:
         raise invalid(f"{name}: {error}") from None
-    return wanted
+    return value
 
 
-def user(wanted: str | UUID) -> str:
-    """The canonical form of a user id. InvalidError when it is none."""
+def user(value: str | UUID) -> str:
+    """Canonical form of a user id. InvalidError if it is invalid."""
     try:
-        return canonical_user_id(wanted)
+        return canonical_user_id(value)
     except ValueError as error:
         raise invalid(str(error)) from None
 
 
-def segment(wanted: str) -> str:
-    """The name of a segment. InvalidError when it is none."""
+def segment(value: str) -> str:
+    """Validate a segment name. InvalidError if it is invalid."""
     try:
-        return check_segment_name(wanted)
+        return check_segment_name(value)
     except ValueError as error:
         raise invalid(str(error)) from None

@@ -1,7 +1,6 @@
-"""What the service answers: frozen, typed, instants as aware datetimes.
+"""Response models: frozen and typed, with times as aware datetimes.
 
-A field that this version does not know is ignored, so that an older client understands a newer
-service.
+Unknown fields are ignored, so that an older client works with a newer service.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from segments.contracts.documents import Cause, Operation, Origin, Status
-from segments.contracts.events import Account
+from segments.contracts.documents import Cause, MembershipOperation, Origin, ResultStatus
+from segments.contracts.events import AccountState
 
 
 def rfc3339(instant: datetime) -> str:
-    """An instant as the service writes it: UTC, with milliseconds."""
+    """Format a time like the service: UTC, with milliseconds."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -24,21 +23,21 @@ Instant = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_use
 
 
 class Model(BaseModel):
-    """Part of an answer."""
+    """Base of all models."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def document(self) -> dict[str, Any]:
-        """As JSON knows it; instants are RFC 3339."""
+        """As a JSON object; times are RFC 3339."""
         return self.model_dump(mode="json")
 
 
-class Answer(Model):
-    """An answer, and how fresh it is.
+class ResponseModel(Model):
+    """A response with its freshness.
 
-    `position`: of the view that answered, or from which on a read sees a write; fit for the
-    `min_position` of another read. `staleness_ms`: how old it may be. `complete_until`: the instant
-    up to which history is complete. None where the service does not say.
+    `position`: of the view that served a read, or from which a read sees a write; usable as
+    `min_position` of another read. `staleness_ms`: upper bound of the view's age.
+    `complete_until`: the time up to which the history is complete. None if not reported.
     """
 
     position: str | None = None
@@ -47,7 +46,7 @@ class Answer(Model):
 
 
 class Membership(Model):
-    """A segment that a user has. `expires_at` None: for good."""
+    """A segment of a user. `expires_at` None: it does not expire."""
 
     segment: str
     since: Instant
@@ -55,22 +54,22 @@ class Membership(Model):
     origin: Origin
 
 
-class UserSegments(Answer):
+class UserSegments(ResponseModel):
     """The segments of a user, by name.
 
-    `at` is the past instant that was asked for; `account` is not told of the past. `error` is
-    `user_unknown` or `user_deleted` among the answers to a query of many.
+    `at`: the requested past time, for which `account` is None. `error`: `user_unknown` or
+    `user_deleted` in a query of many users.
     """
 
     user_id: str
-    account: Account | None = None
+    account: AccountState | None = None
     at: Instant | None = None
     segments: tuple[Membership, ...]
     error: str | None = None
 
     @property
     def names(self) -> list[str]:
-        """The names alone."""
+        """The names of the segments."""
         return [held.segment for held in self.segments]
 
     def __contains__(self, segment: object) -> bool:
@@ -84,7 +83,7 @@ class HistoryRow(Model):
     user_id: str
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     at: Instant
     cause: Cause
     command_id: str | None
@@ -93,13 +92,13 @@ class HistoryRow(Model):
 
 
 class Why(Model):
-    """The rows behind a membership: what began it, and what changed its end last."""
+    """The history rows that began a membership and that last changed its end."""
 
     began: HistoryRow
     end_set: HistoryRow | None
 
 
-class MembershipDetail(Answer):
+class MembershipDetail(ResponseModel):
     """One membership; `why` is None while the history does not have its rows yet."""
 
     user_id: str
@@ -111,32 +110,32 @@ class MembershipDetail(Answer):
 
 
 class Change(Model):
-    """What a command did to one membership."""
+    """A membership changed by a command."""
 
     segment: str
-    operation: Operation
+    operation: MembershipOperation
 
 
 class ResultError(Model):
-    """Why a command was refused. `code` is one of docs/topics.md."""
+    """Why a command was rejected. docs/topics.md lists the codes."""
 
     code: str
     detail: str
     segments: tuple[str, ...] | None = None
 
 
-class Preview(Answer):
-    """How many users a rule lets through, and how many of them it would choose."""
+class Preview(ResponseModel):
+    """Number of users eligible under a rule, and how many of them it would select."""
 
     eligible: int
     target: int
 
 
-class Result(Answer):
-    """What became of a command. `position`: where in the log it was decided."""
+class Result(ResponseModel):
+    """Result of a command. `position`: where in the log it was decided."""
 
     command_id: str
-    status: Status
+    status: ResultStatus
     error: ResultError | None
     changes: tuple[Change, ...]
     at: Instant
@@ -173,7 +172,7 @@ class ReportJob(Model):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job is done or failed."""
         return self.state in ("done", "failed")
 
 
@@ -192,7 +191,7 @@ class AssignedRule(Model):
     skipped: int
 
 
-class Segment(Answer):
+class Segment(ResponseModel):
     """A segment. `position`: where in the log this version of it was decided."""
 
     segment: str
@@ -206,7 +205,7 @@ class Segment(Answer):
 
 
 class Member(Model):
-    """A user who has a segment."""
+    """A member of a segment."""
 
     user_id: str
     since: Instant
@@ -215,21 +214,21 @@ class Member(Model):
 
 
 class Accepted(Model):
-    """Commands that Kafka has; their results come one by one."""
+    """Commands that are in Kafka; each has a result of its own."""
 
     accepted: int
     command_ids: tuple[str, ...]
 
 
-class UserState(Answer):
+class UserState(ResponseModel):
     """The state of a user's account in the replica."""
 
     user_id: str
-    state: Account
+    state: AccountState
 
 
 class RefusedLine(Model):
-    """A line of an import that was not taken."""
+    """A rejected line of an import."""
 
     line: int
     field: str
@@ -237,7 +236,7 @@ class RefusedLine(Model):
 
 
 class Imported(Model):
-    """What became of the lines of an import; `errors` names the first of the refused ones."""
+    """Outcome of an import; `errors` lists the first rejected lines."""
 
     accepted: int
     refused: int
@@ -245,14 +244,14 @@ class Imported(Model):
 
 
 class PartitionHealth(Model):
-    """What the view has of a partition."""
+    """Position and staleness of the view for one partition."""
 
     position: str
     staleness_ms: int
 
 
 class Health(Model):
-    """Whether answers are complete and fresh; `checks` says what is amiss."""
+    """Readiness of a sidecar; `checks` has the reasons if it is not ready."""
 
     ready: bool
     checks: dict[str, str] = {}

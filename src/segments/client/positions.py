@@ -1,4 +1,4 @@
-"""The highest position of each partition that a session's writes reached."""
+"""Highest position of a session's writes in each partition."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from segments.client.errors import SessionError
 
 POSITIONS_MAX = 64
-"""As many as a request may name."""
+"""Maximum number of positions per request."""
 
 
 class Positions:
-    """Grows with every write; a read that waits for `minimum` sees them all. Safe for threads."""
+    """Positions of writes; a read that waits for `minimum` sees them all. Thread-safe."""
 
     def __init__(self, known: Mapping[int, int] | None = None) -> None:
         self._lock = threading.Lock()
         self._highest: dict[int, int] = dict(known or {})
 
     def copy(self) -> Positions:
-        """Another session that has seen the same so far."""
+        """An independent copy."""
         with self._lock:
             return Positions(self._highest)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from segments.client import call, errors
 from segments.client.call import Core
 from segments.client.models import Model
-from segments.client.sansio import Effect, Emit, Freshness, Reply, Steps, Walk
+from segments.client.sansio import Page, Reply, Steps, Walk
 
 M = TypeVar("M", bound=Model)
 PAGE = 1_000
@@ -41,7 +41,6 @@ def pages(
     page_size: int = PAGE,
 ) -> Walk[M]:
     """Every item of a list, page after page; `timeout_s` is for each page."""
-    seen = Freshness()
 
     def steps() -> Steps[None]:
         cursor: str | None = None
@@ -50,28 +49,22 @@ def pages(
             reply = yield from read(
                 core, target, query=asked, min_position=min_position, timeout_s=timeout_s
             )
-            cursor = yield from emit(kind, reply, seen)
+            found = page(kind, reply)
+            yield found
+            cursor = found.next
             if cursor is None:
                 return
 
-    return Walk(steps(), seen)
+    return Walk(steps())
 
 
-def emit(kind: type[M], reply: Reply, seen: Freshness) -> Steps[str | None]:
-    """Hand over the items of a page; the cursor of the next one."""
-    told = call.document(reply)
-    items = told.get("items")
+def page(kind: type[M], reply: Reply) -> Page:
+    """A page of a list. AnswerError when it has no items of that type."""
+    body = call.document(reply)
+    items = body.get("items")
     if not isinstance(items, list):
         raise errors.AnswerError("the answer has no items; is this the service?")
-    vars(seen).update(vars(call.freshness(reply)))
-    fresh: dict[str, Any] = vars(seen)
-    yield _emitted([_item(kind, item, fresh) for item in items])
-    return told.get("next")
-
-
-def _item(kind: type[M], item: Any, fresh: dict[str, Any]) -> M:
-    return call.model(kind, fresh | item if isinstance(item, dict) else item)
-
-
-def _emitted(items: list[Any]) -> Effect:
-    return Emit(items)
+    freshness = call.freshness(reply)
+    shared = freshness._asdict()
+    parsed = [call.model(kind, shared | i if isinstance(i, dict) else i) for i in items]
+    return Page(parsed, freshness, body.get("next"))

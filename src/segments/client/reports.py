@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from segments.client import errors, inputs, writes
 from segments.client.call import ANSWER_TIMEOUT_S, Core, document, freshness, parsed, path
 from segments.client.models import ReportJob
-from segments.client.sansio import Emit, Failure, Freshness, Pause, Read, Reply, Steps, Walk
+from segments.client.sansio import Page, Pause, Read, Reply, Steps, TransportFailure, Walk
 
 ROW_COUNT = "segments-row-count"
 _POLL_S = 0.5
@@ -139,7 +139,7 @@ class Download(Walk[bytes]):
     def __init__(self, core: Core, wanted: Mapping[str, Any], timeout_s: float | None) -> None:
         self.rows = 0
         self.promised = 0
-        super().__init__(self._download(core, wanted, timeout_s), Freshness())
+        super().__init__(self._download(core, wanted, timeout_s))
 
     def _download(
         self, core: Core, wanted: Mapping[str, Any], timeout_s: float | None
@@ -149,13 +149,15 @@ class Download(Walk[bytes]):
         reply = yield from core.call(timeout_s).send(
             "GET", url, min_position=position, waits=True, streamed=True
         )
-        vars(self.freshness).update(vars(freshness(reply)))
+        fresh = freshness(reply)
         self.promised = _promised(reply)
+        # Also a report without rows says how fresh it is.
+        yield Page([], fresh)
         # The line with the names of the columns is none of the rows.
         self.rows = -1 if wanted.get("header") else 0
         while True:
             piece = yield Read()
-            if isinstance(piece, Failure):
+            if isinstance(piece, TransportFailure):
                 raise errors.IncompleteError(
                     f"the report broke off: {self.rows} of {self.promised} rows came "
                     f"({piece.reason})"
@@ -163,7 +165,7 @@ class Download(Walk[bytes]):
             if not piece:
                 break
             self.rows += piece.count(b"\n")
-            yield Emit([piece])
+            yield Page([piece], fresh)
         if self.rows != self.promised:
             raise errors.IncompleteError(
                 f"the report is not complete: {self.rows} of {self.promised} rows came"

@@ -1,40 +1,38 @@
-"""The calls without input and output: generators that say what is to be done, and take what came.
-
-A generator yields an effect and is sent its outcome:
+"""Calls without I/O: generators that yield effects and are sent their outcomes.
 
 | effect    | outcome             | what the driver does                                        |
 |-----------|---------------------|-------------------------------------------------------------|
-| `Request` | `Reply`, `Failure`  | sends it; reads the body, unless it is a stream that is 2xx |
-| `Read`    | bytes, `Failure`    | the next piece of that stream; empty at its end             |
+| `Request` | `Reply` or failure   | sends it; reads the body, unless it is a stream that is 2xx |
+| `Read`    | bytes or failure    | the next piece of that stream; empty at its end             |
 | `Pause`   | None                | waits                                                       |
-| `Emit`    | None                | hands items to whoever iterates                             |
+| `Page`    | None                | yields its items to the caller                              |
 
-The two drivers, blocking and asynchronous, know nothing else: what is asked for, retried, waited
-for and checked stands here and in the modules of the calls, once.
+The two drivers, synchronous and asynchronous, only perform effects. Requests, retries, waits and
+checks are written once, in the modules of the calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
-Body = bytes | Callable[[], Iterator[bytes]] | None
-"""Whole, or made anew piece by piece for every attempt."""
+RequestBody = bytes | Callable[[], Iterator[bytes]] | None
+"""Bytes, or a function that returns a fresh iterator of chunks for every attempt."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to send. Header values are bytes: they may be any text.
+    """A request to send. Header values are bytes: they may be any text.
 
-    `timeout_s`: for the whole exchange, None for a stream; `read_timeout_s`: for each piece.
+    `timeout_s`: for the whole exchange, None for a stream; `read_timeout_s`: for each chunk.
     """
 
     method: str
     url: str
     headers: Mapping[bytes, bytes]
-    body: Body
+    body: RequestBody
     timeout_s: float | None
     read_timeout_s: float
     streamed: bool = False
@@ -42,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `headers` by lower-case name; `body` is empty for a stream."""
+    """A response. `headers` by lower-case name; `body` is empty for a stream."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,8 +48,8 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """No answer, or none to its end. `again`: whether another attempt makes sense."""
+class TransportFailure:
+    """No complete response was received. `again`: whether a retry makes sense."""
 
     reason: str
     again: bool = True
@@ -59,29 +57,39 @@ class Failure:
 
 @dataclass(frozen=True)
 class Read:
-    """The next piece of the stream that was opened last."""
+    """Read the next chunk of the open stream."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Nothing to be done for so long."""
+    """Wait before the next step."""
 
     seconds: float
 
 
+class Freshness(NamedTuple):
+    """How fresh a response is: see `models.ResponseModel`."""
+
+    position: str | None = None
+    staleness_ms: int | None = None
+    complete_until: str | None = None
+
+
 @dataclass(frozen=True)
-class Emit:
-    """Items for whoever iterates."""
+class Page:
+    """Items of a list and how fresh they are. `next`: the cursor of the next page."""
 
     items: Sequence[Any]
+    freshness: Freshness
+    next: str | None = None
 
 
-Effect = Request | Read | Pause | Emit
+Effect = Request | Read | Pause | Page
 Steps = Generator[Effect, Any, T]
 
 
 class Run(Generic[T]):
-    """A generator on its way, as drivers see it: an effect to be done, or the end with a value."""
+    """A running generator: `effect` is the next one to perform, or None at the end."""
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps = steps
@@ -90,7 +98,7 @@ class Run(Generic[T]):
         self.advance(None)
 
     def advance(self, outcome: Any) -> None:
-        """Hand over what came of the effect; then `effect` is the next one, or None at the end."""
+        """Send the outcome of the effect and proceed to the next one."""
         try:
             self.effect = self._steps.send(outcome)
         except StopIteration as end:
@@ -98,28 +106,18 @@ class Run(Generic[T]):
             self._value.append(end.value)
 
     def close(self) -> None:
-        """Nobody goes on with it."""
+        """Abandon the generator."""
         self._steps.close()
 
     @property
     def value(self) -> T:
-        """What it came to."""
+        """The result, once `effect` is None."""
         [value] = self._value
         return value
 
 
 @dataclass
-class Freshness:
-    """How fresh what was emitted last is: see `models.Answer`."""
-
-    position: str | None = None
-    staleness_ms: int | None = None
-    complete_until: str | None = None
-
-
-@dataclass
 class Walk(Generic[T]):
-    """Steps that emit items of one type, and how fresh the last of them are."""
+    """Steps that yield pages of items of type `T`."""
 
     steps: Steps[None]
-    freshness: Freshness

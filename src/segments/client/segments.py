@@ -11,7 +11,7 @@ from segments.client import call, errors, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.sansio import Emit, Failure, Freshness, Read, Steps, Walk
+from segments.client.sansio import Page, Read, Steps, TransportFailure, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -71,16 +71,16 @@ def _body(description: str | None, auto: Rule | Mapping[str, Any] | None) -> dic
 def _shown(core: Core, name: str, decided: writes.Decided) -> Steps[Segment]:
     """The segment after a write; asked for where the answer was the result alone."""
     if decided.whole:
-        return call.model(Segment, decided.told)
+        return call.model(Segment, decided.body)
     try:
         reply = yield from decided.call.send(
             "GET",
             path("v1", "segments", name),
-            min_position=core.minimum(decided.told["position"]),
+            min_position=core.minimum(decided.body["position"]),
             waits=True,
         )
     except errors.SegmentsError as error:
-        error.command_id = error.command_id or decided.told["command_id"]
+        error.command_id = error.command_id or decided.body["command_id"]
         raise
     return call.parsed(Segment, reply)
 
@@ -97,7 +97,7 @@ def delete_segment(
     decided = yield from writes.perform(
         core, "DELETE", target, None, key=idempotency_key, timeout_s=timeout_s
     )
-    return writes.result(decided.told)
+    return writes.result(decided.body)
 
 
 def preview_segment(
@@ -108,8 +108,8 @@ def preview_segment(
     decided = yield from writes.perform(
         core, "POST", "/v1/segments/preview", body, key=None, timeout_s=timeout_s
     )
-    counts = {} if decided.whole else decided.told.get("preview") or {}
-    return call.model(Preview, decided.told | counts)
+    counts = {} if decided.whole else decided.body.get("preview") or {}
+    return call.model(Preview, decided.body | counts)
 
 
 def segment(
@@ -152,7 +152,6 @@ def members(
     for the time to its first line.
     """
     target = path("v1", "segments", inputs.segment(segment), "users")
-    seen = Freshness()
 
     def steps() -> Steps[None]:
         position = core.minimum(min_position)
@@ -164,11 +163,11 @@ def members(
             waits=position is not None,
             streamed=True,
         )
-        vars(seen).update(vars(call.freshness(reply)))
+        freshness = call.freshness(reply)
         given, rest, count = 0, b"", None
         while True:
             piece = yield Read()
-            if isinstance(piece, Failure):
+            if isinstance(piece, TransportFailure):
                 raise errors.IncompleteError(f"broken off after {given} members: {piece.reason}")
             if not piece:
                 break
@@ -177,12 +176,12 @@ def members(
                 raise errors.AnswerError("a line without an end; is this the service?")
             items, count = _members(lines, count)
             given += len(items)
-            yield Emit(items)
+            yield Page(items, freshness)
         if rest or count != given:
             told = "without its count" if count is None else f"with a count of {count}"
             raise errors.IncompleteError(f"{given} members came, {told}")
 
-    return Walk(steps(), seen)
+    return Walk(steps())
 
 
 def _members(lines: list[bytes], count: int | None) -> tuple[list[Member], int | None]:

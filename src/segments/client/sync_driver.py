@@ -1,9 +1,10 @@
-"""The blocking driver: does what the steps of a call ask for."""
+"""Synchronous driver: performs the effects of a call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -12,14 +13,14 @@ import httpx
 from segments.client import transport
 from segments.client.sansio import (
     Effect,
-    Emit,
-    Failure,
     Freshness,
+    Page,
     Pause,
     Reply,
     Request,
     Run,
     Steps,
+    TransportFailure,
     Walk,
 )
 
@@ -27,14 +28,14 @@ T = TypeVar("T")
 
 
 class Driver:
-    """Runs steps over one connection pool. Safe for threads."""
+    """Runs steps over one connection pool. Thread-safe."""
 
     def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
         self._http = http
         self._connect_timeout_s = connect_timeout_s
 
     def run(self, steps: Steps[T]) -> T:
-        """What the steps come to."""
+        """Run the steps and return their result."""
         run, io = Run(steps), _Io(self._http, self._connect_timeout_s)
         try:
             while run.effect is not None:
@@ -44,14 +45,14 @@ class Driver:
             run.close()
             io.close()
 
-    def items(self, walk: Walk[T]) -> Iterator[T]:
-        """What the steps hand over, as it is asked for."""
+    def pages(self, walk: Walk[T]) -> Generator[Page, None, None]:
+        """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Emit):
-                    yield from run.effect.items
+                if isinstance(run.effect, Page):
+                    yield run.effect
                     run.advance(None)
                 else:
                     run.advance(io.outcome(run.effect))
@@ -61,7 +62,7 @@ class Driver:
 
 
 class _Io:
-    """The input and output of one call: at most one response is open."""
+    """I/O of one call, with at most one open response."""
 
     def __init__(self, http: httpx.Client, connect_timeout_s: float) -> None:
         self._http = http
@@ -69,8 +70,8 @@ class _Io:
         self._open: httpx.Response | None = None
         self._pieces: Iterator[bytes] = iter(())
 
-    def outcome(self, effect: Effect) -> Reply | Failure | bytes | None:
-        """Do it."""
+    def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
+        """Perform an effect and return its outcome."""
         if isinstance(effect, Pause):
             time.sleep(effect.seconds)
             return None
@@ -81,7 +82,7 @@ class _Io:
         except transport.FAILURES as error:
             return transport.failure(error)
 
-    def _exchange(self, request: Request) -> Reply | Failure:
+    def _exchange(self, request: Request) -> Reply | TransportFailure:
         self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body
@@ -105,26 +106,28 @@ class _Io:
         return transport.reply(response, bytes(gathered))
 
     def close(self) -> None:
-        """Let the open response go."""
+        """Close the open response, if any."""
         if self._open is not None:
             self._open.close()
             self._open = None
 
 
 class Items(Generic[T]):
-    """An iterator over what the service lists, and how fresh the last of it is.
+    """Iterator over the items of a list, with the freshness of the last one.
 
-    Let go early it gives its connection back: by `close`, or as a context manager.
+    To stop early, call `close` or use it as a context manager, which releases the connection.
     """
 
     def __init__(self, driver: Driver, walk: Walk[T]) -> None:
-        self._walk = walk
-        self._items = driver.items(walk)
+        self.freshness = Freshness()
+        """How fresh the last item is; nothing is known before the first one."""
+        self._items = self._flattened(driver.pages(walk))
 
-    @property
-    def freshness(self) -> Freshness:
-        """Of what came last; nothing is known before the first item."""
-        return self._walk.freshness
+    def _flattened(self, pages: Generator[Page, None, None]) -> Generator[T, None, None]:
+        with closing(pages):
+            for page in pages:
+                self.freshness = page.freshness
+                yield from page.items
 
     def __iter__(self) -> Items[T]:
         return self
@@ -133,9 +136,8 @@ class Items(Generic[T]):
         return next(self._items)
 
     def close(self) -> None:
-        """Iterate no further."""
-        closing: Callable[[], None] = self._items.close  # type: ignore[attr-defined]
-        closing()
+        """Stop iterating and release the connection."""
+        self._items.close()
 
     def __enter__(self) -> Items[T]:
         return self

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from segments.client.sansio import Failure, Reply, Request
+from segments.client.sansio import Reply, Request, TransportFailure
 
 # Nothing that another attempt would mend.
 _LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
@@ -45,12 +45,12 @@ def reply(response: httpx.Response, body: bytes) -> Reply:
     return Reply(response.status_code, dict(response.headers.items()), body)
 
 
-def failure(error: Exception) -> Failure:
+def failure(error: Exception) -> TransportFailure:
     """What went wrong, without addresses and headers, which may be secret."""
     name = type(error).__name__
     text = str(error)
     told = f"{name}: {text}" if text and not isinstance(error, httpx.LocalProtocolError) else name
-    return Failure(told, not isinstance(error, _LASTING))
+    return TransportFailure(told, not isinstance(error, _LASTING))
 
 
-TOO_SLOW = Failure("the answer did not come in time")
+TOO_SLOW = TransportFailure("the answer did not come in time")

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from segments.client import call, inputs, reads, writes
 from segments.client.call import Core, path
-from segments.client.inputs import Addition, When
+from segments.client.inputs import AddInput, When
 from segments.client.models import HistoryRow, MembershipDetail, Result, UserSegments
-from segments.client.sansio import Freshness, Steps, Walk
+from segments.client.sansio import Steps, Walk
 
 QUERY_USERS = 10_000
 """Users a query may ask for."""
@@ -58,7 +58,7 @@ def change(
     core: Core,
     user_id: str | UUID,
     *,
-    add: Iterable[Addition] = (),
+    add: Iterable[AddInput] = (),
     remove: Iterable[str] = (),
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
@@ -76,7 +76,7 @@ def change(
         timeout_s=timeout_s,
         addressed=False,
     )
-    return writes.result(decided.told)
+    return writes.result(decided.body)
 
 
 def history(
@@ -118,7 +118,6 @@ def query(
     `segments`: the only ones told. Who is unknown or deleted is marked by `error`. `timeout_s` is
     for each request.
     """
-    seen = Freshness()
     named = None if segments is None else list(segments)
 
     def steps() -> Steps[None]:
@@ -132,9 +131,9 @@ def query(
                 min_position=position,
                 waits=position is not None,
             )
-            yield from reads.emit(UserSegments, reply, seen)
+            yield reads.page(UserSegments, reply)
 
-    return Walk(steps(), seen)
+    return Walk(steps())
 
 
 def _chunks(user_ids: Iterable[str | UUID]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Writes: a key made once for the call, so that no attempt of it counts twice, and the result."""
+"""Writes: an idempotency key per call, so that retries take effect only once, and the result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _POLL_MAX_S = 1.0
 
 
 class Decided(NamedTuple):
-    """What a write came to. `whole`: the first answer was not only the result of the command."""
+    """Outcome of a write. `whole`: the response had the resource, not only the command's result."""
 
     call: Call
     reply: Reply
-    told: dict[str, Any]
+    body: dict[str, Any]
     whole: bool
 
 
@@ -35,52 +35,52 @@ def perform(
     timeout_s: float | None,
     addressed: bool = True,
 ) -> Steps[Decided]:
-    """Write, and follow the command until it is decided.
+    """Send a write and wait until its command is decided.
 
-    ProblemError when it was refused, PendingError when it is not decided in time. `addressed`: the
-    write is about one segment.
+    ProblemError if it is rejected, PendingError if it is not decided in time. `addressed`: the URL
+    of the write names a segment.
     """
     key = key or str(uuid4())
     call = core.call(timeout_s)
     try:
         reply = yield from call.send(method, target, json=json, headers={KEY: key}, waits=True)
-        told = document(reply)
+        body = document(reply)
         whole = reply.status != 202
-        if told.get("status") == "pending":
-            told = yield from awaited(call, str(told["command_id"]))
-        if not whole and told.get("status") == "rejected":
-            raise errors.rejection(told, addressed=addressed)
+        if body.get("status") == "pending":
+            body = yield from wait_for_result(call, str(body["command_id"]))
+        if not whole and body.get("status") == "rejected":
+            raise errors.rejection(body, addressed=addressed)
     except errors.SegmentsError as error:
         if error.command_id is None:
             error.command_id = key
         raise
-    core.note(told.get("position"))
-    return Decided(call, reply, told, whole)
+    core.note(body.get("position"))
+    return Decided(call, reply, body, whole)
 
 
-def awaited(call: Call, command_id: str) -> Steps[dict[str, Any]]:
-    """The result of a command that was accepted. PendingError when it does not come in time."""
+def wait_for_result(call: Call, command_id: str) -> Steps[dict[str, Any]]:
+    """Poll the result of an accepted command. PendingError if it is not decided in time."""
     pause_s = _POLL_S
     while True:
         try:
-            told = yield from asked(call, command_id)
+            body = yield from fetch_result(call, command_id)
         except errors.UnreachableError as error:
             if call.left_s > 0:
                 raise
-            # It is accepted all the same: only the time of the call was over.
+            # The command is accepted; only the time of the call ran out.
             raise errors.PendingError(command_id) from error
-        if told is not None and told.get("status") != "pending":
-            return told
+        if body is not None and body.get("status") != "pending":
+            return body
         if call.left_s <= pause_s:
             raise errors.PendingError(command_id)
         yield Pause(pause_s)
         pause_s = min(2 * pause_s, _POLL_MAX_S)
 
 
-def asked(call: Call, command_id: str) -> Steps[dict[str, Any] | None]:
-    """What is known of a command after a wait; None for one that the sidecar has not heard of.
+def fetch_result(call: Call, command_id: str) -> Steps[dict[str, Any] | None]:
+    """Fetch a command's result or `pending`, waiting on the server; None if it is unknown.
 
-    Another sidecar than the one that accepted it knows nothing before there is a result.
+    A sidecar other than the one that accepted the command does not know it before its result.
     """
     target = path("v1", "commands", command_id)
     reply = yield from call.send("GET", target, waits=True, accepted=frozenset({404}))
@@ -92,6 +92,6 @@ def asked(call: Call, command_id: str) -> Steps[dict[str, Any] | None]:
     return document(reply)
 
 
-def result(told: Mapping[str, Any]) -> Result:
-    """A result as a model."""
-    return model(Result, told)
+def result(body: Mapping[str, Any]) -> Result:
+    """Validate a result."""
+    return model(Result, body)

@@ -1,4 +1,4 @@
-"""Automatic assignment: which share of which users a segment is given to."""
+"""Rules of automatic assignment: the percentage or number of eligible users to select."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from segments.contracts.times import TtlMs
 FILTER_NAMES_MAX = 100
 COUNT_MAX = 1_000_000_000
 WHOLE_PPM = 1_000_000
-"""100 % in parts per million: a percentage with 4 decimals is a whole number of them."""
+"""100 % in parts per million, the unit in which 4 decimals of a percentage are an integer."""
 
 AutoAccount = Literal["active", "blocked", "unknown"]
 
 
 class AutoRule(TypedDict):
-    """The rule inside log and state: exactly one of `ppm` (parts per million) and `count`."""
+    """A rule in the log and the state: exactly one of `ppm` (parts per million) and `count`."""
 
     ppm: int | None
     count: int | None
@@ -42,13 +42,13 @@ class AutoRule(TypedDict):
 def percent_to_ppm(value: Any) -> int:
     """`12.5` -> 125000; ValueError unless 0 < percent <= 100 with at most 4 decimals."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("a percentage is a number")  # noqa: TRY004 - pydantic reports ValueError
+        raise ValueError("a percentage must be a number")  # noqa: TRY004 - pydantic reports ValueError
     if not 0 < value <= 100:  # also false for NaN
-        raise ValueError("a percentage is above 0 and at most 100")
-    # The shortest decimal form of the number is what its sender wrote.
+        raise ValueError("a percentage must be greater than 0 and at most 100")
+    # repr gives the shortest decimal form, which is what the sender wrote.
     parts = Decimal(repr(value)) * 10_000
     if parts != parts.to_integral_value():
-        raise ValueError("a percentage has at most 4 decimals")
+        raise ValueError("a percentage must have at most 4 decimals")
     return int(parts)
 
 
@@ -64,15 +64,15 @@ Percent = Annotated[
         }
     ),
 ]
-"""A percentage at the edge, parts per million in the model."""
-# The other one may stand there as null.
+"""A percentage in JSON, parts per million in the model."""
+# The other field may be present as null.
 _ONE_SHARE = [
     {"required": [name], "properties": {name: {"type": "number"}}} for name in ("percent", "count")
 ]
 
 
 class Auto(BaseModel):
-    """Exactly one of `percent` and `count`, of those users whom the filters let through."""
+    """Selects `percent` or `count` (exactly one) of the users that match the filters."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, json_schema_extra={"oneOf": list[Any](_ONE_SHARE)}
@@ -89,18 +89,18 @@ class Auto(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Auto:
         if (self.percent is None) == (self.count is None):
-            raise ValueError("give exactly one of percent and count")
+            raise ValueError("exactly one of percent and count is required")
         for field, names in (("include", self.include), ("exclude", self.exclude)):
             if len(set(names)) != len(names):
-                raise ValueError(f"{field} names a segment twice")
+                raise ValueError(f"{field} has repeated names")
         if both := sorted(set(self.include) & set(self.exclude)):
-            raise ValueError(f"in include and exclude: {', '.join(both)}")
+            raise ValueError(f"in both include and exclude: {', '.join(both)}")
         if len(set(self.accounts)) != len(self.accounts):
-            raise ValueError("accounts names a state twice")
+            raise ValueError("accounts has repeated states")
         return self
 
     def rule(self) -> AutoRule:
-        """The rule as log and state hold it."""
+        """The rule in the form of the log and the state."""
         return AutoRule(
             ppm=self.percent,
             count=self.count,
@@ -113,7 +113,7 @@ class Auto(BaseModel):
 
 
 def target_of(rule: AutoRule, population: int) -> int:
-    """How many of a population the rule gives the segment to: the share is rounded half up."""
+    """Number of users to select from a population; a percentage is rounded half up."""
     if rule["count"] is not None:
         return min(rule["count"], population)
     assert rule["ppm"] is not None, "a rule has a share or a count"

@@ -1,200 +1,205 @@
-"""Commands: what other services ask for."""
+"""Commands: one class per type, with its key and its record in the shard log.
+
+A new type is a class here and a member of `Command`; router, HTTP, CLI and schemas follow.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from uuid import UUID, uuid5
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, model_validator
 
+from segments.contracts import log
 from segments.contracts.auto import Auto
+from segments.contracts.command_bodies import (
+    MembershipChange,
+    NewSegmentBody,
+    SegmentBody,
+    StrictModel,
+    reject_self_reference,
+)
+from segments.contracts.documents import UserIdText
+from segments.contracts.log_records import LogRule, LogValue, TraceContext
 from segments.contracts.names import Actor, CommandId, SegmentName, UserId
-from segments.contracts.times import InstantMs, TtlMs
 
-NAMES_PER_COMMAND = 100
-DESCRIPTION_MAX_LENGTH = 4_096
-# The namespace of derived command ids; fixed for ever, since ids must be the same after a restart.
+# Namespace of derived command ids. Never change it: ids must survive a restart.
 _DERIVED_IDS = UUID("0f5d6c0e-6f43-5c0a-9f1e-0a6b1d5f8c11")
 
 
-class _Contract(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class CommandRecord(LogValue):
+    """Value of a command's record in the shard log."""
+
+    id: CommandId
+    actor: Actor | None = None
+    trace: TraceContext | None = None
 
 
-class Addition(_Contract):
-    """A segment to add, with its end: none, after a time to live, or at an instant."""
+class BaseCommand(StrictModel):
+    """Base of all commands: id, actor, and the record in the shard log."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"properties": {end: {"type": "null"}}} for end in ("ttl", "expires_at")]
-        }
-    )
+    log_type: ClassVar[str]
+    log_value: ClassVar[type[CommandRecord]]
+    key_field: ClassVar[Literal["user_id", "segment", "id"]]
 
-    segment: SegmentName
-    ttl: TtlMs | None = None
-    expires_at: InstantMs | None = None
-
-    @model_validator(mode="after")
-    def _one_end(self) -> Addition:
-        if self.ttl is not None and self.expires_at is not None:
-            raise ValueError("give ttl or expires_at, not both")
-        return self
-
-
-class _Command(_Contract):
     id: CommandId | None = None
     actor: Actor | None = None
 
+    def routing_key(self, command_id: str) -> str:
+        """The Kafka key, which keeps the commands of one user or segment in order."""
+        key: str | None = getattr(self, self.key_field)
+        return key or command_id
 
-def _auto_is_never_null(schema: dict[str, Any]) -> None:
-    """Absent is not null: `auto` cannot be taken away."""
-    schema["properties"]["auto"] = schema["properties"]["auto"]["anyOf"][0]
+    def log_record(
+        self, command_id: str, trace: dict[str, str] | None = None
+    ) -> tuple[str, str, dict[str, Any]]:
+        """(type, key, value) of the record; the command's own id takes precedence."""
+        value: dict[str, Any] = {"id": self.id or command_id}
+        if trace is not None:
+            value["trace"] = trace
+        if self.actor is not None:
+            value["actor"] = self.actor
+        value.update(self.log_fields())
+        return self.log_type, self.routing_key(value["id"]), value
+
+    def log_fields(self) -> dict[str, Any]:
+        """The fields of the record's value that are specific to the type."""
+        raise NotImplementedError
 
 
-class SegmentBody(_Contract):
-    """What is said about a segment. `auto`: whom it is given to without a command for each."""
-
-    model_config = ConfigDict(json_schema_extra=_auto_is_never_null)
-
-    description: Annotated[str, Field(max_length=DESCRIPTION_MAX_LENGTH)] | None = None
-    auto: Auto | None = None
-
-    @model_validator(mode="after")
-    def _auto_is_a_rule(self) -> SegmentBody:
-        if "auto" in self.model_fields_set and self.auto is None:
-            raise ValueError("auto is a rule; it cannot be taken away, delete the segment instead")
-        return self
-
-
-class NewSegmentBody(SegmentBody):
-    """A segment to be made."""
+class CreateRecord(CommandRecord):
+    """Value of a `create` record."""
 
     segment: SegmentName
-
-    @model_validator(mode="after")
-    def _not_of_itself(self) -> NewSegmentBody:
-        _refuse_itself(self.segment, self.auto)
-        return self
+    description: str | None
+    auto: LogRule | None = None
 
 
-class CreateSegment(NewSegmentBody, _Command):
-    """Make a segment; refused when the name is in use."""
+class CreateSegment(NewSegmentBody, BaseCommand):
+    """Create a segment; rejected if the name is in use."""
+
+    log_type = log.CREATE
+    log_value = CreateRecord
+    key_field = "segment"
 
     type: Literal["create_segment"]
 
+    def log_fields(self) -> dict[str, Any]:
+        return {"segment": self.segment, **_rule(self.auto), "description": self.description}
 
-class UpdateSegment(SegmentBody, _Command):
-    """Change what is said about a segment."""
+
+class UpdateRecord(CommandRecord):
+    """Value of an `update` record; absent fields keep their values."""
+
+    segment: SegmentName
+    description: str | None = None
+    auto: LogRule | None = None
+
+
+class UpdateSegment(SegmentBody, BaseCommand):
+    """Update the description or the rule of a segment."""
+
+    log_type = log.UPDATE
+    log_value = UpdateRecord
+    key_field = "segment"
 
     type: Literal["update_segment"]
     segment: SegmentName
 
     @model_validator(mode="after")
     def _not_of_itself(self) -> UpdateSegment:
-        _refuse_itself(self.segment, self.auto)
+        reject_self_reference(self.segment, self.auto)
         return self
 
-
-def _refuse_itself(segment: str, auto: Auto | None) -> None:
-    if auto is not None and segment in (*auto.include, *auto.exclude):
-        raise ValueError("auto names the segment itself")
-
-
-class PreviewSegment(_Command):
-    """Ask whom a rule would be about now; changes nothing."""
-
-    type: Literal["preview_segment"]
-    auto: Auto
+    def log_fields(self) -> dict[str, Any]:
+        fields = {"segment": self.segment, **_rule(self.auto)}
+        if "description" in self.model_fields_set:
+            fields["description"] = self.description
+        return fields
 
 
-class DeleteSegment(_Command):
-    """End a segment and every membership in it."""
+def _rule(auto: Auto | None) -> dict[str, Any]:
+    return {} if auto is None else {"auto": auto.rule()}
+
+
+class DeleteRecord(CommandRecord):
+    """Value of a `delete` record."""
+
+    segment: SegmentName
+
+
+class DeleteSegment(BaseCommand):
+    """Delete a segment and all of its memberships."""
+
+    log_type = log.DELETE
+    log_value = DeleteRecord
+    key_field = "segment"
 
     type: Literal["delete_segment"]
     segment: SegmentName
 
-
-class MembershipChange(_Contract):
-    """Segments to add to and to remove from one user: 1-100 names, none twice."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": [field], "properties": {field: {"minItems": 1}}}
-                for field in ("add", "remove")
-            ]
-        }
-    )
-
-    add: list[Addition] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
-    remove: list[SegmentName] = Field(default_factory=list, max_length=NAMES_PER_COMMAND)
-
-    @field_validator(
-        "add",
-        mode="before",
-        json_schema_input_type=Annotated[
-            list[SegmentName | Addition], Field(max_length=NAMES_PER_COMMAND)
-        ],
-    )
-    @classmethod
-    def _names_to_additions(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            return [{"segment": item} if isinstance(item, str) else item for item in value]
-        return value
-
-    @model_validator(mode="after")
-    def _each_name_once(self) -> MembershipChange:
-        names = [addition.segment for addition in self.add] + self.remove
-        if not 1 <= len(names) <= NAMES_PER_COMMAND:
-            raise ValueError(f"add and remove together have 1-{NAMES_PER_COMMAND} names")
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"named more than once: {', '.join(twice)}")
-        return self
+    def log_fields(self) -> dict[str, Any]:
+        return {"segment": self.segment}
 
 
-class ChangeMemberships(MembershipChange, _Command):
-    """Add a user to segments and remove it from others, all or nothing."""
+class PreviewRecord(CommandRecord):
+    """Value of a `preview` record."""
+
+    auto: LogRule
+
+
+class PreviewSegment(BaseCommand):
+    """Count the users that a rule would select now; changes nothing."""
+
+    log_type = log.PREVIEW
+    log_value = PreviewRecord
+    key_field = "id"
+
+    type: Literal["preview_segment"]
+    auto: Auto
+
+    def log_fields(self) -> dict[str, Any]:
+        return {"auto": self.auto.rule()}
+
+
+class ChangeRecord(CommandRecord):
+    """Value of a `change` record. `add`: segment, and TTL or expiry (ms), or neither."""
+
+    user_id: UserIdText
+    add: list[tuple[SegmentName, int | None, int | None]]
+    remove: list[SegmentName]
+
+
+class ChangeMemberships(MembershipChange, BaseCommand):
+    """Add a user to segments and remove it from others, atomically."""
+
+    log_type = log.CHANGE
+    log_value = ChangeRecord
+    key_field = "user_id"
 
     type: Literal["change_memberships"]
     user_id: UserId
+
+    def log_fields(self) -> dict[str, Any]:
+        return {
+            "user_id": self.user_id,
+            "add": [[a.segment, a.ttl, a.expires_at] for a in self.add],
+            "remove": self.remove,
+        }
 
 
 Command = Annotated[
     CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
     Field(discriminator="type"),
 ]
-COMMAND_TYPES = frozenset(
-    {
-        "create_segment",
-        "update_segment",
-        "delete_segment",
-        "preview_segment",
-        "change_memberships",
-    }
-)
-COMMANDS: TypeAdapter[
-    CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships
-] = TypeAdapter(Command)
+COMMAND_ADAPTER: TypeAdapter[BaseCommand] = TypeAdapter(Command)
+"""Parses a command of any type."""
+COMMAND_TYPES: dict[str, type[BaseCommand]] = {
+    get_args(command.model_fields["type"].annotation)[0]: command
+    for command in get_args(get_args(Command)[0])
+}
 
 
 def derived_command_id(topic: str, partition: int, offset: int) -> str:
-    """The id of a command that came without one: the same at every redelivery."""
+    """The id of a command without one: the same on every redelivery."""
     return str(uuid5(_DERIVED_IDS, f"{topic}:{partition}:{offset}"))
-
-
-def key_of(
-    command: CreateSegment | UpdateSegment | DeleteSegment | PreviewSegment | ChangeMemberships,
-    command_id: str,
-) -> str:
-    """The key that keeps the commands of one user, or on one segment, in order."""
-    if isinstance(command, ChangeMemberships):
-        return command.user_id
-    return command_id if isinstance(command, PreviewSegment) else command.segment

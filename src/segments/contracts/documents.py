@@ -1,4 +1,4 @@
-"""What other services read: user documents, definitions, results, history rows."""
+"""Records for other services: user documents, definitions, results, history rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.times import InstantText
 
-Operation = Literal["add", "remove", "extend"]
+MembershipOperation = Literal["add", "remove", "extend"]
 Cause = Literal["command", "auto", "expired", "segment_deleted", "user_deleted"]
 Origin = Literal["command", "auto"]
-Status = Literal["applied", "unchanged", "rejected"]
+ResultStatus = Literal["applied", "unchanged", "rejected"]
 ErrorCode = Literal[
     "invalid",
     "segment_exists",
@@ -25,8 +25,6 @@ ErrorCode = Literal[
     "assigning",
 ]
 
-PROGRESS_KEY_PREFIX = "!progress/"
-
 
 UserIdText = Annotated[
     str,
@@ -38,14 +36,14 @@ UserIdText = Annotated[
         }
     ),
 ]
-"""A user id as the service writes it. Like the others here, not checked when it is read."""
+"""A user id in canonical form. Like the other types here, not validated on reading."""
 PositionText = Annotated[
     str,
     WithJsonSchema(
         {
             "type": "string",
             "pattern": "^[0-9]+:[0-9]+$",
-            "description": "partition:offset in the log of the shards",
+            "description": "partition:offset in the shard log",
         }
     ),
 ]
@@ -57,7 +55,7 @@ class _Document(BaseModel):
 
 
 class Membership(_Document):
-    """Instants in milliseconds. `generation` is that of the segment the membership counts for."""
+    """A membership; times in milliseconds. `generation`: the segment's, when it was added."""
 
     since: int
     expires_at: int | None
@@ -66,10 +64,10 @@ class Membership(_Document):
 
 
 class UserDocument(_Document):
-    """Value of segments.users. `position` = partition:offset of the log record that made it."""
+    """Value of segments.users. `position` = partition:offset of the log record that produced it."""
 
     user_id: UserIdText
-    account: Account
+    account: AccountState
     segments: dict[str, Membership]
     position: PositionText
     at: int
@@ -78,11 +76,11 @@ class UserDocument(_Document):
 class ProgressMarker(_Document):
     """Value of segments.users at key `!progress/<partition>`.
 
-    Everything up to `log_offset`, whose time was `log_time` (ms), is applied. Every change with an
-    instant up to `at` (ms) has been written, and `history_rows` is the number of rows that this
-    shard has ever written to segments.history: a reader of history can prove that it has all.
-    `defined` is the offset of the last record that gave a definition: whoever has read a definition
-    of this partition with that position has all of them, and is not half fresh.
+    The shard has applied all records up to `log_offset`, whose timestamp was `log_time` (ms), and
+    has written every change with a timestamp up to `at` (ms). `history_rows` is the number of rows
+    it has ever written to segments.history, by which a reader proves that it has all of them.
+    `defined` is the offset of the last record that produced a definition: a reader that has a
+    definition of this partition with that position has all of them.
     """
 
     log_offset: int
@@ -95,8 +93,8 @@ class ProgressMarker(_Document):
 class AutoDefinition(_Document):
     """The automatic part of a definition. `threshold`: 64 bits as 16 hexadecimal digits.
 
-    `target` is how many have it once the running, or the last, round is over; `assigned` how many
-    had it when that was over, None before; `skipped` how many could not be given it.
+    `target`: number of members to reach in the current or last round. `assigned`: number of members
+    at the end of that round, None before. `skipped`: number of users it could not be assigned to.
     """
 
     percent: float | None
@@ -115,7 +113,7 @@ class AutoDefinition(_Document):
 class Definition(_Document):
     """Value of segments.definitions. `created_at` in milliseconds.
 
-    `position` = partition:offset of the log record that made this version.
+    `position` = partition:offset of the log record that produced this version.
     """
 
     segment: str
@@ -136,11 +134,11 @@ class ResultError(_Document):
 
 class Change(_Document):
     segment: str
-    operation: Operation
+    operation: MembershipOperation
 
 
 class Preview(_Document):
-    """How many users a rule lets through, and how many of them it would choose."""
+    """Number of users eligible under a rule, and how many of them it would select."""
 
     eligible: int
     target: int
@@ -149,11 +147,11 @@ class Preview(_Document):
 class Result(_Document):
     """Value of segments.results. `at` is RFC 3339; `position` = partition:offset in the log.
 
-    `position` is null for a command that never reached the log.
+    `position` is null for a command that did not reach the log.
     """
 
     command_id: str
-    status: Status
+    status: ResultStatus
     error: ResultError | None
     changes: list[Change]
     position: PositionText | None
@@ -172,7 +170,7 @@ class HistoryRow(_Document):
     user_id: UserIdText
     segment: str
     generation: int
-    operation: Operation
+    operation: MembershipOperation
     at: InstantText
     cause: Cause
     command_id: str | None

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from segments.contracts.names import UserId
 
-Account = Literal["active", "blocked", "deleted", "unknown"]
+AccountState = Literal["active", "blocked", "deleted", "unknown"]
 
 
 class UserEvent(BaseModel):
-    """Something about a user changed. Whatever else the event says is ignored."""
+    """A user changed. All other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -20,11 +20,10 @@ class UserEvent(BaseModel):
 
 
 class Refresh(BaseModel):
-    """Fetch a user's state, or take the given one, and tell the user's shard.
+    """Request to fetch a user's state, or to use the given `state`, and send it to the shard.
 
-    The last three fields stand in a refresh that was put behind the others because its user could
-    not be fetched: it keeps its place in the order of states (`origin_offset`), and is not tried
-    again before `not_before_ms`.
+    The last three fields are set on a refresh that was requeued after a failed fetch: it keeps its
+    place in the order of states (`origin_offset`) and is not retried before `not_before_ms`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

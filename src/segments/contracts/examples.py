@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from segments.contracts.topics import (
+    COMMANDS_TOPIC,
+    DEFINITIONS_TOPIC,
+    DLQ_TOPIC,
+    HISTORY_TOPIC,
+    REFRESHES_TOPIC,
+    RESULTS_TOPIC,
+    SHARDS_TOPIC,
+    USER_EVENTS_TOPIC,
+    USERS_TOPIC,
+)
+
 
 class Example(NamedTuple):
     """A message: its value, and those of its headers that matter."""
@@ -112,7 +124,7 @@ _LOG_SOURCE = f"/segments.shards/{_TOPIC_ID}"
 _STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
 EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
-    ("segments.commands", "create_segment"): (
+    (COMMANDS_TOPIC, "create_segment"): (
         Example({"type": "create_segment", "id": "s-1", "segment": "newsletter"}),
         Example(
             {
@@ -123,32 +135,34 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             }
         ),
     ),
-    ("segments.commands", "update_segment"): (
+    (COMMANDS_TOPIC, "update_segment"): (
         Example(
             {"type": "update_segment", "id": "s-3", "segment": "tenth", "auto": {"percent": 25}}
         ),
     ),
-    ("segments.commands", "delete_segment"): (
+    (COMMANDS_TOPIC, "delete_segment"): (
         Example({"type": "delete_segment", "id": "s-4", "segment": "newsletter", "actor": "ann"}),
     ),
-    ("segments.commands", "preview_segment"): (
+    (COMMANDS_TOPIC, "preview_segment"): (
         Example({"type": "preview_segment", "id": "p-1", "auto": {"percent": 5}}),
     ),
-    ("segments.commands", "change_memberships"): (
+    (COMMANDS_TOPIC, "change_memberships"): (
         Example(_CHANGE),
         Example(_CHANGE, _BINARY_EVENT),
     ),
-    ("segments.commands", "cloud_event"): (Example(_EVENT | {"data": _CHANGE}, _STRUCTURED),),
-    ("users.events", "user_event"): (
+    (COMMANDS_TOPIC, "cloud_event"): (Example(_EVENT | {"data": _CHANGE}, _STRUCTURED),),
+    (USER_EVENTS_TOPIC, "user_event"): (
         Example({"user_id": _USER, "reason": "address changed"}),
         Example({"user_id": _USER}, _BINARY_EVENT | {"ce_type": "user.changed"}),
     ),
-    ("users.events", "cloud_event"): (Example(_EVENT | {"data": {"user_id": _USER}}, _STRUCTURED),),
-    ("users.refreshes", "refresh"): (
+    (USER_EVENTS_TOPIC, "cloud_event"): (
+        Example(_EVENT | {"data": {"user_id": _USER}}, _STRUCTURED),
+    ),
+    (REFRESHES_TOPIC, "refresh"): (
         Example({"user_id": _USER, "reason": "event"}),
         Example({"user_id": _USER, "reason": "manual", "state": "blocked"}),
     ),
-    ("segments.shards", "change"): (
+    (SHARDS_TOPIC, "change"): (
         _log(
             "change",
             {
@@ -161,23 +175,23 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             source=True,
         ),
     ),
-    ("segments.shards", "create"): (
+    (SHARDS_TOPIC, "create"): (
         _log("create", {"id": "s-1", "segment": "newsletter", "description": None}, source=True),
     ),
-    ("segments.shards", "update"): (
+    (SHARDS_TOPIC, "update"): (
         _log("update", {"id": "s-3", "segment": "tenth", "auto": _RULE}, source=True),
     ),
-    ("segments.shards", "delete"): (
+    (SHARDS_TOPIC, "delete"): (
         _log("delete", {"id": "s-4", "actor": "ann", "segment": "newsletter"}, source=True),
     ),
-    ("segments.shards", "preview"): (_log("preview", {"id": "p-1", "auto": _RULE}, source=True),),
-    ("segments.shards", "user"): (
+    (SHARDS_TOPIC, "preview"): (_log("preview", {"id": "p-1", "auto": _RULE}, source=True),),
+    (SHARDS_TOPIC, "user"): (
         _log(
             "user",
             {"user_id": _USER, "account": "active", "version": 3, "refresh": [_TOPIC_ID, 3, 17]},
         ),
     ),
-    ("segments.shards", "define"): (
+    (SHARDS_TOPIC, "define"): (
         _log("define", _DEFINITION | {"command_id": "s-5", "actor": None}),
         _log(
             "define",
@@ -189,28 +203,26 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             },
         ),
     ),
-    ("segments.shards", "tick"): (_log("tick", {}),),
-    ("segments.shards", "survey"): (
+    (SHARDS_TOPIC, "tick"): (_log("tick", {}),),
+    (SHARDS_TOPIC, "survey"): (
         _log("survey", _ROUND | {"rule": _RULE}),
         _log("survey", {"preview": "p-1", "rule": _RULE}),
     ),
-    ("segments.shards", "surveyed"): (
+    (SHARDS_TOPIC, "surveyed"): (
         _log("surveyed", {"preview": "p-1", "partition": 3, "eligible": 125}),
     ),
-    ("segments.shards", "refine"): (_log("refine", _ROUND | {"bucket": 511}),),
-    ("segments.shards", "refined"): (
-        _log("refined", _ROUND | {"partition": 3, "places": [_PLACE]}),
-    ),
-    ("segments.shards", "select"): (
+    (SHARDS_TOPIC, "refine"): (_log("refine", _ROUND | {"bucket": 511}),),
+    (SHARDS_TOPIC, "refined"): (_log("refined", _ROUND | {"partition": 3, "places": [_PLACE]}),),
+    (SHARDS_TOPIC, "select"): (
         _log(
             "select",
             _ROUND | {"chosen": _PLACE, "threshold": _PLACE, "command_id": "s-2", "actor": None},
         ),
     ),
-    ("segments.shards", "selected"): (
+    (SHARDS_TOPIC, "selected"): (
         _log("selected", _ROUND | {"partition": 3, "assigned": 16, "skipped": 0}),
     ),
-    ("segments.users", "user"): (
+    (USERS_TOPIC, "user"): (
         Example(
             {
                 "user_id": _USER,
@@ -228,7 +240,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             }
         ),
     ),
-    ("segments.users", "progress"): (
+    (USERS_TOPIC, "progress"): (
         Example(
             {
                 "log_offset": 449,
@@ -239,12 +251,12 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             }
         ),
     ),
-    ("segments.definitions", "definition"): (Example(_DEFINITION), Example(_ASSIGNED)),
-    ("segments.results", "result"): (
+    (DEFINITIONS_TOPIC, "definition"): (Example(_DEFINITION), Example(_ASSIGNED)),
+    (RESULTS_TOPIC, "result"): (
         Example(_RESULT),
         Example(_REJECTED, _produced("segments.command.rejected", _LOG_SOURCE, "0:448:0", _ID)),
     ),
-    ("segments.results", "preview_result"): (
+    (RESULTS_TOPIC, "preview_result"): (
         Example(
             _RESULT
             | {
@@ -255,11 +267,11 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             }
         ),
     ),
-    ("segments.history", "row"): (
+    (HISTORY_TOPIC, "row"): (
         Example(_ROW),
         Example(_ROW, _produced("segments.membership.add", _LOG_SOURCE, "0:448:1", _USER)),
     ),
-    ("segments.dlq", "dead_letter"): (
+    (DLQ_TOPIC, "dead_letter"): (
         Example(
             '{"type": "create_segmet"}',
             {

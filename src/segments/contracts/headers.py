@@ -1,6 +1,6 @@
-"""Headers of the topics' records as models: for schemas and tests. Their values are UTF-8 text.
+"""Record headers of the topics as models, for schemas and tests. Values are UTF-8 text.
 
-Further headers are allowed everywhere: only those that are named are held.
+Additional headers are allowed everywhere; only the ones declared here are validated.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ LogSource = Annotated[
     str,
     Field(
         pattern="^[0-9a-f]{32}:[0-9]+:[0-9]+$",
-        description="where the command came from: topic id:partition:offset",
+        description="source of the command: topic id:partition:offset",
     ),
 ]
 
 
 def _absent_or_text(schema: dict[str, Any]) -> None:
-    """A header that may be absent is never null."""
+    """A header may be absent, never null."""
     for field in schema["properties"].values():
         if field.pop("default", ...) is None:
             [text] = [kind for kind in field.pop("anyOf") if kind != {"type": "null"}]
             field.update(text)
 
 
-class Headers(BaseModel):
-    """What every model of headers has in common."""
+class RecordHeaders(BaseModel):
+    """Base of all header models."""
 
     model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_absent_or_text)
 
 
-class TraceHeaders(Headers):
-    """The trace context (W3C) of the command behind the record, if it came with one."""
+class TraceHeaders(RecordHeaders):
+    """W3C trace context of the command that caused the record, if it had one."""
 
     traceparent: str | None = None
     tracestate: str | None = None
@@ -49,9 +49,9 @@ def _event_or_none(schema: dict[str, Any]) -> None:
 
 
 class EventHeaders(TraceHeaders):
-    """How a record says that it is a CloudEvent 1.0; without these headers it is none.
+    """Headers of a CloudEvent 1.0; without them the record is not a CloudEvent.
 
-    Structured mode is told by the content type, binary mode by `ce_specversion`.
+    The content type indicates structured mode, `ce_specversion` binary mode.
     """
 
     model_config = ConfigDict(json_schema_extra=_event_or_none)
@@ -67,13 +67,13 @@ EventId = Annotated[
     str,
     Field(
         pattern="^[0-9]+:[0-9]+(:[0-9]+)?$",
-        description="partition:offset of the record behind it, and its number among what follows",
+        description="partition:offset of the record that caused it, and the index of the event",
     ),
 ]
 
 
 class ProducedEventHeaders(TraceHeaders):
-    """With `kafka.cloudevents` the record is a CloudEvent 1.0 in binary mode, without it none."""
+    """Headers of a CloudEvent 1.0 in binary mode; only with the setting `kafka.cloudevents`."""
 
     model_config = ConfigDict(json_schema_extra=_event_or_none)
 
@@ -107,13 +107,16 @@ class HistoryHeaders(ProducedEventHeaders):
     ) = None
 
 
-def log_headers(kind: str, *, from_router: bool) -> type[Headers]:
+def log_headers(kind: str, *, from_router: bool) -> type[RecordHeaders]:
     """The headers of one type of log record."""
     fields: dict[str, Any] = {"type": (Literal[kind], ...)}
     if from_router:
         fields["src"] = (LogSource, ...)
     return create_model(
-        f"{kind.title()}Headers", __base__=Headers, __doc__=f"Headers of `{kind}`.", **fields
+        f"{kind.title()}Headers",
+        __base__=RecordHeaders,
+        __doc__=f"Headers of `{kind}`.",
+        **fields,
     )
 
 
@@ -121,8 +124,8 @@ _CONNECT = "__connect.errors."
 Number = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class DeadLetterHeaders(Headers):
-    """Why a record stands on segments.dlq, beside the headers that it had."""
+class DeadLetterHeaders(RecordHeaders):
+    """Why a record is on segments.dlq, in addition to its original headers."""
 
     topic: Annotated[str, Field(alias=f"{_CONNECT}topic")]
     partition: Annotated[Number, Field(alias=f"{_CONNECT}partition")]

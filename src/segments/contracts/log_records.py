@@ -1,6 +1,8 @@
-"""Values of segments.shards as models: for schemas and tests. The machine reads dictionaries.
+"""Values of the shard log's records as models, for schemas and tests; those of commands are in
+`segments.contracts.commands`.
 
-`segments.contracts.log` lists the types; instants and durations are in milliseconds.
+`segments.contracts.log` lists the types. The state machine reads plain dictionaries. Instants and
+durations are in milliseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from segments.contracts.auto import COUNT_MAX, WHOLE_PPM, AutoAccount
 from segments.contracts.documents import Definition, UserIdText
 from segments.contracts.names import Actor, CommandId, SegmentName
 
-Count = Annotated[int, Field(ge=0)]
+UserCount = Annotated[int, Field(ge=0)]
 Partition = Annotated[int, Field(ge=0)]
 TopicId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Kafka's UUID of a topic")]
 PlaceInOrder = tuple[
@@ -23,19 +25,19 @@ PlaceInOrder = tuple[
 BUCKETS = 4096
 
 
-class _Value(BaseModel):
+class LogValue(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TraceContext(_Value):
-    """The trace context (W3C) that a command came with."""
+class TraceContext(LogValue):
+    """W3C trace context of a command."""
 
     traceparent: str
     tracestate: str | None = None
 
 
-class LogRule(_Value):
-    """The rule of an automatic segment: exactly one of `ppm` (parts per million) and `count`."""
+class LogRule(LogValue):
+    """Rule of a segment: exactly one of `ppm` (parts per million) and `count`."""
 
     ppm: Annotated[int, Field(gt=0, le=WHOLE_PPM)] | None
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None
@@ -46,57 +48,15 @@ class LogRule(_Value):
     newcomers: bool
 
 
-class _CommandRecord(_Value):
-    id: CommandId
-    actor: Actor | None = None
-    trace: TraceContext | None = None
-
-
-class ChangeRecord(_CommandRecord):
-    """A command for one user. `add`: segment, time to live, end; at most one of the last two."""
-
-    user_id: UserIdText
-    add: list[tuple[SegmentName, int | None, int | None]]
-    remove: list[SegmentName]
-
-
-class CreateRecord(_CommandRecord):
-    """A command to make a segment."""
-
-    segment: SegmentName
-    description: str | None
-    auto: LogRule | None = None
-
-
-class UpdateRecord(_CommandRecord):
-    """A command to change a segment; what is absent stays."""
-
-    segment: SegmentName
-    description: str | None = None
-    auto: LogRule | None = None
-
-
-class DeleteRecord(_CommandRecord):
-    """A command to end a segment."""
-
-    segment: SegmentName
-
-
-class PreviewRecord(_CommandRecord):
-    """A question: how many users would a rule be about?"""
-
-    auto: LogRule
-
-
-class KnownRuleRecord(_Value):
-    """The rule of a segment, and up to which place newcomers join, if any do."""
+class KnownRuleRecord(LogValue):
+    """Rule of a segment and the place up to which new users join, if any do."""
 
     rule: LogRule
     threshold: PlaceInOrder | None
 
 
 class DefineRecord(Definition):
-    """What the home of a segment tells every shard, with the command behind it."""
+    """Definition sent by a segment's home shard to every shard, and the command behind it."""
 
     command_id: CommandId
     actor: Actor | None
@@ -104,8 +64,8 @@ class DefineRecord(Definition):
     trace: TraceContext | None = None
 
 
-class UserRecord(_Value):
-    """The state of a user's account. `refresh`: the refresh it answers, by topic and place."""
+class UserRecord(LogValue):
+    """State of a user's account. `refresh`: topic id, partition and offset of its refresh."""
 
     user_id: UserIdText
     account: Literal["active", "blocked", "deleted"]
@@ -113,69 +73,69 @@ class UserRecord(_Value):
     refresh: tuple[TopicId, Partition, Annotated[int, Field(ge=0, description="offset")]]
 
 
-class TickRecord(_Value):
-    """Time goes on."""
+class TickRecord(LogValue):
+    """Advances the log time; has no fields."""
 
 
-class _RoundRecord(_Value):
+class _RoundRecord(LogValue):
     segment: SegmentName
     generation: Annotated[int, Field(ge=1)]
     round: Annotated[int, Field(ge=1)]
 
 
 class SegmentSurvey(_RoundRecord):
-    """Who could be given a segment?"""
+    """Request to count the users eligible for a segment."""
 
     rule: LogRule
 
 
-class PreviewSurvey(_Value):
-    """How many does a previewed rule let through? `preview` is the command's id."""
+class PreviewSurvey(LogValue):
+    """Request to count the users eligible under a previewed rule. `preview`: the command's id."""
 
     preview: CommandId
     rule: LogRule
 
 
 class SurveyRecord(RootModel[SegmentSurvey | PreviewSurvey]):
-    """How many users of this shard does a rule let through?"""
+    """Request to count the users of this shard that are eligible under a rule."""
 
 
 class SegmentSurveyed(_RoundRecord):
-    """Counts of a shard; `histogram` by the first 12 bits of the rank."""
+    """Counts of a shard. `histogram`: candidates by the first 12 bits of their rank."""
 
     partition: Partition
-    eligible: Count
-    members: Count
-    histogram: Annotated[list[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
+    eligible: UserCount
+    members: UserCount
+    histogram: Annotated[list[UserCount], Field(min_length=BUCKETS, max_length=BUCKETS)]
 
 
-class PreviewSurveyed(_Value):
-    """The count of a shard for a preview."""
+class PreviewSurveyed(LogValue):
+    """Count of a shard for a preview."""
 
     preview: CommandId
     partition: Partition
-    eligible: Count
+    eligible: UserCount
 
 
 class SurveyedRecord(RootModel[SegmentSurveyed | PreviewSurveyed]):
-    """How many a shard has counted."""
+    """Counts of a shard, for a segment or a preview."""
 
 
 class RefineRecord(_RoundRecord):
-    """Who stands in this part of the order?"""
+    """Request to list the candidates in one bucket of the rank order."""
 
     bucket: Annotated[int, Field(ge=0, lt=BUCKETS)]
 
 
 class RefinedRecord(_RoundRecord):
-    """The places of a shard's candidates in that part."""
+    """Places of a shard's candidates in that bucket."""
 
     partition: Partition
     places: list[PlaceInOrder]
 
 
 class SelectRecord(_RoundRecord):
-    """From here on all candidates up to `chosen` have the segment."""
+    """Assigns the segment to all candidates up to the place `chosen`."""
 
     chosen: PlaceInOrder | None
     threshold: PlaceInOrder | None
@@ -185,8 +145,8 @@ class SelectRecord(_RoundRecord):
 
 
 class SelectedRecord(_RoundRecord):
-    """How many a shard has written, and how many could not be given the segment."""
+    """Number of users a shard assigned the segment to, and of those it had to skip."""
 
     partition: Partition
-    assigned: Count
-    skipped: Count
+    assigned: UserCount
+    skipped: UserCount

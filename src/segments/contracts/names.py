@@ -1,4 +1,4 @@
-"""Names: segments, users, commands."""
+"""Validation of segment names, user ids, command ids and actors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ COMMAND_ID_MAX_LENGTH = 128
 ACTOR_MAX_LENGTH = 128
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# uuid.UUID would also read signs, underscores, `0x` and hyphens anywhere: as another user.
+# uuid.UUID also accepts signs, underscores, `0x` and misplaced hyphens, as another user's id.
 _UUID_FORMS = re.compile(
     r"(?:urn:uuid:)?(?P<brace>\{)?"
     r"([0-9a-f]{8})(?P<hyphen>-?)([0-9a-f]{4})(?P=hyphen)([0-9a-f]{4})(?P=hyphen)([0-9a-f]{4})"
     r"(?P=hyphen)([0-9a-f]{12})(?(brace)\})",
     re.ASCII | re.IGNORECASE,
 )
-# Letters and marks that show nothing: with them two names would look the same.
+# Invisible letters and marks, with which two different names would look the same.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -31,20 +31,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @lru_cache(maxsize=65_536)
 def check_segment_name(name: str) -> str:
-    """The name itself when it is one; ValueError otherwise.
+    """Return a valid segment name unchanged; ValueError otherwise.
 
-    1-128 letters and digits of any script, their vowel signs and accents, and `_ . : -`, beginning
-    with a letter or digit.
-    A name that is not NFC is refused rather than normalised: two spellings never meet by accident.
+    1-128 letters and digits of any script, their vowel signs and accents, and `_ . : -`, starting
+    with a letter or digit. A name that is not in NFC is rejected rather than normalised, so that
+    two spellings are never merged by accident.
     """
     if not 1 <= len(name) <= SEGMENT_NAME_MAX_LENGTH:
-        raise ValueError(f"a segment name has 1-{SEGMENT_NAME_MAX_LENGTH} characters")
+        raise ValueError(f"a segment name must have 1-{SEGMENT_NAME_MAX_LENGTH} characters")
     if not _is_letter_or_digit(name[0]):
-        raise ValueError("a segment name begins with a letter or digit")
+        raise ValueError("a segment name must start with a letter or digit")
     if not all(_is_letter_or_digit(c) or c in "_.:-" or _is_mark(c) for c in name):
-        raise ValueError("a segment name has only letters, digits and _ . : -")
+        raise ValueError("a segment name may contain only letters, digits and _ . : -")
     if _INVISIBLE.search(name):
-        raise ValueError("a segment name has no invisible characters")
+        raise ValueError("a segment name must not contain invisible characters")
     if not unicodedata.is_normalized("NFC", name):
         raise ValueError("a segment name must be in Unicode normal form NFC")
     return name
@@ -56,27 +56,27 @@ def _is_letter_or_digit(character: str) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    # Vowel signs of many scripts are marks: without them their words cannot be written.
+    # Vowel signs of many scripts are marks; words cannot be written without them.
     return unicodedata.category(character) in ("Mn", "Mc")
 
 
 def canonical_user_id(value: Any) -> str:
-    """The canonical lower-case form of a UUID; ValueError when it is none.
+    """The canonical lower-case form of a UUID; ValueError for anything else.
 
-    Upper case, braces, `urn:uuid:` and missing hyphens are understood: their meaning is clear.
+    Upper case, braces, `urn:uuid:` and missing hyphens are accepted.
     """
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
-        # ValueError: a validator of pydantic lets a TypeError through.
-        raise ValueError("a user id is a UUID string")  # noqa: TRY004
+        # ValueError, since pydantic does not handle a TypeError of a validator.
+        raise ValueError("a user id must be a UUID string")  # noqa: TRY004
     if _CANONICAL_UUID.fullmatch(value):
         return value
     if len(value) > 64:
-        raise ValueError("a user id is a UUID")
+        raise ValueError("a user id must be a UUID")
     match = _UUID_FORMS.fullmatch(value.strip())
     if match is None:
-        raise ValueError("a user id is a UUID")
+        raise ValueError("a user id must be a UUID")
     return "-".join(match.group(2, 4, 5, 6, 7)).lower()
 
 
@@ -86,8 +86,8 @@ def _no_control(value: str) -> str:
     return value
 
 
-# What a schema can say of them: patterns that Python and JavaScript read alike. Whether a character
-# of another script is a letter, they cannot say.
+# Patterns for JSON Schemas that Python and JavaScript interpret alike. They are looser than the
+# checks above: they cannot tell whether a character of another script is a letter.
 _HEX = "[0-9a-fA-F]"
 _UUID_PATTERN = "|".join(
     f"{_HEX}{{8}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{4}}{hyphen}{_HEX}{{12}}"
@@ -110,7 +110,7 @@ SegmentName = Annotated[
             "minLength": 1,
             "maxLength": SEGMENT_NAME_MAX_LENGTH,
             "pattern": _SEGMENT_NAME_PATTERN,
-            "description": "letters and digits of any script and `_ . : -`, beginning with a "
+            "description": "letters and digits of any script and `_ . : -`, starting with a "
             "letter or digit, in Unicode normal form NFC",
         }
     ),
@@ -122,7 +122,7 @@ UserId = Annotated[
         {
             "type": "string",
             "pattern": _USER_ID_PATTERN,
-            "description": "a UUID; what the service writes is the canonical lower-case form",
+            "description": "a UUID; the service writes the canonical lower-case form",
         }
     ),
 ]
@@ -136,7 +136,7 @@ CommandId = Annotated[
             "minLength": 1,
             "maxLength": COMMAND_ID_MAX_LENGTH,
             "pattern": _NO_CONTROL_PATTERN,
-            "description": "unique for an intended effect, without control characters",
+            "description": "unique per intended effect, without control characters",
         }
     ),
 ]
@@ -150,7 +150,7 @@ Actor = Annotated[
             "minLength": 1,
             "maxLength": ACTOR_MAX_LENGTH,
             "pattern": _NO_CONTROL_PATTERN,
-            "description": "who or what asked, without control characters",
+            "description": "who or what sent the command, without control characters",
         }
     ),
 ]

@@ -1,4 +1,4 @@
-"""The partition of a key, as Kafka's Java client computes it.
+"""Partition of a key, computed as Kafka's Java client does.
 
 Source: `org.apache.kafka.common.utils.Utils.murmur2` and `BuiltInPartitioner.partitionForKey`
 of Apache Kafka; MurmurHash2 is by Austin Appleby (public domain).

@@ -16,6 +16,6 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """The position of a result."""
+        """Parse `partition:offset`; ValueError for anything else."""
         partition, _, offset = text.partition(":")
         return cls(int(partition), int(offset))

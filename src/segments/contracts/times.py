@@ -1,4 +1,4 @@
-"""Instants and durations: RFC 3339 at the edges, integer milliseconds inside."""
+"""Timestamps and durations: RFC 3339 and ISO 8601 in JSON, integer milliseconds in the code."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _DURATION = re.compile(
     r"(?:T(?!$)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,3})?)S)?)?",
     re.ASCII,
 )
-# Years and months have no fixed length; as time to live they count 365 and 30 days.
+# Years and months have no fixed length; in a time to live they count as 365 and 30 days.
 _UNIT_MS = (365 * 86_400_000, 30 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000)
 
 
-# An instant's text is put together from these: far cheaper than asking datetime for each.
+# Precomputed parts of a timestamp's text: far cheaper than datetime.isoformat per record.
 _MINUTE_OF_DAY = tuple(f"{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
 _SECOND = tuple(f"{second:02d}." for second in range(60))
 _MILLISECOND = tuple(f"{millisecond:03d}Z" for millisecond in range(1000))
 
 
 def now_ms() -> int:
-    """The clock of this machine. The state machine never asks for it: its time is the log's."""
+    """Wall-clock time (ms). The state machine never uses it: its time is the log's."""
     return time.time_ns() // 1_000_000
 
 
@@ -54,35 +54,35 @@ def to_rfc3339(at_ms: int) -> str:
 def from_rfc3339(text: str) -> int:
     """Milliseconds since the epoch; ValueError unless RFC 3339 with an offset.
 
-    Fractions finer than a millisecond are cut off.
+    Fractions of a millisecond are truncated.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise ValueError("an instant is RFC 3339 with an offset, e.g. 2026-11-24T15:00:00Z")
+        raise ValueError("a timestamp must be RFC 3339 with an offset, e.g. 2026-11-24T15:00:00Z")
     date, time, fraction, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset in 'Zz' else offset}")
         seconds = int((moment - _EPOCH).total_seconds())
     except (ValueError, OverflowError):
-        raise ValueError("no such instant") from None
+        raise ValueError("no such date or time") from None
     return seconds * 1000 + int(((fraction or ".")[1:] + "000")[:3])
 
 
 def duration_to_ms(value: Any) -> int:
     """ISO 8601 duration or seconds -> milliseconds; ValueError unless 1 ms to 100 years."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        # ValueError: a validator of pydantic lets a TypeError through.
-        raise ValueError("a ttl is an ISO 8601 duration or a number of seconds")  # noqa: TRY004
+        # ValueError, since pydantic does not handle a TypeError of a validator.
+        raise ValueError("a ttl must be an ISO 8601 duration or a number of seconds")  # noqa: TRY004
     milliseconds = _iso_duration_ms(value) if isinstance(value, str) else value * 1000
     if not 1 <= milliseconds <= MAX_TTL_MS:  # also false for NaN
-        raise ValueError("a ttl lasts from 1 ms to 100 years")
+        raise ValueError("a ttl must be between 1 ms and 100 years")
     return round(milliseconds)
 
 
 def _iso_duration_ms(text: str) -> float:
     match = _DURATION.fullmatch(text) if len(text) <= 64 else None
     if match is None:
-        raise ValueError("a ttl is an ISO 8601 duration such as P7D or PT90S")
+        raise ValueError("a ttl must be an ISO 8601 duration such as P7D or PT90S")
     *whole, seconds = match.groups()
     total = sum(int(part or 0) * unit for part, unit in zip(whole, _UNIT_MS, strict=True))
     return total + float(seconds or 0) * 1000
@@ -90,7 +90,7 @@ def _iso_duration_ms(text: str) -> float:
 
 def _instant(value: Any) -> int:
     if not isinstance(value, str):
-        raise ValueError("an instant is an RFC 3339 string")  # noqa: TRY004 - as above
+        raise ValueError("a timestamp must be an RFC 3339 string")  # noqa: TRY004 - as above
     return from_rfc3339(value)
 
 
@@ -109,7 +109,7 @@ InstantMs = Annotated[
     BeforeValidator(_instant),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": _INSTANT_PATTERN}),
 ]
-"""RFC 3339 text at the edge, integer milliseconds in the model."""
+"""RFC 3339 text in JSON, integer milliseconds in the model."""
 TtlMs = Annotated[
     int,
     BeforeValidator(duration_to_ms),
@@ -123,7 +123,7 @@ TtlMs = Annotated[
         }
     ),
 ]
-"""ISO 8601 duration or seconds at the edge, integer milliseconds in the model."""
+"""ISO 8601 duration or seconds in JSON, integer milliseconds in the model."""
 InstantText = Annotated[
     str,
     WithJsonSchema(
@@ -135,4 +135,4 @@ InstantText = Annotated[
         }
     ),
 ]
-"""An instant as the service writes it at the edge. Not checked: nobody else writes it."""
+"""A timestamp in records the service writes. Not validated: no one else writes them."""

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from confluent_kafka.admin import OffsetSpec
 
 from segments.contracts import times
+from segments.contracts.topics import SHARDS_TOPIC
 from segments.doctor import kafka
 from segments.doctor.findings import Finding, fail, ok, warn
 from segments.doctor.offsets import offsets, partitions_of
 from segments.settings import Settings
 
 _CHECK = "clock of the broker"
-LOG = "segments.shards"
 AHEAD_MS = 250
 BEHIND_MS = 5_000
 FAR_MS = 60_000
@@ -29,7 +29,7 @@ FAR_MS = 60_000
 def look(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     """The age of the newest timestamp of the log."""
     admin = kafka.client(settings)
-    partitions = partitions_of(admin, settings.topic(LOG), timeout_s)
+    partitions = partitions_of(admin, settings.topic(SHARDS_TOPIC), timeout_s)
     # A record appended after the request must not appear to come from the future.
     newest = offsets(admin, partitions, OffsetSpec.max_timestamp(), timeout_s)
     now_ms = times.now_ms()

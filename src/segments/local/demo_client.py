@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 from confluent_kafka import Producer
 
+from segments.contracts.topics import COMMANDS_TOPIC
 from segments.settings import Settings
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class DemoClient:
         """Produce a command and return its id."""
         command_id = str(uuid4())
         command = {"type": kind, "id": command_id, "actor": "demo", **fields}
-        self.produce(producer or self.default, "segments.commands", key, command)
+        self.produce(producer or self.default, COMMANDS_TOPIC, key, command)
         return command_id
 
     def produce(self, producer: Producer, topic: str, key: str | None, value: Any) -> None:

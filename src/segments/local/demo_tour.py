@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segments.contracts.times import from_rfc3339
+from segments.contracts.topics import USER_EVENTS_TOPIC
 from segments.local.demo_client import TIMEOUT_S, DemoClient, Stopped
 from segments.settings import Settings
 
@@ -64,7 +65,9 @@ class Tour:
         self._client.expect(len(self._users) > _MEMBERS, f"users, found {len(self._users)}")
         started = time.monotonic()
         for user_id in self._users:
-            self._client.produce(self._client.default, "users.events", None, {"user_id": user_id})
+            self._client.produce(
+                self._client.default, USER_EVENTS_TOPIC, None, {"user_id": user_id}
+            )
         self._client.flush()
         self._client.until(
             lambda: self._count_known() == len(self._users), "every user in the replica"
@@ -189,7 +192,7 @@ class Tour:
         user_id = self._users[3]
         base_url = self._settings.user_service.base_url or ""
         httpx.delete(f"{base_url}/users/{user_id}", timeout=30).raise_for_status()
-        self._client.produce(self._client.default, "users.events", None, {"user_id": user_id})
+        self._client.produce(self._client.default, USER_EVENTS_TOPIC, None, {"user_id": user_id})
         self._client.flush()
         path = f"/v1/users/{user_id}/segments"
 

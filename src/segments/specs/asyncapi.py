@@ -11,7 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from segments import __version__
 from segments.contracts.examples import EXAMPLES
-from segments.contracts.messages import BYTES, KINDS, Kind, kinds_of
+from segments.contracts.messages import BYTES_TYPE, MESSAGE_TYPES, MessageType, message_types_of
+from segments.contracts.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from segments.kafka.topics import Topic, load
 from segments.settings import Settings
 from segments.specs.json_schemas import MODE, Generator
@@ -39,7 +40,7 @@ def document(settings: Settings) -> dict[str, Any]:
             operation for topic in load() for operation in _operations(topic, settings)
         ),
         "components": {
-            "messages": {_message_id(kind): _message(kind) for kind in KINDS},
+            "messages": {_message_id(kind): _message(kind) for kind in MESSAGE_TYPES},
             "schemas": _schemas(),
         },
     }
@@ -69,7 +70,7 @@ def _channel(topic: Topic, settings: Settings) -> dict[str, Any]:
         "description": f"{topic.purpose}. Key: {topic.key}.",
         "messages": {
             kind.name: {"$ref": f"#/components/messages/{_message_id(kind)}"}
-            for kind in kinds_of(topic.name)
+            for kind in message_types_of(topic.name)
         },
         "bindings": {
             "kafka": {
@@ -100,7 +101,7 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
         for party in parties:
             kinds = [
                 kind
-                for kind in kinds_of(topic.name)
+                for kind in message_types_of(topic.name)
                 if action == "receive" or kind.writers is None or party in kind.writers
             ]
             channel = f"#/channels/{_id(topic)}"
@@ -122,29 +123,29 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
 _GROUPS = ("router", "users", "shards", "history")
 
 
-def _message_id(kind: Kind) -> str:
+def _message_id(kind: MessageType) -> str:
     return f"{kind.topic.partition('{')[0].strip('_')}.{kind.name}"
 
 
 # The field with the command id. A CloudEvent has none if the id is derived from the event's.
 _CORRELATION = {
-    "segments.commands": "/id",
-    "segments.results": "/command_id",
+    COMMANDS_TOPIC: "/id",
+    RESULTS_TOPIC: "/command_id",
 }
 
 
-def _message(kind: Kind) -> dict[str, Any]:
+def _message(kind: MessageType) -> dict[str, Any]:
     message: dict[str, Any] = {
         "name": kind.name,
         "title": kind.name,
-        "summary": kind.says(),
+        "summary": kind.description(),
         "contentType": kind.content_type,
     }
     if kind.headers is not None:
         message["headers"] = {"$ref": _ref(kind.headers.__name__)}
     if kind.value is not None:
         message["payload"] = {"$ref": _ref(kind.value.__name__)}
-    elif kind.content_type == BYTES:
+    elif kind.content_type == BYTES_TYPE:
         message["payload"] = {"type": "string", "format": "binary"}
     field = _CORRELATION.get(kind.topic)
     if field is not None and kind.name != "cloud_event":
@@ -169,7 +170,7 @@ def _ref(name: str) -> str:
 def _schemas() -> dict[str, Any]:
     """The schemas of all models by name, compatible with JSON Schema draft 07."""
     models = dict.fromkeys(
-        model for kind in KINDS for model in (kind.value, kind.headers) if model is not None
+        model for kind in MESSAGE_TYPES for model in (kind.value, kind.headers) if model is not None
     )
     _, made = models_json_schema(
         [(model, MODE) for model in models],

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from segments.contracts.messages import KINDS, Kind
+from segments.contracts.messages import MESSAGE_TYPES, MessageType
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,19 +44,19 @@ def of_model(model: type[BaseModel]) -> dict[str, Any]:
 def files() -> dict[str, dict[str, Any]]:
     """File name -> schema, with `/` between folder and file."""
     found: dict[str, dict[str, Any]] = {}
-    for kind in KINDS:
+    for kind in MESSAGE_TYPES:
         for name, model in ((file_of(kind), kind.value), (headers_file_of(kind), kind.headers)):
             if model is not None:
                 found[name] = of_model(model)
     return found
 
 
-def file_of(kind: Kind) -> str:
+def file_of(kind: MessageType) -> str:
     """The file with the schema of a kind's value."""
     return f"{kind.topic}/{kind.name}.json"
 
 
-def headers_file_of(kind: Kind) -> str:
+def headers_file_of(kind: MessageType) -> str:
     """The file with the schema of a kind's headers."""
     return f"{kind.topic}/{kind.name}.headers.json"
 

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from segments.cli import result_consumer, send_file
-from segments.cli.command_file import LINE_MAX_BYTES, Lines
+from segments.cli.command_file import COMMAND_LINE_MAX_BYTES, Lines
 from segments.cli.usage import UsageError
 from segments.process.ports import free_port
 from segments.settings import Settings
@@ -36,7 +36,7 @@ def test_without_results_the_rest_is_not_sent_and_all_of_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(send_file, "IN_FLIGHT_MAX", 10)
+    monkeypatch.setattr(send_file, "COMMANDS_IN_FLIGHT_MAX", 10)
     lines = lines_of(tmp_path, b"\n".join([USER.encode()] * 12 + [b"x", USER.encode()]), add="a")
     target = tmp_path / "amiss"
     assert send_file.send(deployment, lines, target, timeout_s=0.3) == 1
@@ -87,11 +87,11 @@ def test_rejected_lines_go_where_they_may(tmp_path: Path) -> None:
     source.write_text("kept", "ascii")
     for target in (source, tmp_path, tmp_path / "no-folder" / "file"):
         with pytest.raises(UsageError):
-            send_file.Rejected(target, source)
+            send_file.RejectedFile(target, source)
     assert source.read_text("ascii") == "kept"
     (tmp_path / "link").symlink_to(source)
     with pytest.raises(UsageError, match="is the file to be sent"):
-        send_file.Rejected(tmp_path / "link", source)
+        send_file.RejectedFile(tmp_path / "link", source)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_segment_that_cannot_be_is_refused_before_anything_is_sent(
 
 
 def test_a_line_that_is_too_long_is_one_line_and_no_other(tmp_path: Path) -> None:
-    long = b"x" * (2 * LINE_MAX_BYTES) + USER.encode()
+    long = b"x" * (2 * COMMAND_LINE_MAX_BYTES) + USER.encode()
     lines = lines_of(tmp_path, long + b"\n" + USER.encode() + b"\n" + long, add="a")
     found = list(lines.commands())
     assert lines.count() == 3
@@ -115,8 +115,8 @@ def test_a_line_that_is_too_long_is_one_line_and_no_other(tmp_path: Path) -> Non
         (2, False),
         (3, True),
     ]
-    exact = CHANGE[:-1] + " " * (LINE_MAX_BYTES - len(CHANGE)) + "}"
-    assert len(exact) == LINE_MAX_BYTES
+    exact = CHANGE[:-1] + " " * (COMMAND_LINE_MAX_BYTES - len(CHANGE)) + "}"
+    assert len(exact) == COMMAND_LINE_MAX_BYTES
     lines = lines_of(tmp_path, f"{exact}\n{exact} \n{exact}".encode())
     assert [line.command is None for line in lines.commands()] == [False, True, False]
 

@@ -21,7 +21,7 @@ NOWHERE = "http://127.0.0.1:1"
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["user", "show", "x"], "a user id is a UUID"),
+        (["user", "show", "x"], "a user id must be a UUID"),
         (["user", "change", USER], "give --add or --remove"),
         (["user", "change", USER, "--add", "b@x"], "RFC 3339"),
         (["user", "show", USER, "--at", "yesterday"], "RFC 3339"),
@@ -47,7 +47,7 @@ def test_a_missing_service_is_told_with_what_to_do() -> None:
     finished = run("user", "show", USER, "--url", NOWHERE)
     assert finished.returncode == 1
     assert finished.stdout == ""
-    assert finished.stderr.startswith(f"error: no answer from {NOWHERE}/v1/users")
+    assert finished.stderr.startswith(f"error: no response from {NOWHERE}/v1/users")
     assert "--url" in finished.stderr
     assert len(finished.stderr.splitlines()) == 2
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from segments.contracts.commands import COMMANDS
-from segments.contracts.log import TICK, USER, encode, log_record, user_record
+from segments.contracts.commands import COMMAND_ADAPTER
+from segments.contracts.log import TICK, USER, encode, user_record
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config
@@ -86,7 +86,7 @@ class World:
     def send(self, source: int = 0, **command: Any) -> str:
         """Append a command as the router does; its id."""
         self._ids += 1
-        kind, key, value = log_record(COMMANDS.validate_python(command), f"c{self._ids}")
+        kind, key, value = COMMAND_ADAPTER.validate_python(command).log_record(f"c{self._ids}")
         routed = (partition_of(key, self.partitions), kind, encode(value))
         self._sources[source].append(routed)
         self._append_routed(source, len(self._sources[source]) - 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from segments.contracts.documents import PROGRESS_KEY_PREFIX
+from segments.contracts.topics import PROGRESS_KEY_PREFIX
 from segments.state.view.view import View
 from segments.state.view.writer import ViewBatch
 

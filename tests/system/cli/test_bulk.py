@@ -143,7 +143,7 @@ def test_users_are_imported_from_a_file(api: Api, tmp_path: Path, name: str) -> 
     assert finished.returncode == 1, finished.stderr
     first, second = finished.stdout.splitlines()
     assert first == "500 users taken, 1 lines refused"
-    assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id is a UUID"
+    assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id must be a UUID"
     query = {"user_ids": users}
 
     def shown() -> bool:
@@ -158,7 +158,7 @@ def test_files_that_cannot_be_imported(api: Api, tmp_path: Path) -> None:
     broken.write_bytes(gzip.compress(b"x;active\n" * 1_000)[:-9])
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
-        (Path(__file__), "must be named"),
+        (Path(__file__), "extension must be"),
         (broken, "ends in the middle"),
     ):
         finished = cli(api.settings, "users", "import", path)

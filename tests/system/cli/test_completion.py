@@ -120,7 +120,7 @@ def test_without_the_service_or_its_leave_nothing_is_suggested(names: str) -> No
 def test_a_service_that_hangs_is_not_waited_for(
     names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "ANSWER_S", 0.1)
+    monkeypatch.setattr(completion, "RESPONSE_TIMEOUT_S", 0.1)
     _Names.hangs.set()
     began_s = time.monotonic()
     assert "beta" not in _completed("segment show b", names, SEGMENTS_TOKEN="t")

@@ -80,7 +80,7 @@ def test_wrong_fields_are_named(client: SegmentsClient, api: Api) -> None:
 
 @pytest.mark.parametrize("user", ["x", "../../etc", ""])
 def test_what_is_no_user_id_is_not_sent(client: SegmentsClient, user: str) -> None:
-    with pytest.raises(client_errors.InvalidError, match="a user id is a UUID"):
+    with pytest.raises(client_errors.InvalidError, match="a user id must be a UUID"):
         client.user_segments(user)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from segments.cli import output
-from segments.cli.rule_options import told_rule
+from segments.cli.rule_options import format_rule
 from segments.client.models import AssignedRule
 
 
@@ -58,6 +58,6 @@ def test_a_rule_is_told_in_words() -> None:
         assigned=None,
         skipped=0,
     )
-    assert told_rule(rule) == (
+    assert format_rule(rule) == (
         "12.5 %, in a or b, not in c, accounts active, blocked, for 7 d, and newcomers"
     )

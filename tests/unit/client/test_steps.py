@@ -12,11 +12,11 @@ from segments.client import commands as command_calls
 from segments.client import segments as segment_calls
 from segments.client import users as user_calls
 from segments.client.call import Core
-from segments.client.sansio import Failure, Pause, Reply, Request, Steps
+from segments.client.sansio import Pause, Reply, Request, Steps, TransportFailure
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT = "2026-11-24T22:17:45.625Z"
-TOO_LATE = Failure("the answer did not come in time")
+TOO_LATE = TransportFailure("the answer did not come in time")
 
 
 class Clock:
@@ -71,7 +71,7 @@ def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
     with pytest.raises(UnreachableError) as raised:
-        steps.send(Failure("refused"))
+        steps.send(TransportFailure("refused"))
     assert raised.value.command_id == "order-4711"
 
 
@@ -95,5 +95,5 @@ def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> Non
 def test_a_list_of_something_else_is_an_answer_that_is_not_understood() -> None:
     steps = segment_calls.segments(Clock().core()).steps
     next_request(steps)
-    with pytest.raises(AnswerError, match="not understood"):
+    with pytest.raises(AnswerError, match="unexpected response"):
         steps.send(reply(200, items=["beta"], next=None))

@@ -9,11 +9,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from segments.contracts import documents
-from segments.contracts.commands import COMMANDS
+from segments.contracts.commands import COMMAND_ADAPTER
 from segments.contracts.events import Refresh, UserEvent
 from segments.contracts.log import (
     encode,
-    log_record,
     parse_source,
     source_coordinates,
     user_record,
@@ -62,7 +61,7 @@ AT = "2026-11-24T06:00:00.123Z"
     ],
 )
 def test_a_command_as_a_record_of_the_log(command: dict[str, Any], record: Any) -> None:
-    found = log_record(COMMANDS.validate_python(command), "derived")
+    found = COMMAND_ADAPTER.validate_python(command).log_record("derived")
     assert found == record
     assert orjson.loads(encode(found[2])) == record[2]
     assert b" " not in encode(found[2])

@@ -145,7 +145,7 @@ def test_every_form_of_a_uuid_is_the_same_user(form: object) -> None:
     ],
 )
 def test_what_is_no_user_id(form: object) -> None:
-    with pytest.raises(ValueError, match="a user id is a UUID"):
+    with pytest.raises(ValueError, match="a user id must be a UUID"):
         canonical_user_id(form)
 
 

@@ -62,7 +62,7 @@ def test_an_instant_keeps_its_millisecond_and_its_offset(text: str, at_ms: int) 
     ],
 )
 def test_what_is_no_instant(text: str) -> None:
-    with pytest.raises(ValueError, match="instant"):
+    with pytest.raises(ValueError, match=r"timestamp|no such date or time"):
         from_rfc3339(text)
 
 

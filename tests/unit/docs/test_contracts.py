@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from segments.contracts import documents, events
-from segments.contracts.commands import COMMANDS
+from segments.contracts.commands import COMMAND_ADAPTER
 from segments.kafka import topics
 from tests.support.docs import reading
 
@@ -26,7 +26,7 @@ def test_an_example_is_one(model: str, text: str) -> None:
     example = json.loads(text)
     if model == "Command":
         assert (
-            COMMANDS.validate_python(example).model_dump(exclude_unset=True).keys()
+            COMMAND_ADAPTER.validate_python(example).model_dump(exclude_unset=True).keys()
             == example.keys()
         )
         return

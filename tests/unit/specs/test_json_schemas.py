@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from segments.cli import app
-from segments.contracts.commands import COMMANDS
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES
 from segments.contracts.examples import EXAMPLES, Example
-from segments.contracts.messages import KINDS, kinds_of
+from segments.contracts.messages import MESSAGE_TYPES, message_types_of
 from segments.kafka import topics
 from segments.specs import json_schemas
 from tests.support import published_schemas
@@ -65,15 +65,17 @@ def _references(schema: Any) -> list[str]:
 
 
 def test_every_topic_has_its_kinds_of_message_and_every_kind_an_example() -> None:
-    assert {kind.topic for kind in KINDS} == {topic.name for topic in topics.load()}
-    names = {(kind.topic, kind.name) for kind in KINDS}
-    assert len(names) == len(KINDS)
+    assert {kind.topic for kind in MESSAGE_TYPES} == {topic.name for topic in topics.load()}
+    names = {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
+    assert len(names) == len(MESSAGE_TYPES)
     assert names - OPAQUE <= set(EXAMPLES) <= names
 
 
 def test_who_writes_a_kind_writes_its_topic() -> None:
     writers = {topic.name: set(topic.writers) for topic in topics.load()}
-    assert [kind for kind in KINDS if not set(kind.writers or ()) <= writers[kind.topic]] == []
+    assert [
+        kind for kind in MESSAGE_TYPES if not set(kind.writers or ()) <= writers[kind.topic]
+    ] == []
 
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
@@ -89,7 +91,7 @@ def _bytes(payload: Any) -> bytes:
 
 
 def _key(topic: str, name: str) -> bytes | None:
-    [kind] = [kind for kind in kinds_of(topic) if kind.name == name]
+    [kind] = [kind for kind in message_types_of(topic) if kind.name == name]
     if kind.key is None or kind.key == {"type": "null"}:
         return None
     return b"!progress/3" if name == "progress" else USER.encode()
@@ -97,7 +99,7 @@ def _key(topic: str, name: str) -> bytes | None:
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
 def test_an_example_is_what_its_model_takes(topic: str, name: str, example: Example) -> None:
-    [kind] = [kind for kind in kinds_of(topic) if kind.name == name]
+    [kind] = [kind for kind in message_types_of(topic) if kind.name == name]
     if kind.value is not None:
         kind.value.model_validate(example.payload)
     if kind.headers is not None and example.headers is not None:
@@ -192,7 +194,7 @@ def _fitting(command: Any) -> list[str]:
 
 @pytest.mark.parametrize("command", TAKEN)
 def test_the_schemas_let_through_what_the_models_take(command: dict[str, Any]) -> None:
-    assert COMMANDS.validate_python(command).type == command["type"]
+    assert isinstance(COMMAND_ADAPTER.validate_python(command), COMMAND_TYPES[command["type"]])
     complaints = published_schemas.complaints("segments.commands", command)
     assert _fitting(command) == [command["type"]], complaints
 
@@ -200,7 +202,7 @@ def test_the_schemas_let_through_what_the_models_take(command: dict[str, Any]) -
 @pytest.mark.parametrize("command", REFUSED)
 def test_the_schemas_refuse_what_the_models_refuse(command: Any) -> None:
     with pytest.raises(ValidationError):
-        COMMANDS.validate_python(command)
+        COMMAND_ADAPTER.validate_python(command)
     assert _fitting(command) == []
 
 

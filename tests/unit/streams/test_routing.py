@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.kafka.clients import Record
-from segments.streams.routing import Output, Router
+from segments.streams.routing import RoutedRecord, Router
 
 USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 MESSAGE_MAX_BYTES = 16_777_216
@@ -45,17 +45,17 @@ def command(**fields: Any) -> dict[str, Any]:
     return {k: v for k, v in (defaults | fields).items() if v is not ...}
 
 
-def route(value: Any, router: Router | None = None, **fields: Any) -> list[Output]:
+def route(value: Any, router: Router | None = None, **fields: Any) -> list[RoutedRecord]:
     raw = value if isinstance(value, bytes) or value is None else orjson.dumps(value)
     return (router or make_router()).route(record(raw, **fields))
 
 
-def reason(dead: Output) -> dict[str, str]:
+def reason(dead: RoutedRecord) -> dict[str, str]:
     prefix = "__connect.errors."
     return {n[len(prefix) :]: v.decode() for n, v in dead.headers if n.startswith(prefix)}
 
 
-def invalid_result(outputs: list[Output]) -> dict[str, Any] | None:
+def invalid_result(outputs: list[RoutedRecord]) -> dict[str, Any] | None:
     results = [o for o in outputs if o.topic == "segments.results"]
     if not results:
         return None
@@ -283,7 +283,7 @@ def test_a_record_too_large_for_the_log_is_found_before_it_is_sent() -> None:
     assert [o.topic for o in outputs] == ["segments.dlq", "segments.results"]
     result = invalid_result(outputs)
     assert result is not None
-    assert "at most 5000" in result["error"]["detail"]
+    assert "limit is 5000" in result["error"]["detail"]
 
 
 def test_what_is_too_large_for_the_queue_is_cut_and_not_stuck() -> None:
@@ -302,7 +302,7 @@ def test_a_fault_of_our_own_keeps_the_record_and_the_partition(
     def broken(*_: Any) -> Any:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr("segments.streams.routing.log_record", broken)
+    monkeypatch.setattr("segments.streams.routing.encode", broken)
     (dead,) = route(command())
     assert reason(dead)["stage"] == "unexpected"
     assert reason(dead)["exception.class.name"] == "RuntimeError"

@@ -1,6 +1,6 @@
-"""CloudEvents 1.0 over Kafka: what a record carries, whichever content mode its producer chose.
+"""Incoming CloudEvents 1.0: the payload of a record in either content mode, or without an event.
 
-| mode       | told by                                            | payload                 |
+| mode       | indicated by                                       | payload                 |
 |------------|----------------------------------------------------|-------------------------|
 | structured | content-type `application/cloudevents+json`, or    | `data` or `data_base64` |
 |            | `specversion` in the body                          |                         |
@@ -20,25 +20,25 @@ from uuid import UUID, uuid5
 import orjson
 
 SPEC_VERSION = "1.0"
-CONTENT_TYPE = "content-type"
+CONTENT_TYPE_HEADER = "content-type"
 STRUCTURED_JSON = "application/cloudevents+json"
 HEADER_PREFIX = "ce_"
 ATTRIBUTE_MAX_LENGTH = 4_096
 _ID, _SOURCE, _TYPE, _VERSION = "id", "source", "type", "specversion"
 _TRACE = ("traceparent", "tracestate")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
-# The namespace of ids derived from events; fixed for ever, since ids must survive a restart.
+# Namespace of ids derived from events. Never change it: ids must survive a restart.
 _EVENT_IDS = UUID("5a0ff0ce-7c0c-5a3e-8f0e-3a1f9c2b7d64")
 
 
 class CloudEventError(ValueError):
-    """The record claims to be a CloudEvent and is none that we understand."""
+    """The record claims to be a CloudEvent but is invalid or unsupported."""
 
 
 class Event(NamedTuple):
-    """The identity of an event: `source` and `id` together name it once and for all.
+    """Identity of an event: `source` and `id` together are unique.
 
-    `traceparent` and `tracestate` are those of the extension for distributed tracing, unchecked.
+    `traceparent` and `tracestate`: from the distributed tracing extension, not validated.
     """
 
     source: str
@@ -48,26 +48,28 @@ class Event(NamedTuple):
 
     @property
     def command_id(self) -> str:
-        """Id of a command that came in this event without an id of its own."""
-        # The length keeps ("a", "b:c") and ("a:b", "c") apart.
+        """Id for a command in this event that has none of its own."""
+        # The length distinguishes ("a", "b:c") from ("a:b", "c").
         return str(uuid5(_EVENT_IDS, f"{len(self.source)}:{self.source}:{self.id}"))
 
 
 class Payload(NamedTuple):
-    """The JSON a record carries, and the event around it, if any."""
+    """The JSON of a record, and the event that wraps it, if any."""
 
     data: Any
     event: Event | None
 
 
 def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload:
-    """The payload of a record. CloudEventError or orjson.JSONDecodeError when it has none."""
+    """The payload of a record. CloudEventError or orjson.JSONDecodeError if it is invalid."""
     named = {name.lower(): text or b"" for name, text in headers}
-    content_type = named.get(CONTENT_TYPE, b"").decode("latin-1")
+    content_type = named.get(CONTENT_TYPE_HEADER, b"").decode("latin-1")
     media_type = _media_type(content_type)
     if media_type.startswith("application/cloudevents"):
         if media_type.startswith("application/cloudevents-batch"):
-            raise CloudEventError("batched CloudEvents: send each event as a record of its own")
+            raise CloudEventError(
+                "batched CloudEvents are not supported: send one record per event"
+            )
         if media_type != STRUCTURED_JSON:
             raise CloudEventError(f"content-type {media_type[:100]} is not supported")
         _require_utf8(content_type)
@@ -78,7 +80,7 @@ def unwrap(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> Payload
             for name, raw in named.items()
             if name in _REQUIRED_HEADERS
         }
-        # What is amiss with them is no fault of the event.
+        # An invalid trace context does not invalidate the event.
         attributes |= {
             name: named[HEADER_PREFIX + name].decode("ascii", "replace")
             for name in _TRACE
@@ -99,16 +101,16 @@ _REQUIRED_HEADERS = frozenset(HEADER_PREFIX + name for name in (_ID, _SOURCE, _T
 
 def _structured(body: Any) -> Payload:
     if not isinstance(body, dict):
-        raise CloudEventError("a CloudEvent is a JSON object")
+        raise CloudEventError("a CloudEvent must be a JSON object")
     event = _event(body)
     content_type = body.get("datacontenttype")
-    # An attribute that is null is one that is not there (JSON format, section 2.2).
+    # A null attribute counts as absent (CloudEvents JSON format, section 2.2).
     if content_type is not None:
         if not isinstance(content_type, str):
-            raise CloudEventError("datacontenttype is a string")
+            raise CloudEventError("datacontenttype must be a string")
         _require_json(content_type)
     if "data" in body and "data_base64" in body:
-        raise CloudEventError("data and data_base64 exclude each other")
+        raise CloudEventError("data and data_base64 are mutually exclusive")
     if "data_base64" in body:
         return Payload(orjson.loads(_from_base64(body["data_base64"])), event)
     if "data" not in body:
@@ -118,22 +120,22 @@ def _structured(body: Any) -> Payload:
 
 def _event(attributes: dict[str, Any]) -> Event:
     if attributes.get(_VERSION) != SPEC_VERSION:
-        raise CloudEventError(f"specversion is not {SPEC_VERSION}")
+        raise CloudEventError(f"specversion must be {SPEC_VERSION}")
     for name in (_ID, _SOURCE, _TYPE):
         text = attributes.get(name)
         if not isinstance(text, str) or not 1 <= len(text) <= ATTRIBUTE_MAX_LENGTH:
-            raise CloudEventError(f"{name} is a string of 1-{ATTRIBUTE_MAX_LENGTH} characters")
+            raise CloudEventError(f"{name} must be a string of 1-{ATTRIBUTE_MAX_LENGTH} characters")
     trace = [text if isinstance(text, str) else None for text in map(attributes.get, _TRACE)]
     return Event(attributes[_SOURCE], attributes[_ID], *trace)
 
 
 def _from_base64(text: Any) -> bytes:
     if not isinstance(text, str):
-        raise CloudEventError("data_base64 is a string")
+        raise CloudEventError("data_base64 must be a string")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise CloudEventError("data_base64 is not base64") from None
+        raise CloudEventError("data_base64 is not valid base64") from None
 
 
 def _media_type(content_type: str) -> str:
@@ -141,7 +143,7 @@ def _media_type(content_type: str) -> str:
 
 
 def _require_json(content_type: str) -> None:
-    """The subtype is `json`, or ends in `+json`; nothing is as good (JSON format, section 3.1)."""
+    """Require subtype `json` or `+json`; absent means JSON (CloudEvents JSON format, 3.1)."""
     media_type = _media_type(content_type)
     subtype = media_type.partition("/")[2]
     if media_type and subtype != "json" and not subtype.endswith("+json"):
@@ -149,7 +151,7 @@ def _require_json(content_type: str) -> None:
 
 
 def _require_utf8(content_type: str) -> None:
-    """JSON between systems is UTF-8 (RFC 8259, section 8.1), whatever else a sender claims."""
+    """Require UTF-8, the encoding of JSON between systems (RFC 8259, section 8.1)."""
     charset = _CHARSET.search(content_type)
     if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise CloudEventError(f"charset {charset[1][:100]} is not UTF-8")

@@ -1,6 +1,6 @@
-"""CloudEvents 1.0 in structured mode, around a command or a user event: for schemas and tests.
+"""CloudEvents 1.0 in structured mode with a command or a user event, for schemas and tests.
 
-`segments.contracts.cloudevents.incoming` reads them.
+`segments.contracts.cloudevents.incoming` parses them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Envelope(BaseModel):
 
 
 class CommandEvent(_Envelope):
-    """A command in a CloudEvent. Without an id of its own it has one made from the event's."""
+    """A command in a CloudEvent. Its id, if absent, is derived from the event's source and id."""
 
     data: Command | None = None
 

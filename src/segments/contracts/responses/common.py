@@ -1,4 +1,4 @@
-"""What the bodies of answers have in common: instants, positions, examples."""
+"""Common parts of the response bodies: timestamps, positions, examples."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ CanonicalId = Annotated[
 ]
 PositionText = Annotated[
     str,
-    Field(pattern=r"^\d{1,4}:\d{1,19}$", description="`partition:offset` of the shard's log"),
+    Field(pattern=r"^\d{1,4}:\d{1,19}$", description="`partition:offset` in the shard log"),
 ]
 Count = Annotated[int, Field(ge=0)]
 Next = Annotated[
     str | None,
-    Field(description="the `cursor` of the next page; null at the end of the list"),
+    Field(description="the `cursor` of the next page; null on the last page"),
 ]
 
-USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
-AT = "2026-11-24T22:17:00.966Z"
+EXAMPLE_USER_ID = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+EXAMPLE_TIME = "2026-11-24T22:17:00.966Z"
 
 
 def example(value: dict[str, Any]) -> ConfigDict:
-    """The configuration of a body with this example."""
+    """Model configuration of a body with an example."""
     return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [value]})
 
 
-class Body(BaseModel):
-    """The body of an answer, or a part of one."""
+class ResponseBody(BaseModel):
+    """Base of response bodies and their parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

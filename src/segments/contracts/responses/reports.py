@@ -1,4 +1,4 @@
-"""What HTTP answers with about reports: their links, and jobs that put them somewhere."""
+"""Response bodies of reports: links and delivery jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from segments.contracts.names import SegmentName
-from segments.contracts.responses.common import AT, Body, CanonicalId, Count, Instant, Next, example
+from segments.contracts.responses.common import (
+    EXAMPLE_TIME,
+    CanonicalId,
+    Count,
+    Instant,
+    Next,
+    ResponseBody,
+    example,
+)
 
 _JOB = {
     "job_id": "5f0c1a52-7c5e-4f0e-9d0c-0a3d0e9f7c11",
@@ -19,11 +27,11 @@ _JOB = {
     "user_id": None,
     "operations": None,
     "header": True,
-    "created_at": AT,
-    "started_at": AT,
+    "created_at": EXAMPLE_TIME,
+    "started_at": EXAMPLE_TIME,
     "finished_at": "2026-11-24T22:17:01.204Z",
     "attempts": 1,
-    "complete_until": AT,
+    "complete_until": EXAMPLE_TIME,
     "name": "2026-11_header_d2ab6a0f_until-20261124T221700.966Z.csv",
     "rows_total": 459,
     "rows_written": 459,
@@ -34,23 +42,23 @@ _JOB = {
 }
 
 
-class ReportLink(Body):
-    """Where a report is made when it is opened."""
+class ReportLink(ResponseBody):
+    """A link to a report, which is generated when the link is opened."""
 
     model_config = example({"url": "http://127.0.0.1:8080/v1/reports/2026-11.csv?header=true"})
 
     url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
-class JobError(Body):
-    """Why a job failed, or why it has to be tried again."""
+class JobError(ResponseBody):
+    """Why a job, or its last attempt, failed."""
 
     code: str
     detail: str
 
 
-class ReportJob(Body):
-    """A report on its way to a destination. `error` of a running job is that of its last try."""
+class ReportJob(ResponseBody):
+    """Delivery of a report to a destination. `error` of a running job: of its last attempt."""
 
     model_config = example(_JOB)
 
@@ -68,18 +76,18 @@ class ReportJob(Body):
     finished_at: Instant | None
     attempts: Count
     complete_until: Annotated[
-        Instant | None, Field(description="up to here it has every row; null until that is known")
+        Instant | None, Field(description="the report has every row up to here; null until known")
     ]
-    name: Annotated[str | None, Field(description="of the file")]
+    name: Annotated[str | None, Field(description="name of the file")]
     rows_total: Count | None
     rows_written: Count
     bytes_written: Count
-    url: Annotated[str | None, Field(description="where the report is, once it is done")]
+    url: Annotated[str | None, Field(description="location of the report once the job is done")]
     url_expires_at: Instant | None
     error: JobError | None
 
 
-class ReportJobPage(Body):
+class ReportJobPage(ResponseBody):
     """Jobs, newest first."""
 
     model_config = example({"items": [_JOB], "next": None})

@@ -1,4 +1,4 @@
-"""What HTTP answers with about itself: health, users by hand, problems."""
+"""Response bodies of the service itself: health, the user replica, problems."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.responses.common import (
-    USER,
-    Body,
+    EXAMPLE_USER_ID,
     CanonicalId,
     Count,
     Instant,
     PositionText,
+    ResponseBody,
     example,
 )
 
 
-class Alive(Body):
-    """The process serves requests."""
+class Alive(ResponseBody):
+    """The process is serving requests."""
 
     model_config = example({"status": "alive"})
 
     status: Literal["alive"]
 
 
-class Checks(Body):
-    """`ok`, or what is amiss."""
+class Checks(ResponseBody):
+    """`ok`, or the reason why a check fails."""
 
     feed: str
     view: str
     history: str
 
 
-class PartitionState(Body):
-    """How far the view is in a shard."""
+class PartitionState(ResponseBody):
+    """Position and staleness of the view for one shard."""
 
     position: PositionText
     staleness_ms: Count
 
 
-class Readiness(Body):
-    """Whether answers are complete and fresh enough; what is amiss; all with `verbose`."""
+class Readiness(ResponseBody):
+    """Whether responses are complete and fresh; failed checks, or all details with `verbose`."""
 
     model_config = example({"status": "ready"})
 
@@ -51,31 +51,31 @@ class Readiness(Body):
     partitions: dict[str, PartitionState] | None = None
 
 
-class UserState(Body):
-    """The replica's state of a user."""
+class UserState(ResponseBody):
+    """State of a user in the replica."""
 
-    model_config = example({"user_id": USER, "state": "active"})
+    model_config = example({"user_id": EXAMPLE_USER_ID, "state": "active"})
 
     user_id: CanonicalId
-    state: Account
+    state: AccountState
 
 
-class LineError(Body):
-    """A line of an import that was refused."""
+class LineError(ResponseBody):
+    """A rejected line of an import."""
 
     line: Annotated[int, Field(ge=1)]
     field: str
     detail: str
 
 
-class Imported(Body):
-    """What became of the lines; `errors` names the first 100 refused ones."""
+class Imported(ResponseBody):
+    """Outcome of an import; `errors` lists the first 100 rejected lines."""
 
     model_config = example(
         {
             "accepted": 1,
             "refused": 1,
-            "errors": [{"line": 3, "field": "user_id", "detail": "a user id is a UUID"}],
+            "errors": [{"line": 3, "field": "user_id", "detail": "a user id must be a UUID"}],
         }
     )
 
@@ -84,16 +84,16 @@ class Imported(Body):
     errors: list[LineError]
 
 
-class FieldError(Body):
-    """A field that is wrong; `line` where the body has many."""
+class FieldError(ResponseBody):
+    """An invalid field; `line` if the body has several."""
 
     field: str
     detail: str
-    line: Annotated[str | int, Field(description="the number of the line, from 1")] | None = None
+    line: Annotated[str | int, Field(description="line number, from 1")] | None = None
 
 
 class ProblemDetails(BaseModel):
-    """An error (RFC 9457). `code` is the machine's word for it; some have further members."""
+    """An error (RFC 9457). `code` is a stable identifier; some problems have extra members."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -1,7 +1,7 @@
-"""What HTTP answers with: the bodies of its JSON answers.
+"""Response bodies of users, segments and commands.
 
-Handlers put their bodies together without these models, for speed. They describe the bodies in the
-OpenAPI document, and the tests hold every answer against them.
+For speed, handlers build their bodies without these models, which describe them in the OpenAPI
+document; the tests validate every response against them.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from pydantic import Field
 
 from segments.contracts.auto import AutoAccount
 from segments.contracts.documents import HistoryRow, Origin, Result
-from segments.contracts.events import Account
+from segments.contracts.events import AccountState
 from segments.contracts.names import SegmentName
 from segments.contracts.responses.common import (
-    AT,
-    USER,
-    Body,
+    EXAMPLE_TIME,
+    EXAMPLE_USER_ID,
     CanonicalId,
     Count,
     Instant,
     Next,
     PositionText,
+    ResponseBody,
     example,
 )
 
-_MEMBERSHIP = {"segment": "newsletter", "since": AT, "expires_at": None, "origin": "command"}
+_MEMBERSHIP = {
+    "segment": "newsletter",
+    "since": EXAMPLE_TIME,
+    "expires_at": None,
+    "origin": "command",
+}
 _ROW = {
     "id": "0:84",
-    "user_id": USER,
+    "user_id": EXAMPLE_USER_ID,
     "segment": "newsletter",
     "generation": 1,
     "operation": "add",
-    "at": AT,
+    "at": EXAMPLE_TIME,
     "cause": "command",
     "command_id": "order-4711",
     "actor": None,
@@ -44,16 +49,16 @@ _SEGMENT = {
     "generation": 1,
     "version": 1,
     "state": "active",
-    "description": "whoever wants news",
-    "created_at": AT,
+    "description": "subscribers of the newsletter",
+    "created_at": EXAMPLE_TIME,
     "auto": None,
     "position": "6:204",
     "size": 149,
 }
 
 
-class HeldSegment(Body):
-    """A segment that a user has."""
+class HeldSegment(ResponseBody):
+    """A segment of a user."""
 
     segment: SegmentName
     since: Instant
@@ -61,20 +66,24 @@ class HeldSegment(Body):
     origin: Origin
 
 
-class UserSegments(Body):
-    """The segments that a user has now, by name."""
+class UserSegments(ResponseBody):
+    """Current segments of a user, sorted by name."""
 
-    model_config = example({"user_id": USER, "account": "active", "segments": [_MEMBERSHIP]})
+    model_config = example(
+        {"user_id": EXAMPLE_USER_ID, "account": "active", "segments": [_MEMBERSHIP]}
+    )
 
     user_id: CanonicalId
-    account: Account
+    account: AccountState
     segments: list[HeldSegment]
 
 
-class UserSegmentsAt(Body):
-    """The segments that a user had at an instant, from the history."""
+class UserSegmentsAt(ResponseBody):
+    """Segments of a user at a past time, from the history."""
 
-    model_config = example({"user_id": USER, "at": AT, "segments": [_MEMBERSHIP]})
+    model_config = example(
+        {"user_id": EXAMPLE_USER_ID, "at": EXAMPLE_TIME, "segments": [_MEMBERSHIP]}
+    )
 
     user_id: CanonicalId
     at: Instant
@@ -82,7 +91,7 @@ class UserSegmentsAt(Body):
 
 
 class HistoryEntry(HistoryRow):
-    """A change of a user's segments. `id` is its partition and offset in segments.history."""
+    """A change of a membership. `id`: partition:offset in segments.history."""
 
     model_config = example(_ROW)
 
@@ -91,18 +100,23 @@ class HistoryEntry(HistoryRow):
     expires_at: Instant | None
 
 
-class Why(Body):
-    """The changes behind a membership: what began it, and what set its end since."""
+class Why(ResponseBody):
+    """The changes that began a membership and that last set its end."""
 
     began: HistoryEntry
     end_set: HistoryEntry | None
 
 
 class Membership(HeldSegment):
-    """One membership: since when, until when, and why. `why` is null while it is not known."""
+    """A membership: start, end and cause. `why` is null until the history has it."""
 
     model_config = example(
-        {"user_id": USER, **_MEMBERSHIP, "until": None, "why": {"began": _ROW, "end_set": None}}
+        {
+            "user_id": EXAMPLE_USER_ID,
+            **_MEMBERSHIP,
+            "until": None,
+            "why": {"began": _ROW, "end_set": None},
+        }
     )
 
     user_id: CanonicalId
@@ -110,8 +124,8 @@ class Membership(HeldSegment):
     why: Why | None
 
 
-class HistoryPage(Body):
-    """Changes of a user, newest first."""
+class HistoryPage(ResponseBody):
+    """Membership changes of a user, newest first."""
 
     model_config = example({"items": [_ROW], "next": None})
 
@@ -119,23 +133,23 @@ class HistoryPage(Body):
     next: Next
 
 
-class QueriedUser(Body):
-    """What there is to say of one of many users; `error` for one that is not there."""
+class QueriedUser(ResponseBody):
+    """One user of a query; `error` if the user is unknown or deleted."""
 
     user_id: CanonicalId
-    account: Account | None
+    account: AccountState | None
     segments: list[HeldSegment]
     error: Literal["user_unknown", "user_deleted"] | None
 
 
-class QueriedUsers(Body):
-    """The users of a query, in the order asked for."""
+class QueriedUsers(ResponseBody):
+    """Users of a query, in the order of the request."""
 
     model_config = example(
         {
             "items": [
                 {
-                    "user_id": USER,
+                    "user_id": EXAMPLE_USER_ID,
                     "account": "active",
                     "segments": [_MEMBERSHIP],
                     "error": None,
@@ -147,11 +161,11 @@ class QueriedUsers(Body):
     items: list[QueriedUser]
 
 
-class Rule(Body):
-    """The rule of a segment and how far it is carried out.
+class Rule(ResponseBody):
+    """Rule of a segment and the progress of its assignment.
 
-    `target` is how many are to have the segment, null until that is counted; `assigned` how many
-    have it by now, or had it when the assignment was over; `skipped` how many could not get it.
+    `target`: number of members to reach, null until counted. `assigned`: members so far, or at the
+    end of the assignment. `skipped`: users it could not be assigned to.
     """
 
     percent: float | None
@@ -167,8 +181,8 @@ class Rule(Body):
     skipped: Count
 
 
-class Segment(Body):
-    """A definition and how many memberships the view has of it."""
+class Segment(ResponseBody):
+    """Definition of a segment, and its number of members in the view."""
 
     model_config = example(_SEGMENT)
 
@@ -183,8 +197,8 @@ class Segment(Body):
     size: Count
 
 
-class SegmentPage(Body):
-    """Segments in use, by name."""
+class SegmentPage(ResponseBody):
+    """Segments that are not deleted, sorted by name."""
 
     model_config = example({"items": [_SEGMENT], "next": "WyJuZXdzbGV0dGVyIl0"})
 
@@ -192,8 +206,8 @@ class SegmentPage(Body):
     next: Next
 
 
-class Member(Body):
-    """A user who has the segment."""
+class Member(ResponseBody):
+    """A member of the segment."""
 
     user_id: CanonicalId
     since: Instant
@@ -201,12 +215,19 @@ class Member(Body):
     origin: Origin
 
 
-class MemberPage(Body):
-    """Members of a segment, by user id."""
+class MemberPage(ResponseBody):
+    """Members of a segment, sorted by user id."""
 
     model_config = example(
         {
-            "items": [{"user_id": USER, "since": AT, "expires_at": None, "origin": "auto"}],
+            "items": [
+                {
+                    "user_id": EXAMPLE_USER_ID,
+                    "since": EXAMPLE_TIME,
+                    "expires_at": None,
+                    "origin": "auto",
+                }
+            ],
             "next": None,
         }
     )
@@ -216,13 +237,13 @@ class MemberPage(Body):
 
 
 class Deleted(Result):
-    """The result of a deletion. `referenced_by`: segments whose rules name the deleted one."""
+    """Result of a deletion. `referenced_by`: segments whose rules refer to the deleted one."""
 
     referenced_by: list[SegmentName]
 
 
-class Pending(Body):
-    """Kafka has the command; its result is to be asked for."""
+class Pending(ResponseBody):
+    """The command is in Kafka and not yet decided."""
 
     model_config = example({"command_id": "order-4711", "status": "pending"})
 
@@ -230,8 +251,8 @@ class Pending(Body):
     status: Literal["pending"]
 
 
-class Accepted(Body):
-    """Kafka has all the commands; their ids, in order."""
+class Accepted(ResponseBody):
+    """All commands are in Kafka; their ids, in order."""
 
     model_config = example({"accepted": 1, "command_ids": ["order-4711"]})
 

@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
+from segments.contracts.topics import DEFINITIONS_TOPIC, RESULTS_TOPIC, USERS_TOPIC
 from segments.http.read import view_consumer as module
-from segments.http.read.view_consumer import DEFINITIONS, RESULTS, TOPICS, USERS, Feed, FeedError
+from segments.http.read.view_consumer import TOPICS, Feed, FeedError
 from segments.settings import Settings
 from segments.state.view.view import View
 from tests.support.view.filling import (
@@ -174,7 +175,7 @@ async def fed(tmp_path: Path, consumer: FakeConsumer) -> AsyncIterator[Fed]:
 
 def users_record(user_id: str, offset: int) -> FakeMessage:
     value = document(user_id, {"A": held()})
-    return FakeMessage(USERS, 0, key=user_id.encode(), value=value, offset=offset)
+    return FakeMessage(USERS_TOPIC, 0, key=user_id.encode(), value=value, offset=offset)
 
 
 async def test_it_is_complete_when_every_partition_was_read_to_its_end(fed: Fed) -> None:
@@ -187,7 +188,7 @@ async def test_it_is_complete_when_every_partition_was_read_to_its_end(fed: Fed)
     assert not fed.feed.caught_up
     fed.give(last)
     await fed.until("fed.view.complete and fed.feed.caught_up")
-    assert fed.view.offsets() == {(USERS, 0): 8}
+    assert fed.view.offsets() == {(USERS_TOPIC, 0): 8}
     assert fed.consumer.config["isolation.level"] == "read_committed"
     assert fed.consumer.config["enable.auto.commit"] is False
 
@@ -195,30 +196,32 @@ async def test_it_is_complete_when_every_partition_was_read_to_its_end(fed: Fed)
 async def test_what_came_is_told_in_the_event_loop(fed: Fed) -> None:
     fed.feed.start()
     fed.give(
-        FakeMessage(USERS, 1, key=progress_key(1), value=marker(9, defined=3)),
-        FakeMessage(RESULTS, 0, key=b"c", value=result("c"), at_ms=1),
-        FakeMessage(USERS, 0, key=None, value=b"{}", offset=3),
+        FakeMessage(USERS_TOPIC, 1, key=progress_key(1), value=marker(9, defined=3)),
+        FakeMessage(RESULTS_TOPIC, 0, key=b"c", value=result("c"), at_ms=1),
+        FakeMessage(USERS_TOPIC, 0, key=None, value=b"{}", offset=3),
     )
     await fed.until("fed.results")
     assert list(fed.results) == ["c"]
     assert fed.advanced == []
-    fed.give(FakeMessage(DEFINITIONS, 1, key=b"A", value=definition("A", position="1:3")))
+    fed.give(FakeMessage(DEFINITIONS_TOPIC, 1, key=b"A", value=definition("A", position="1:3")))
     await fed.until("fed.advanced")
     assert fed.advanced == [1]
 
 
 async def test_it_goes_on_from_the_stored_offsets(fed: Fed) -> None:
     fed.feed.start()
-    fed.give(users_record(USER, 7), FakeMessage(RESULTS, 1, key=b"c", value=result("c"), offset=42))
+    fed.give(
+        users_record(USER, 7), FakeMessage(RESULTS_TOPIC, 1, key=b"c", value=result("c"), offset=42)
+    )
     await fed.until("fed.view.offsets()")
     starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
     assert starts == {
-        (USERS, 0): OFFSET_BEGINNING,
-        (USERS, 1): OFFSET_BEGINNING,
-        (DEFINITIONS, 0): OFFSET_BEGINNING,
-        (DEFINITIONS, 1): OFFSET_BEGINNING,
-        (RESULTS, 0): 5,
-        (RESULTS, 1): 5,
+        (USERS_TOPIC, 0): OFFSET_BEGINNING,
+        (USERS_TOPIC, 1): OFFSET_BEGINNING,
+        (DEFINITIONS_TOPIC, 0): OFFSET_BEGINNING,
+        (DEFINITIONS_TOPIC, 1): OFFSET_BEGINNING,
+        (RESULTS_TOPIC, 0): 5,
+        (RESULTS_TOPIC, 1): 5,
     }, "of results only those that are kept are read"
     await asyncio.to_thread(fed.feed.close)
     assert fed.consumer.closed
@@ -227,15 +230,15 @@ async def test_it_goes_on_from_the_stored_offsets(fed: Fed) -> None:
     fed.give(*fed.ends())
     await fed.until("fed.view.complete")
     starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
-    assert starts[USERS, 0] == 8
-    assert starts[RESULTS, 1] == 43
+    assert starts[USERS_TOPIC, 0] == 8
+    assert starts[RESULTS_TOPIC, 1] == 43
     await asyncio.to_thread(again.close)
 
 
 async def test_results_that_kafka_forgot_are_no_loss(fed: Fed) -> None:
     with_offset = Fed.give
     fed.feed.start()
-    with_offset(fed, FakeMessage(RESULTS, 0, key=b"c", value=result("c"), offset=3))
+    with_offset(fed, FakeMessage(RESULTS_TOPIC, 0, key=b"c", value=result("c"), offset=3))
     await fed.until("fed.view.offsets()")
     await asyncio.to_thread(fed.feed.close)
     fed.consumer.low, fed.consumer.by_time = 50, -1
@@ -244,7 +247,9 @@ async def test_results_that_kafka_forgot_are_no_loss(fed: Fed) -> None:
     fed.give(*fed.ends())
     await fed.until("fed.view.complete")
     starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
-    assert starts[RESULTS, 0] == 100, "none is as young as those that are kept: begin at the end"
+    assert starts[RESULTS_TOPIC, 0] == 100, (
+        "none is as young as those that are kept: begin at the end"
+    )
     await asyncio.to_thread(again.close)
 
 
@@ -253,7 +258,7 @@ async def test_only_the_users_of_its_partitions(tmp_path: Path, consumer: FakeCo
     fed.feed.start()
     await fed.until("fed.consumer.assigned")
     starts = {(tp.topic, tp.partition) for tp in consumer.assigned}
-    assert starts == {(name, n) for name in TOPICS for n in range(2)} - {(USERS, 0)}
+    assert starts == {(name, n) for name in TOPICS for n in range(2)} - {(USERS_TOPIC, 0)}
     await asyncio.to_thread(fed.feed.close)
     fed.view.close()
 
@@ -268,11 +273,13 @@ async def test_old_results_are_forgotten_faster_than_they_come(
     for start in range(0, 500, 50):
         fed.give(
             *(
-                FakeMessage(RESULTS, 0, key=b"c%d" % n, value=result(f"c{n}"), offset=n, at_ms=n)
+                FakeMessage(
+                    RESULTS_TOPIC, 0, key=b"c%d" % n, value=result(f"c{n}"), offset=n, at_ms=n
+                )
                 for n in range(start, start + 50)
             )
         )
-    fed.give(FakeMessage(RESULTS, 0, key=b"new", value=result("new"), at_ms=now_ms))
+    fed.give(FakeMessage(RESULTS_TOPIC, 0, key=b"new", value=result("new"), at_ms=now_ms))
     await fed.until("fed.view.result('new') and not fed.view.old_results(10**9, 1)")
     assert fed.view.result("c499") is None
 
@@ -283,7 +290,7 @@ async def test_old_results_are_forgotten_faster_than_they_come(
 @pytest.mark.parametrize("code", module._LOST)
 async def test_offsets_that_are_gone_make_it_anew(fed: Fed, code: int) -> None:
     fed.feed.start()
-    fed.give(users_record(USER, 7), FakeMessage(USERS, 1, error=KafkaError(code)))
+    fed.give(users_record(USER, 7), FakeMessage(USERS_TOPIC, 1, error=KafkaError(code)))
     assert isinstance(await fed.failure(), FeedError)
     assert fed.marked
     assert not fed.feed.alive or not fed.feed.caught_up
@@ -293,14 +300,14 @@ async def test_offsets_that_are_gone_make_it_anew(fed: Fed, code: int) -> None:
 async def test_kafka_that_refuses_for_good_is_no_fault_of_the_view(fed: Fed) -> None:
     fed.feed.start()
     error = KafkaError(KafkaError._FATAL, "no", fatal=True)
-    fed.give(FakeMessage(USERS, 0, error=error))
+    fed.give(FakeMessage(USERS_TOPIC, 0, error=error))
     assert isinstance(await fed.failure(), KafkaException)
     assert not fed.marked
 
 
 async def test_kafka_that_is_away_is_waited_for(fed: Fed) -> None:
     fed.feed.start()
-    fed.give(FakeMessage(USERS, 0, error=KafkaError(KafkaError._ALL_BROKERS_DOWN)))
+    fed.give(FakeMessage(USERS_TOPIC, 0, error=KafkaError(KafkaError._ALL_BROKERS_DOWN)))
     fed.give(users_record(USER, 7), *fed.ends())
     await fed.until("fed.view.complete")
     assert not fed.feed.failed.done()
@@ -309,7 +316,7 @@ async def test_kafka_that_is_away_is_waited_for(fed: Fed) -> None:
 async def test_a_record_that_nobody_understands_is_told_and_not_passed_over(fed: Fed) -> None:
     """Filled anew it would end at the same record: the view is kept for who looks into it."""
     fed.feed.start()
-    fed.give(FakeMessage(USERS, 0, key=b"no uuid", value=b"{}"))
+    fed.give(FakeMessage(USERS_TOPIC, 0, key=b"no uuid", value=b"{}"))
     assert isinstance(await fed.failure(), (KeyError, ValueError))
     assert not fed.marked
     assert fed.view.offsets() == {}

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from segments.contracts.topics import COMMANDS_TOPIC, REFRESHES_TOPIC
 from segments.http.problems import Problem
 from segments.http.read.waiters import Waiting
 from segments.http.write import producer as module
-from segments.http.write.producer import COMMANDS, CommandWriter
+from segments.http.write.producer import CommandWriter
 from segments.process.ports import free_port
 from segments.settings import Settings
 from segments.state.view.view import View
@@ -76,9 +77,9 @@ async def room_comes(writer: CommandWriter, records: int) -> None:
 async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
     await room_comes(writer, 3)
     for _ in range(3):
-        writer.send(COMMANDS, "A", COMMAND)
+        writer.send(COMMANDS_TOPIC, "A", COMMAND)
     with pytest.raises(Problem, match="too many"):
-        writer.send(COMMANDS, "A", COMMAND)
+        writer.send(COMMANDS_TOPIC, "A", COMMAND)
     with pytest.raises(Problem, match="too many"):
         writer.require_room(1)
     assert "too many" in (await problem(writer.write("A", COMMAND, 5))).detail
@@ -86,7 +87,7 @@ async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
 
 
 async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandWriter) -> None:
-    bulk = writer.bulk(module.REFRESHES)
+    bulk = writer.bulk(REFRESHES_TOPIC)
     for _ in range(3):
         bulk.send("u", {})
     with pytest.raises(Problem, match="too many"):
@@ -152,7 +153,7 @@ class _Taking:
 async def test_what_arrives_and_what_does_not(writer: CommandWriter) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
-    first, second = (writer.send(COMMANDS, "A", COMMAND) for _ in range(2))
+    first, second = (writer.send(COMMANDS_TOPIC, "A", COMMAND) for _ in range(2))
     waiting = asyncio.create_task(writer.delivered(first, second, timeout_s=30))
     taking.reports[0](None, None)
     await asyncio.wait([first])

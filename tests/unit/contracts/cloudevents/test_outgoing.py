@@ -12,7 +12,7 @@ import pytest
 from segments.contracts.cloudevents.incoming import Event, unwrap
 from segments.contracts.cloudevents.outgoing import event_headers, source_of
 from segments.contracts.examples import EXAMPLES
-from segments.contracts.messages import kinds_of
+from segments.contracts.messages import message_types_of
 from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
 from segments.streams.routing import Router
@@ -43,7 +43,7 @@ def test_a_record_is_an_event_in_binary_mode(topic: str, value: bytes) -> None:
     read = unwrap(value, list(headers.items()))
     assert read.event == Event("/p.segments.shards/c0ffee", "3:1042:0")
     assert read.data == orjson.loads(value)
-    [kind] = [kind for kind in kinds_of(topic) if kind.name in ("result", "row")]
+    [kind] = [kind for kind in message_types_of(topic) if kind.name in ("result", "row")]
     assert published_schemas.fits(kind._replace(key=None), value, headers, None)
 
 

@@ -7,13 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from segments.contracts.commands import COMMANDS
-from segments.contracts.log import encode, log_record
+from segments.contracts.commands import COMMAND_ADAPTER
+from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
 from segments.kafka.clients import Record
 from segments.state.machine.outputs import Output
-from segments.streams.routing import Output as Routed
-from segments.streams.routing import Router
+from segments.streams.routing import RoutedRecord, Router
 from tests.support.machine.world import ALICE, World
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -26,7 +25,7 @@ CHANGE: dict[str, Any] = {"type": "change_memberships", "id": "c", "user_id": AL
 # --- router ---
 
 
-def route(value: Any, headers: list[tuple[str, bytes]]) -> list[Routed]:
+def route(value: Any, headers: list[tuple[str, bytes]]) -> list[RoutedRecord]:
     router = Router(
         {"segments.commands": ("segments.commands", "beef")},
         log_record_bytes=900_000,
@@ -91,7 +90,7 @@ def test_the_same_record_gives_the_same_outputs() -> None:
 
 
 def send(world: World, trace: dict[str, str] | None, **command: Any) -> None:
-    kind, key, value = log_record(COMMANDS.validate_python(command), "none", trace)
+    kind, key, value = COMMAND_ADAPTER.validate_python(command).log_record("none", trace)
     world.append(partition_of(key, world.partitions), kind, encode(value))
 
 
