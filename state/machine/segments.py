@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from segments.contracts.log import (
-    DELETE,
-    REFINED,
-    SELECT,
-    SELECTED,
-    SURVEYED,
-    UPDATE,
-)
+from segments.contracts.log import SELECT
 from segments.contracts.partitioning import partition_of
 from segments.state.machine import assignment_coordinator, definitions, outputs
 from segments.state.machine.deduplication import recall, remember
@@ -38,7 +32,10 @@ if TYPE_CHECKING:
     from segments.state.machine.config import Config
 
 
-_STAGES = {SURVEYED: "survey", REFINED: "refine", SELECTED: "select"}
+Decide = Callable[[HomeState, dict[str, Any]], Rejection | HomeState]
+"""(home document, command) -> a rejection, or the document after the command."""
+RoundStep = Callable[[str, HomeState, dict[str, Any], int], assignment_coordinator.Message | None]
+"""(segment, home document, reply, partitions) -> the next message to every shard, if any."""
 
 
 class SegmentDecisions:
@@ -92,14 +89,26 @@ class SegmentDecisions:
         here: int = self._active_here
         return here + self._active_elsewhere
 
-    def command(self, kind: str, command: dict[str, Any]) -> None:
-        """A `create`, `update` or `delete` at the segment's home."""
-        key = home_key(command["segment"])
+    def create(self, command: dict[str, Any]) -> None:
+        """A `create` record: a new generation at the segment's home."""
+        self._execute(command, self._create)
+
+    def update(self, command: dict[str, Any]) -> None:
+        """An `update` record at the segment's home."""
+        self._execute(command, self._update)
+
+    def delete(self, command: dict[str, Any]) -> None:
+        """A `delete` record at the segment's home."""
+        self._execute(command, definitions.delete)
+
+    def _execute(self, command: dict[str, Any], decide: Decide) -> None:
+        segment, command_id = command["segment"], command["id"]
+        key = home_key(segment)
         home: HomeState = self._state.get(key) or definitions.undefined()
-        if (first := recall(home["outcomes"], command["id"])) is not None:
+        if (first := recall(home["outcomes"], command_id)) is not None:
             self._out.append(outputs.result(self._config.partition, command, first))
             return
-        decided = self._decide(kind, home, command)
+        decided = decide(home, command)
         rejection = decided if isinstance(decided, Rejection) else None
         document = home if isinstance(decided, Rejection) else decided
         outcome = Outcome(
@@ -110,33 +119,33 @@ class SegmentDecisions:
             at=self._shard["log_time"],
         )
         self._out.append(outputs.result(self._config.partition, command, outcome))
-        remember(document["outcomes"], command["id"], outcome, self._config.remembered_ids)
+        remember(document["outcomes"], command_id, outcome, self._config.remembered_ids)
         self._state.put(key, document)
         self._active_here += _in_use(document) - _in_use(home)
         if outcome["status"] == "applied":
-            begun = document["state"] == "assigning" and (home["state"] != "assigning")
-            survey = (
-                assignment_coordinator.begin(command["segment"], document, command)
-                if begun
-                else None
-            )
-            self._broadcast(command["segment"], document, command)
+            survey = None
+            if document["state"] == "assigning" and home["state"] != "assigning":
+                survey = assignment_coordinator.begin(segment, document, command)
+            self._broadcast(segment, document, command)
             if survey is not None:
-                self._tell_all(command["segment"], survey)
+                self._tell_all(segment, survey)
 
-    def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-        if kind == DELETE:
-            return definitions.delete(home, command)
-        if kind == UPDATE:
-            decided = definitions.update(home, command)
-        else:
-            decided = definitions.create(
-                home,
-                command,
-                now=self._shard["log_time"],
-                active=self.active,
-                max_segments=self._config.segments,
-            )
+    def _create(self, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        created = definitions.create(
+            home,
+            command,
+            now=self._shard["log_time"],
+            active=self.active,
+            max_segments=self._config.segments,
+        )
+        return self._with_known_filters(home, command, created)
+
+    def _update(self, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        return self._with_known_filters(home, command, definitions.update(home, command))
+
+    def _with_known_filters(
+        self, home: HomeState, command: dict[str, Any], decided: Rejection | HomeState
+    ) -> Rejection | HomeState:
         if isinstance(decided, Rejection):
             return decided
         return definitions.refuse_unknown_filters(home, command, self.usable) or decided
@@ -163,30 +172,42 @@ class SegmentDecisions:
 
     # --- rounds of automatic assignment, at home ---
 
-    def reply(self, kind: str, reply: dict[str, Any]) -> None:
-        """A shard's answer to `survey`, `refine` or `select`."""
+    def surveyed(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `survey`."""
+        self._advance(reply, "survey", assignment_coordinator.surveyed)
+
+    def refined(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `refine`."""
+        self._advance(reply, "refine", assignment_coordinator.refined)
+
+    def _advance(self, reply: dict[str, Any], stage: str, step: RoundStep) -> None:
         segment = reply["segment"]
-        home: HomeState | None = self._state.get(home_key(segment))
-        if home is None or not assignment_coordinator.is_awaited(home, reply, _STAGES[kind]):
+        home = self._awaiting(reply, stage)
+        if home is None:
+            return
+        message = step(segment, home, reply, self._config.partitions)
+        if message is not None:
+            self._tell_all(segment, message)
+            if message.type == SELECT:
+                home["version"] += 1
+                self._publish(segment, home)
+        self._state.put(home_key(segment), home)
+
+    def selected(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `select`; the last one completes the round."""
+        segment = reply["segment"]
+        home = self._awaiting(reply, "select")
+        if home is None:
             return
         running = home["running"]
-        if kind == SELECTED:
-            if assignment_coordinator.selected(home, reply, self._config.partitions):
-                behind = {"id": running["command_id"], "actor": running["actor"]}
-                self._broadcast(segment, home, behind)
-        else:
-            step = (
-                assignment_coordinator.surveyed
-                if kind == SURVEYED
-                else assignment_coordinator.refined
-            )
-            message = step(segment, home, reply, self._config.partitions)
-            if message is not None:
-                self._tell_all(segment, message)
-                if message.type == SELECT:
-                    home["version"] += 1
-                    self._publish(segment, home)
+        if assignment_coordinator.selected(home, reply, self._config.partitions):
+            cause = {"id": running["command_id"], "actor": running["actor"]}
+            self._broadcast(segment, home, cause)
         self._state.put(home_key(segment), home)
+
+    def _awaiting(self, reply: dict[str, Any], stage: str) -> HomeState | None:
+        home: HomeState | None = self._state.get(home_key(reply["segment"]))
+        return home if assignment_coordinator.is_awaited(home, reply, stage) else None
 
     # --- what the home says ---
 

@@ -7,6 +7,7 @@ module holds what every record goes through: redelivery, time, ticks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from segments.contracts.log import (
@@ -38,6 +39,9 @@ from segments.state.machine.users import UserDecisions
 DROPPED: list[Output] = []
 """What a redelivered record gives."""
 
+_PREVIEW_TYPES = {SURVEY: "survey of a preview", SURVEYED: "surveyed for a preview"}
+"""In the log a preview's messages have the types of a round's; a field `preview` marks them."""
+
 
 class Shard:
     """One partition of the log and what follows from it."""
@@ -59,6 +63,24 @@ class Shard:
         self.users = UserDecisions(*parts, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            CHANGE: self.users.change,
+            USER: self.users.user_state,
+            TICK: self._tick,
+            CREATE: self.segments.create,
+            UPDATE: self.segments.update,
+            DELETE: self.segments.delete,
+            DEFINE: self._define,
+            SURVEY: self._survey,
+            REFINE: self.assignments.refine,
+            SELECT: self.assignments.select,
+            SURVEYED: self.segments.surveyed,
+            REFINED: self.segments.refined,
+            SELECTED: self.segments.selected,
+            PREVIEW: self.previews.command,
+            _PREVIEW_TYPES[SURVEY]: self._survey_preview,
+            _PREVIEW_TYPES[SURVEYED]: self.previews.count,
+        }
 
     def apply(self, record: LogRecord) -> list[Output]:
         """Apply one record and return what it gives; ValueError for a type nobody writes."""
@@ -73,49 +95,32 @@ class Shard:
         shard["log_time"] = max(shard["log_time"], record.append_time)
         shard["offset"] = record.offset
         self._state.put(SHARD_KEY, shard)
-        self._dispatch(record)
+        self._handler(record)(record.value)
         taken = self._outputs.copy()
         self._outputs.clear()
         return taken
 
-    def _dispatch(self, record: LogRecord) -> None:
-        kind, value = record.type, record.value
-        if kind == CHANGE:
-            self.users.change(value)
-        elif kind == TICK:
-            self._tick()
-        elif kind == USER:
-            self.users.user_state(value)
-        elif kind == DEFINE:
-            self._define(value)
-        elif kind in (CREATE, UPDATE, DELETE):
-            self.segments.command(kind, value)
-        elif kind == SURVEYED and "preview" in value:
-            self.previews.count(value)
-        elif kind in (SURVEYED, REFINED, SELECTED):
-            self.segments.reply(kind, value)
-        elif kind == PREVIEW:
-            self.previews.command(value)
-        else:
-            self._dispatch_round(record)
-
-    def _dispatch_round(self, record: LogRecord) -> None:
-        """What a segment's home asks of every shard."""
-        if record.type == SURVEY:
-            self.users.settle_due(self._config.job_slice)
-            if "preview" in record.value:
-                self.previews.survey(record.value, at_once=not self._is_due())
-            else:
-                self.assignments.survey(record.value)
-            self._answer_surveys()
-        elif record.type == REFINE:
-            self.assignments.refine(record.value)
-        elif record.type == SELECT:
-            self.assignments.select(record.value)
-        else:
+    def _handler(self, record: LogRecord) -> Callable[[dict[str, Any]], None]:
+        """The method that applies a record; ValueError for an unknown type."""
+        record_type = record.type
+        if "preview" in record.value:
+            record_type = _PREVIEW_TYPES.get(record_type, record_type)
+        try:
+            return self._handlers[record_type]
+        except KeyError:
             raise ValueError(
                 f"unknown type of log record: {record.type!r} at offset {record.offset}"
-            )
+            ) from None
+
+    def _survey(self, value: dict[str, Any]) -> None:
+        self.users.settle_due(self._config.job_slice)
+        self.assignments.survey(value)
+        self._answer_surveys()
+
+    def _survey_preview(self, value: dict[str, Any]) -> None:
+        self.users.settle_due(self._config.job_slice)
+        self.previews.survey(value, at_once=not self._is_due())
+        self._answer_surveys()
 
     def _is_due(self) -> bool:
         due = self.population.timers.next_due_ms()
@@ -143,7 +148,7 @@ class Shard:
         self.population.heard_of(segment)
         self.users.resume_parked(self._config.job_slice)
 
-    def _tick(self) -> None:
+    def _tick(self, _value: dict[str, Any]) -> None:
         # One budget for all kinds of work, so that no tick holds commands up for long.
         left = self.users.settle_due(self._config.job_slice)
         self._answer_surveys()
