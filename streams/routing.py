@@ -151,15 +151,19 @@ class Router:
         outputs = [Output(dlq.TOPIC, key, value, headers)]
         if refused.command_id is not None:
             trace = _trace(record, payload)
-            result = _invalid_result(refused.command_id, refused.message, record, trace)
-            outputs.append(self._as_event(result, record) if self._cloudevents else result)
+            outputs.append(self._rejection(record, refused.command_id, refused.message, trace))
         return outputs
 
-    def _as_event(self, result: Output, record: Record) -> Output:
-        source = outgoing.source_of(record.topic, self._sources[record.topic][1])
-        event_id = f"{record.partition}:{record.offset}"
-        event = outgoing.event_headers(result.topic, result.value or b"", source, event_id)
-        return result._replace(headers=result.headers + event)
+    def _rejection(
+        self, record: Record, command_id: str, detail: str, trace: tracing.Trace | None
+    ) -> Output:
+        value = _invalid_result(record, command_id, detail)
+        headers = [] if trace is None else tracing.to_headers(trace)
+        if self._cloudevents:
+            source = outgoing.source_of(record.topic, self._sources[record.topic][1])
+            event_id = f"{record.partition}:{record.offset}"
+            headers = headers + outgoing.event_headers(RESULTS_TOPIC, value, source, event_id)
+        return Output(RESULTS_TOPIC, command_id.encode(), encode(value), headers)
 
 
 def _payload(record: Record) -> Payload:
@@ -192,9 +196,7 @@ def _refresh(payload: Payload) -> Output:
     return Output(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
 
 
-def _invalid_result(
-    command_id: str, detail: str, record: Record, trace: tracing.Trace | None
-) -> Output:
+def _invalid_result(record: Record, command_id: str, detail: str) -> dict[str, Any]:
     at_ms = min(max(record.timestamp_ms, 0), _LAST_INSTANT_MS)
     result = Result(
         command_id=command_id,
@@ -204,9 +206,7 @@ def _invalid_result(
         position=None,
         at=to_rfc3339(at_ms),
     )
-    headers = [] if trace is None else tracing.to_headers(trace)
-    value = encode(result.model_dump(mode="json"))
-    return Output(RESULTS_TOPIC, command_id.encode(), value, headers)
+    return result.model_dump(mode="json")
 
 
 def readable_id(data: Any, derived: str) -> str | None:

@@ -22,7 +22,7 @@ from segments.state.machine.shard import DROPPED, Shard
 from segments.state.store.store import ShardStore
 from segments.streams import quix, quix_store, startup_checks
 from segments.streams.lag import Progress
-from segments.streams.shard_gauges import Outcomes, ShardGauges
+from segments.streams.shard_gauges import CommandCounter, ShardGauges
 from segments.streams.ticks import TickSchedule, WorkPace
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
@@ -94,7 +94,7 @@ class Shards:
         self._metrics_at_ms = 0
         self._records = metrics.RECORDS.labels(NAME, LOG)
         self._count = 0
-        self._outcomes = Outcomes()
+        self._commands = CommandCounter()
         self._gauges = ShardGauges(settings.partitions, (NAME, LOG))
         self._names = {
             name: settings.topic(name)
@@ -145,7 +145,7 @@ class Shards:
         source = self._events_source
         for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
             if topic == RESULTS:
-                self._outcomes.count(value)
+                self._commands.count(value)
             options: dict[str, Any] = {}
             if partition is not None:
                 options["partition"] = partition
@@ -157,7 +157,7 @@ class Shards:
                 event_id = f"{record.partition}:{record.offset}:{number}"
                 event = outgoing.event_headers(topic, value, source, event_id)
                 options["headers"] = options.get("headers", []) + event
-            self._produce(self._names[topic], value, key, **options)
+            self._produce(self._names[topic], orjson.dumps(value), key, **options)
 
     def _machine(self, record: Record) -> Shard:
         partition = record.partition
@@ -226,7 +226,7 @@ class Shards:
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
         for partition in [p for p, stored in self._opened.items() if stored.closed]:
             del self._opened[partition]  # another process has it now: its memory is ours again
-        self._outcomes.report()
+        self._commands.report()
         self._gauges.tell(shards)
 
 

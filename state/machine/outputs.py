@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 from segments.contracts.documents import Cause, Operation
 from segments.contracts.times import to_rfc3339
 from segments.state.machine.documents import MembershipState, Outcome, ShardState, UserState
@@ -15,12 +13,15 @@ from segments.state.machine.documents import MembershipState, Outcome, ShardStat
 class Output(NamedTuple):
     """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
 
+    `value` is encoded by whoever produces it, before the next record is applied: it may share
+    objects with the documents.
+
     `trace`: the trace context (`tracing`) of the command behind it, if it came with one.
     """
 
     topic: str
     key: str
-    value: bytes
+    value: dict[str, Any]
     partition: int | None = None
     type: str | None = None
     trace: dict[str, str] | None = None
@@ -57,7 +58,7 @@ def history_row(
         "actor": reason.actor,
         "expires_at": None if expires_at is None else to_rfc3339(expires_at),
     }
-    return Output("segments.history", user_id, orjson.dumps(row), partition, trace=reason.trace)
+    return Output("segments.history", user_id, row, partition, trace=reason.trace)
 
 
 def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
@@ -74,43 +75,39 @@ def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Outp
         "position": f"{partition}:{outcome['offset']}",
         "at": to_rfc3339(outcome["at"]),
     }
-    return Output("segments.results", command_id, orjson.dumps(value), trace=command.get("trace"))
+    return Output("segments.results", command_id, value, trace=command.get("trace"))
 
 
-def public_document(partition: int, user_id: str, user: UserState) -> bytes:
-    """Value of segments.users."""
-    return orjson.dumps(
-        {
-            "user_id": user_id,
-            "account": user["account"],
-            "segments": user["segments"],
-            "position": f"{partition}:{user['offset']}",
-            "at": user["at"],
-        }
-    )
+def public_document(partition: int, user_id: str, user: UserState) -> dict[str, Any]:
+    """Value of segments.users; shares objects with the user's document."""
+    return {
+        "user_id": user_id,
+        "account": user["account"],
+        "segments": user["segments"],
+        "position": f"{partition}:{user['offset']}",
+        "at": user["at"],
+    }
 
 
-def progress_marker(shard: ShardState, complete_at: int) -> bytes:
+def progress_marker(shard: ShardState, complete_at: int) -> dict[str, Any]:
     """Value of segments.users at the partition's progress key."""
-    return orjson.dumps(
-        {
-            "log_offset": shard["offset"],
-            "log_time": shard["log_time"],
-            "at": complete_at,
-            "history_rows": shard["history_rows"],
-            "defined": shard["defined"],
-        }
-    )
+    return {
+        "log_offset": shard["offset"],
+        "log_time": shard["log_time"],
+        "at": complete_at,
+        "history_rows": shard["history_rows"],
+        "defined": shard["defined"],
+    }
 
 
 def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
     """The home shard's word on a segment, for the log of one partition."""
-    return Output("segments.shards", segment, orjson.dumps(value), partition, "define")
+    return Output("segments.shards", segment, value, partition, "define")
 
 
 def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
     """A record of the assignment protocol, for the log of one partition."""
-    return Output("segments.shards", key, orjson.dumps(value), partition, kind)
+    return Output("segments.shards", key, value, partition, kind)
 
 
 def preview(
@@ -130,14 +127,14 @@ def preview(
         "at": to_rfc3339(at[1]),
         "preview": counts,
     }
-    return Output("segments.results", command_id, orjson.dumps(value), trace=trace)
+    return Output("segments.results", command_id, value, trace=trace)
 
 
 def definition(segment: str, value: dict[str, Any]) -> Output:
-    return Output("segments.definitions", segment, orjson.dumps(value))
+    return Output("segments.definitions", segment, value)
 
 
 def refresh(partition: int, user_id: str) -> Output:
     """Ask for the state of a user whom only a command has named."""
-    value = orjson.dumps({"user_id": user_id, "reason": "unknown"})
+    value = {"user_id": user_id, "reason": "unknown"}
     return Output("users.refreshes", user_id, value, partition)

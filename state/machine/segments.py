@@ -152,8 +152,8 @@ class SegmentDecisions:
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
         """Publish a definition and tell every shard. `command` has the id and actor behind it."""
-        value = self._publish(segment, home)
-        value |= {"command_id": command["id"], "actor": command.get("actor")}
+        cause = {"command_id": command["id"], "actor": command.get("actor")}
+        value = self._publish(segment, home) | cause
         if (auto := home.get("auto")) is not None:
             value["known"] = KnownRule(rule=auto["rule"], threshold=auto["threshold"])
         for partition in range(self._config.partitions):

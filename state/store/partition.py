@@ -212,10 +212,10 @@ class ShardPartition(StorePartition):
         for user_id in self._published:
             user = self.get(user_key(user_id))
             document = public_document(partition, user_id, user)
-            produce(topic, document, user_id, partition=partition)
+            produce(topic, orjson.dumps(document), user_id, partition=partition)
         shard = self.shard
         marker = progress_marker(shard.shard, shard.complete_at_ms())
-        produce(topic, marker, f"!progress/{partition}", partition=partition)
+        produce(topic, orjson.dumps(marker), f"!progress/{partition}", partition=partition)
         self._published.clear()
 
     def write(self, cache: Any, changelog_offset: int | None) -> None:

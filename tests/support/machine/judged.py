@@ -8,8 +8,7 @@ import orjson
 
 from segments.contracts.times import to_rfc3339
 from segments.state.machine.documents import USER_PREFIX, UserState, user_key
-from segments.state.machine.outputs import Output
-from tests.support.machine.hosted import HostedShard
+from tests.support.machine.hosted import HostedShard, Produced
 from tests.support.machine.oracle import Oracle, Person
 from tests.support.machine.world import Row, World
 
@@ -21,7 +20,7 @@ class JudgedWorld(World):
         super().__init__(partitions, **limits)
         self.oracles = [Oracle(shard.config) for shard in self.shards]
 
-    def apply(self, partition: int) -> list[Output]:
+    def apply(self, partition: int) -> list[Produced]:
         shard, oracle = self.shards[partition], self.oracles[partition]
         record = shard.record(shard.applied)
         outputs = super().apply(partition)

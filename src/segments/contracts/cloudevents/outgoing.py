@@ -7,10 +7,8 @@ replay of the log gives the same ones, so whoever reads an event twice can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import orjson
 
 from segments.contracts.cloudevents.incoming import CONTENT_TYPE, HEADER_PREFIX, SPEC_VERSION
 
@@ -20,7 +18,7 @@ RESULTS, HISTORY = "segments.results", "segments.history"
 class _Description(NamedTuple):
     """What an event says of a value: its type, and who or what it is about."""
 
-    type_of: Callable[[dict[str, Any]], str]
+    type_of: Callable[[Mapping[str, Any]], str]
     subject: str
 
 
@@ -39,18 +37,22 @@ def source_of(topic_on_cluster: str, topic_id: str) -> str:
     return f"/{topic_on_cluster}/{topic_id}"
 
 
-def event_headers(topic: str, value: bytes, source: str, event_id: str) -> list[tuple[str, bytes]]:
-    """The headers that make a record of this topic an event; none for topics without events."""
+def event_headers(
+    topic: str, value: Mapping[str, Any], source: str, event_id: str
+) -> list[tuple[str, bytes]]:
+    """The headers that make a record of this topic an event; none for topics without events.
+
+    `value` is the record's value before it is encoded.
+    """
     description = _DESCRIPTIONS.get(topic)
     if description is None:
         return []
-    body = orjson.loads(value)
     attributes = {
         "id": event_id,
         "source": source,
-        "type": description.type_of(body),
-        "time": body["at"],
-        "subject": body[description.subject],
+        "type": description.type_of(value),
+        "time": value["at"],
+        "subject": value[description.subject],
     }
     return _CONSTANT + [
         (HEADER_PREFIX + name, attribute.encode()) for name, attribute in attributes.items()
