@@ -13,26 +13,23 @@ from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
 from segments.contracts.log import REFINED, SELECTED, SURVEYED
-from segments.contracts.partitioning import partition_of
-from segments.state.machine import outputs, ranks
+from segments.state.machine import ranks
+from segments.state.machine.context import ShardContext
 from segments.state.machine.documents import (
     ASSIGNMENT_PREFIX,
     AssignmentState,
     KnownRule,
     MembershipState,
-    ShardState,
-    State,
     UserState,
     assignment_key,
     bitmap,
     replica_key,
 )
 from segments.state.machine.memberships import Step
-from segments.state.machine.outputs import Output, Reason
+from segments.state.machine.outputs import Reason
 from segments.state.machine.population import MemberKey, Population
 
 if TYPE_CHECKING:
-    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
 
 Write = Callable[[str, UserState, Step, Reason], None]
@@ -44,22 +41,16 @@ class Assignments:
 
     def __init__(
         self,
-        config: Config,
-        state: State,
-        shard: ShardState,
-        out: list[Output],
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
     ) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+        self._context = context
         self._segments = segments
         self._population = population
         self._rounds: dict[str, AssignmentState] = {}
         self._order: list[tuple[int, str]] = []
-        for _, stored in state.scan(ASSIGNMENT_PREFIX):
+        for _, stored in context.state.scan(ASSIGNMENT_PREFIX):
             for name in ("candidates", "pending", "late"):
                 stored[name] = bitmap(stored[name])
             self._rounds[stored["segment"]] = stored
@@ -74,11 +65,11 @@ class Assignments:
 
     def _put(self, assignment: AssignmentState) -> None:
         key = assignment_key(assignment["segment"], assignment["generation"])
-        self._state.put(key, assignment)
+        self._context.state.put(key, assignment)
 
     def _remove(self, assignment: AssignmentState) -> None:
         del self._rounds[assignment["segment"]]
-        self._state.delete(assignment_key(assignment["segment"], assignment["generation"]))
+        self._context.state.delete(assignment_key(assignment["segment"], assignment["generation"]))
         self._sort()
 
     # --- what the home asks ---
@@ -124,7 +115,7 @@ class Assignments:
             pending=BitMap(),
             late=BitMap(),
             threshold=None,
-            at=self._shard["log_time"],
+            at=self._context.shard["log_time"],
             assigned=0,
             skipped=0,
             command_id=None,
@@ -167,7 +158,7 @@ class Assignments:
         if running is None or not running["pending"]:
             return members
         ttl_ms = running["rule"]["ttl_ms"]
-        if ttl_ms is not None and running["at"] + ttl_ms <= self._shard["log_time"]:
+        if ttl_ms is not None and running["at"] + ttl_ms <= self._context.shard["log_time"]:
             return members  # whoever is still to be given it has it no more
         pending: BitMap = running["pending"] - self._population.pinned(key)
         return members | pending
@@ -198,14 +189,14 @@ class Assignments:
         assignment["candidates"] = BitMap()
         assignment["stage"] = "selected"
         assignment["threshold"] = value["threshold"]
-        assignment["at"] = self._shard["log_time"]
+        assignment["at"] = self._context.shard["log_time"]
         assignment["command_id"], assignment["actor"] = value["command_id"], value["actor"]
         self._sort()
         self._put(assignment)
         key = replica_key(assignment["segment"])
-        replica = self._state.get(key)
+        replica = self._context.state.get(key)
         replica["auto"]["threshold"] = value["threshold"]
-        self._state.put(key, replica)
+        self._context.state.put(key, replica)
         self._segments.know_rule(assignment["segment"], replica["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
@@ -313,7 +304,7 @@ class Assignments:
             user["account"] != "deleted"
             and segment not in user["segments"]
             and user.get("pins", {}).get(segment) != generation
-            and len(user["segments"]) < self._config.segments_per_user
+            and len(user["segments"]) < self._context.config.segments_per_user
         )
 
     def wait(self, assignment: AssignmentState, ordinal: int) -> None:
@@ -329,9 +320,8 @@ class Assignments:
             self._put(assignment)
 
     def _reply(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        value["partition"] = self._config.partition
-        home = partition_of(key, self._config.partitions)
-        self._out.append(outputs.message(home, key, kind, value))
+        value["partition"] = self._context.config.partition
+        self._context.send_home(key, kind, value)
 
 
 def _key(assignment: AssignmentState) -> MemberKey:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from segments.state.machine import ranks
 from segments.state.machine.assignment import Write, membership_from
-from segments.state.machine.documents import KnownRule, ShardState, UserState
+from segments.state.machine.context import ShardContext
+from segments.state.machine.documents import KnownRule, UserState
 from segments.state.machine.eligibility import is_eligible, same_filters
 from segments.state.machine.memberships import Step
 from segments.state.machine.outputs import Reason
@@ -22,12 +23,12 @@ class Newcomers:
 
     def __init__(
         self,
-        shard: ShardState,
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
         assignments: Assignments,
     ) -> None:
-        self._shard = shard
+        self._context = context
         self._segments = segments
         self._population = population
         self._assignments = assignments
@@ -56,7 +57,7 @@ class Newcomers:
         seed = ranks.seed_of(segment, generation)
         place = ranks.place_of(seed, self._population.id_bytes(ordinal))
         if threshold is not None and list(place) <= threshold:
-            now = self._shard["log_time"]
+            now = self._context.shard["log_time"]
             after = membership_from(now, generation, known["rule"]["ttl_ms"])
             write(user_id, user, Step(segment, "add", None, after), Reason(now, "auto"))
             return True

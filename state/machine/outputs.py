@@ -100,13 +100,8 @@ def progress_marker(shard: ShardState, complete_at: int) -> dict[str, Any]:
     }
 
 
-def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
-    """The home shard's word on a segment, for the log of one partition."""
-    return Output("segments.shards", segment, value, partition, "define")
-
-
 def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
-    """A record of the assignment protocol, for the log of one partition."""
+    """A record that a shard writes to the log of one partition."""
     return Output("segments.shards", key, value, partition, kind)
 
 

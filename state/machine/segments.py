@@ -5,11 +5,13 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from segments.contracts.log import SELECT
+from segments.contracts.documents import Status
+from segments.contracts.log import DEFINE, SELECT
 from segments.contracts.partitioning import partition_of
 from segments.state.machine import assignment_coordinator, definitions, outputs
+from segments.state.machine.context import ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     HOME_PREFIX,
@@ -17,20 +19,12 @@ from segments.state.machine.documents import (
     HomeState,
     JobState,
     KnownRule,
-    Outcome,
     ReplicaState,
-    ShardState,
-    State,
     home_key,
     job_key,
     replica_key,
 )
 from segments.state.machine.memberships import Rejection
-from segments.state.machine.outputs import Output
-
-if TYPE_CHECKING:
-    from segments.state.machine.config import Config
-
 
 Decide = Callable[[HomeState, dict[str, Any]], Rejection | HomeState]
 """(home document, command) -> a rejection, or the document after the command."""
@@ -45,11 +39,8 @@ class SegmentDecisions:
     `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
     """
 
-    def __init__(self, config: Config, state: State, shard: ShardState, out: list[Output]) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+    def __init__(self, context: ShardContext) -> None:
+        self._context = context
         self.jobs: dict[tuple[str, int], JobState] = {}
         self._jobs_in_order: list[tuple[int, str, int]] = []
         self.usable: dict[str, int] = {}
@@ -57,9 +48,9 @@ class SegmentDecisions:
         self.automatic: set[str] = set()
         self.heard_of: set[str] = set()
         self._active_elsewhere = 0
-        for key, replica in state.scan(REPLICA_PREFIX):
+        for key, replica in context.state.scan(REPLICA_PREFIX):
             self._know(key[1:].decode(), replica)
-        homes = (home for _, home in state.scan(HOME_PREFIX))
+        homes = (home for _, home in context.state.scan(HOME_PREFIX))
         self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
     def _know(self, segment: str, replica: ReplicaState) -> None:
@@ -71,7 +62,7 @@ class SegmentDecisions:
         else:
             self.usable[segment] = replica["generation"]
         self.know_rule(segment, replica.get("auto"))
-        if partition_of(segment, self._config.partitions) != self._config.partition:
+        if partition_of(segment, self._context.config.partitions) != self._context.config.partition:
             self._active_elsewhere += len(self.usable) - before
 
     def know_rule(self, segment: str, known: KnownRule | None) -> None:
@@ -104,23 +95,20 @@ class SegmentDecisions:
     def _execute(self, command: dict[str, Any], decide: Decide) -> None:
         segment, command_id = command["segment"], command["id"]
         key = home_key(segment)
-        home: HomeState = self._state.get(key) or definitions.undefined()
+        home: HomeState = self._context.state.get(key) or definitions.undefined()
         if (first := recall(home["outcomes"], command_id)) is not None:
-            self._out.append(outputs.result(self._config.partition, command, first))
+            self._context.reply(command, first)
             return
         decided = decide(home, command)
-        rejection = decided if isinstance(decided, Rejection) else None
-        document = home if isinstance(decided, Rejection) else decided
-        outcome = Outcome(
-            status="rejected" if rejection else "unchanged" if document is home else "applied",
-            error=rejection.as_error() if rejection else None,
-            changes=[],
-            offset=self._shard["offset"],
-            at=self._shard["log_time"],
-        )
-        self._out.append(outputs.result(self._config.partition, command, outcome))
-        remember(document["outcomes"], command_id, outcome, self._config.remembered_ids)
-        self._state.put(key, document)
+        if isinstance(decided, Rejection):
+            document, outcome = home, self._context.rejected(decided)
+        else:
+            document = decided
+            status: Status = "unchanged" if document is home else "applied"
+            outcome = self._context.outcome(status, [])
+        self._context.reply(command, outcome)
+        remember(document["outcomes"], command_id, outcome, self._context.config.remembered_ids)
+        self._context.state.put(key, document)
         self._active_here += _in_use(document) - _in_use(home)
         if outcome["status"] == "applied":
             survey = None
@@ -128,15 +116,15 @@ class SegmentDecisions:
                 survey = assignment_coordinator.begin(segment, document, command)
             self._broadcast(segment, document, command)
             if survey is not None:
-                self._tell_all(segment, survey)
+                self._context.broadcast(segment, survey.type, survey.value)
 
     def _create(self, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
         created = definitions.create(
             home,
             command,
-            now=self._shard["log_time"],
+            now=self._context.shard["log_time"],
             active=self.active,
-            max_segments=self._config.segments,
+            max_segments=self._context.config.segments,
         )
         return self._with_known_filters(home, command, created)
 
@@ -156,19 +144,14 @@ class SegmentDecisions:
         value = self._publish(segment, home) | cause
         if (auto := home.get("auto")) is not None:
             value["known"] = KnownRule(rule=auto["rule"], threshold=auto["threshold"])
-        for partition in range(self._config.partitions):
-            self._out.append(outputs.define(partition, segment, value))
+        self._context.broadcast(segment, DEFINE, value)
 
     def _publish(self, segment: str, home: HomeState) -> dict[str, Any]:
-        self._shard["defined"] = self._shard["offset"]
-        position = f"{self._config.partition}:{self._shard['offset']}"
+        self._context.shard["defined"] = self._context.shard["offset"]
+        position = f"{self._context.config.partition}:{self._context.shard['offset']}"
         public = definitions.definition(segment, home, position)
-        self._out.append(outputs.definition(segment, public))
+        self._context.outputs.append(outputs.definition(segment, public))
         return public
-
-    def _tell_all(self, key: str, message: assignment_coordinator.Message) -> None:
-        for partition in range(self._config.partitions):
-            self._out.append(outputs.message(partition, key, message.type, message.value))
 
     # --- rounds of automatic assignment, at home ---
 
@@ -185,13 +168,13 @@ class SegmentDecisions:
         home = self._awaiting(reply, stage)
         if home is None:
             return
-        message = step(segment, home, reply, self._config.partitions)
+        message = step(segment, home, reply, self._context.config.partitions)
         if message is not None:
-            self._tell_all(segment, message)
+            self._context.broadcast(segment, message.type, message.value)
             if message.type == SELECT:
                 home["version"] += 1
                 self._publish(segment, home)
-        self._state.put(home_key(segment), home)
+        self._context.state.put(home_key(segment), home)
 
     def selected(self, reply: dict[str, Any]) -> None:
         """A shard's reply to `select`; the last one completes the round."""
@@ -200,13 +183,13 @@ class SegmentDecisions:
         if home is None:
             return
         running = home["running"]
-        if assignment_coordinator.selected(home, reply, self._config.partitions):
+        if assignment_coordinator.selected(home, reply, self._context.config.partitions):
             cause = {"id": running["command_id"], "actor": running["actor"]}
             self._broadcast(segment, home, cause)
-        self._state.put(home_key(segment), home)
+        self._context.state.put(home_key(segment), home)
 
     def _awaiting(self, reply: dict[str, Any], stage: str) -> HomeState | None:
-        home: HomeState | None = self._state.get(home_key(reply["segment"]))
+        home: HomeState | None = self._context.state.get(home_key(reply["segment"]))
         return home if assignment_coordinator.is_awaited(home, reply, stage) else None
 
     # --- what the home says ---
@@ -214,14 +197,14 @@ class SegmentDecisions:
     def define(self, value: dict[str, Any]) -> bool:
         """Hear of a segment; whether it was news."""
         key = replica_key(value["segment"])
-        if not definitions.supersedes(value, self._state.get(key)):
+        if not definitions.supersedes(value, self._context.state.get(key)):
             return False
         replica = ReplicaState(
             generation=value["generation"], version=value["version"], state=value["state"]
         )
         if (known := value.get("known")) is not None:
             replica["auto"] = known
-        self._state.put(key, replica)
+        self._context.state.put(key, replica)
         self._know(value["segment"], replica)
         return True
 
@@ -230,11 +213,11 @@ class SegmentDecisions:
         job = JobState(
             segment=define["segment"],
             generation=define["generation"],
-            at=self._shard["log_time"],
+            at=self._context.shard["log_time"],
             command_id=define["command_id"],
             actor=define["actor"],
         )
-        self._state.put(job_key(job["segment"], job["generation"]), job)
+        self._context.state.put(job_key(job["segment"], job["generation"]), job)
         self.add_job(job)
 
     def add_job(self, job: JobState) -> None:
@@ -244,7 +227,7 @@ class SegmentDecisions:
     def end_first_job(self) -> None:
         """Nothing is left of what `first_job` says."""
         job = self.jobs.pop(heapq.heappop(self._jobs_in_order)[1:])
-        self._state.delete(job_key(job["segment"], job["generation"]))
+        self._context.state.delete(job_key(job["segment"], job["generation"]))
 
     @property
     def has_jobs(self) -> bool:

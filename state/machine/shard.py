@@ -29,6 +29,7 @@ from segments.contracts.log import (
 from segments.state.machine import documents
 from segments.state.machine.assignment import Assignments
 from segments.state.machine.config import Config, LogRecord
+from segments.state.machine.context import ShardContext
 from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
 from segments.state.machine.outputs import Output
 from segments.state.machine.population import Population
@@ -51,16 +52,18 @@ class Shard:
         self._state = state
         self.shard: ShardState = state.get(SHARD_KEY) or documents.new_shard()
         self._outputs: list[Output] = []
-        self.segments = SegmentDecisions(config, state, self.shard, self._outputs)
+        context = ShardContext(config, state, self.shard, self._outputs)
+        self.segments = SegmentDecisions(context)
         self.population = Population.rebuild(
             ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
             self.segments.heard_of,
             self.segments.usable,
         )
-        parts = (config, state, self.shard, self._outputs, self.segments, self.population)
-        self.assignments = Assignments(*parts)
-        self.previews = Previews(*parts, self.assignments.members_of)
-        self.users = UserDecisions(*parts, self.assignments)
+        self.assignments = Assignments(context, self.segments, self.population)
+        self.previews = Previews(
+            context, self.segments, self.population, self.assignments.members_of
+        )
+        self.users = UserDecisions(context, self.segments, self.population, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {

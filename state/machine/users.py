@@ -5,25 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segments.state.machine import memberships, outputs
+from segments.state.machine.context import ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     MembershipState,
-    Outcome,
     Parked,
-    ShardState,
-    State,
     UserState,
     new_user,
     user_key,
 )
 from segments.state.machine.enrollment import Newcomers
 from segments.state.machine.memberships import Ending, Rejection, Step
-from segments.state.machine.outputs import Output, Reason
+from segments.state.machine.outputs import Reason
 from segments.state.machine.population import MemberKey, Population, names_of
 
 if TYPE_CHECKING:
     from segments.state.machine.assignment import Assignments
-    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
 
 
@@ -32,22 +29,16 @@ class UserDecisions:
 
     def __init__(
         self,
-        config: Config,
-        state: State,
-        shard: ShardState,
-        out: list[Output],
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
         assignments: Assignments,
     ) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+        self._context = context
         self._segments = segments
         self._population = population
         self._assignments = assignments
-        self.newcomers = Newcomers(shard, segments, population, assignments)
+        self.newcomers = Newcomers(context, segments, population, assignments)
         self._changed = False
 
     # --- records ---
@@ -55,29 +46,31 @@ class UserDecisions:
     def change(self, change: dict[str, Any]) -> None:
         """A `change` record: decided now, or parked behind a segment not yet heard of."""
         user_id = change["user_id"]
-        user: UserState | None = self._state.get(user_key(user_id))
-        if not self._config.accept_unknown_users and (user is None or user["account"] == "unknown"):
+        user: UserState | None = self._context.state.get(user_key(user_id))
+        if not self._context.config.accept_unknown_users and (
+            user is None or user["account"] == "unknown"
+        ):
             rejection = Rejection("user_unknown", "the user is not in the replica")
-            self._reply(change, self._outcome(rejection, []))
+            self._context.reply(change, self._context.rejected(rejection))
             return
         if user is None:
             user = self._new_user(user_id)
-            self._out.append(outputs.refresh(self._config.partition, user_id))
+            self._context.outputs.append(outputs.refresh(self._context.config.partition, user_id))
         self._settle(user_id, user)
         if change["id"] not in user["outcomes"]:
             self._make_room(user_id, user)
         if (first := recall(user["outcomes"], change["id"])) is not None:
-            self._reply(change, first)
+            self._context.reply(change, first)
         elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
             self._park(user, change)
         else:
-            self._execute(user_id, user, change, self._shard["log_time"])
+            self._execute(user_id, user, change, self._context.shard["log_time"])
         self._keep(user_id, user)
 
     def user_state(self, record: dict[str, Any]) -> None:
         """A `user` record: what the user service says, unless something newer is held."""
         user_id, account, version = record["user_id"], record["account"], record["version"]
-        user: UserState | None = self._state.get(user_key(user_id))
+        user: UserState | None = self._context.state.get(user_key(user_id))
         if user is None:
             user = self._new_user(user_id)
         elif memberships.is_stale(user, version, record["refresh"]):
@@ -97,7 +90,7 @@ class UserDecisions:
 
     def settle_due(self, budget: int) -> int:
         """Ends and deadlines that no other record has touched."""
-        now = self._shard["log_time"]
+        now = self._context.shard["log_time"]
         while budget > 0:
             ordinal = self._population.timers.first_due(now)
             if ordinal is None:
@@ -132,15 +125,15 @@ class UserDecisions:
 
     def _settle_and_keep(self, ordinal: int) -> None:
         user_id = self._population.user_id(ordinal)
-        user: UserState = self._state.get(user_key(user_id))
+        user: UserState = self._context.state.get(user_key(user_id))
         self._settle(user_id, user)
         self._keep(user_id, user)
 
     # --- one document ---
 
     def _new_user(self, user_id: str) -> UserState:
-        ordinal = self._shard["next_ordinal"]
-        self._shard["next_ordinal"] = ordinal + 1
+        ordinal = self._context.shard["next_ordinal"]
+        self._context.shard["next_ordinal"] = ordinal + 1
         self._population.add_user(ordinal, user_id)
         user = new_user(ordinal)
         self._population.set_account(ordinal, None, user["account"])
@@ -152,15 +145,15 @@ class UserDecisions:
         if self._changed and self._segments.joinable:
             self.newcomers.let_in(user_id, user, self._write)
         self._changed = False
-        self._state.put(user_key(user_id), user)
+        self._context.state.put(user_key(user_id), user)
         due = memberships.due_ms(user)
         if due != user["due"]:
             user["due"] = due
             self._population.timers.set(user["ordinal"], due)
 
     def _show(self, user_id: str, user: UserState) -> None:
-        user["offset"], user["at"] = self._shard["offset"], self._shard["log_time"]
-        self._state.publish(user_id)
+        user["offset"], user["at"] = self._context.shard["offset"], self._context.shard["log_time"]
+        self._context.state.publish(user_id)
 
     def _settle(self, user_id: str, user: UserState) -> None:
         """Give what was decided and end what has ended, oldest first; then decide what waited."""
@@ -170,7 +163,7 @@ class UserDecisions:
             self._end_up_to(assignment["at"], due, user_id, user)
             if self._assignments.give(user_id, user, assignment, self._write):
                 due = memberships.due_ms(user)
-        self._end_up_to(self._shard["log_time"], due, user_id, user)
+        self._end_up_to(self._context.shard["log_time"], due, user_id, user)
         self._resume(user_id, user)
 
     def _end_up_to(self, until: int, due: int | None, user_id: str, user: UserState) -> None:
@@ -189,7 +182,7 @@ class UserDecisions:
         self._write(user_id, user, Step(ending.segment, "remove", held, None), reason)
 
     def _end_everything(self, user_id: str, user: UserState) -> None:
-        reason = Reason(self._shard["log_time"], "user_deleted")
+        reason = Reason(self._context.shard["log_time"], "user_deleted")
         for segment in sorted(user["segments"]):
             step = Step(segment, "remove", user["segments"][segment], None)
             self._write(user_id, user, step, reason)
@@ -209,9 +202,11 @@ class UserDecisions:
             user["segments"][segment] = after
             self._population.add_member(key, user["ordinal"], chosen=after["origin"] == "auto")
         self._changed = True
-        self._shard["history_rows"] += 1
-        self._out.append(
-            outputs.history_row(self._config.partition, user_id, segment, operation, shown, reason)
+        self._context.shard["history_rows"] += 1
+        self._context.outputs.append(
+            outputs.history_row(
+                self._context.config.partition, user_id, segment, operation, shown, reason
+            )
         )
         self._show(user_id, user)
 
@@ -247,12 +242,12 @@ class UserDecisions:
 
     def _make_room(self, user_id: str, user: UserState) -> None:
         # The queue is bounded: its oldest command is decided as if its time were over.
-        if len(user["parked"]) >= self._config.parked_per_user:
+        if len(user["parked"]) >= self._context.config.parked_per_user:
             self._unpark_first(user_id, user)
             self._resume(user_id, user)
 
     def _resume(self, user_id: str, user: UserState) -> None:
-        now = self._shard["log_time"]
+        now = self._context.shard["log_time"]
         while user["parked"]:
             first = user["parked"][0]
             if first["deadline"] > now and self._unheard(first["change"]):
@@ -260,12 +255,12 @@ class UserDecisions:
             self._unpark_first(user_id, user)
 
     def _park(self, user: UserState, change: dict[str, Any]) -> None:
-        now = self._shard["log_time"]
+        now = self._context.shard["log_time"]
         parked = Parked(
             change=change,
-            offset=self._shard["offset"],
+            offset=self._context.shard["offset"],
             at=now,
-            deadline=now + self._config.park_ms,
+            deadline=now + self._context.config.park_ms,
         )
         user["parked"].append(parked)
         if len(user["parked"]) == 1:
@@ -276,7 +271,7 @@ class UserDecisions:
         self._population.wait_no_more(user["ordinal"], names_of(parked["change"]))
         first = recall(user["outcomes"], parked["change"]["id"])
         if first is not None:
-            self._reply(parked["change"], first)
+            self._context.reply(parked["change"], first)
         else:
             self._execute(user_id, user, parked["change"], parked["at"])
         if user["parked"]:
@@ -285,34 +280,29 @@ class UserDecisions:
     def _execute(
         self, user_id: str, user: UserState, change: dict[str, Any], asked_at: int
     ) -> None:
-        now = self._shard["log_time"]
+        now = self._context.shard["log_time"]
         plan = memberships.plan_change(
             user,
             change,
             self._segments.usable,
             asked_at=asked_at,
             now=now,
-            max_segments=self._config.segments_per_user,
+            max_segments=self._context.config.segments_per_user,
         )
-        steps = [] if isinstance(plan, Rejection) else plan
-        command_id = change["id"]
-        reason = Reason(now, "command", command_id, change.get("actor"), change.get("trace"))
+        if isinstance(plan, Rejection):
+            outcome = self._context.rejected(plan)
+        else:
+            self._apply(user_id, user, change, plan)
+            changes = [[step.segment, step.operation] for step in plan]
+            outcome = self._context.outcome("applied" if plan else "unchanged", changes)
+        remember(user["outcomes"], change["id"], outcome, self._context.config.remembered_ids)
+        self._context.reply(change, outcome)
+
+    def _apply(
+        self, user_id: str, user: UserState, change: dict[str, Any], steps: list[Step]
+    ) -> None:
+        now = self._context.shard["log_time"]
+        reason = Reason(now, "command", change["id"], change.get("actor"), change.get("trace"))
         for step in steps:
             self._write(user_id, user, step, reason)
-        if not isinstance(plan, Rejection):
-            self._pin_removed(user, change["remove"])
-        outcome = self._outcome(plan if isinstance(plan, Rejection) else None, steps)
-        remember(user["outcomes"], command_id, outcome, self._config.remembered_ids)
-        self._reply(change, outcome)
-
-    def _outcome(self, rejection: Rejection | None, steps: list[Step]) -> Outcome:
-        return Outcome(
-            status="rejected" if rejection else "applied" if steps else "unchanged",
-            error=rejection.as_error() if rejection else None,
-            changes=[[step.segment, step.operation] for step in steps],
-            offset=self._shard["offset"],
-            at=self._shard["log_time"],
-        )
-
-    def _reply(self, change: dict[str, Any], outcome: Outcome) -> None:
-        self._out.append(outputs.result(self._config.partition, change, outcome))
+        self._pin_removed(user, change["remove"])
