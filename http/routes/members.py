@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from segments.contracts import times
 from segments.contracts.responses.users_and_segments import MemberPage
 from segments.contracts.times import to_rfc3339
+from segments.contracts.user_ids import unpack
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests
@@ -155,16 +156,11 @@ def _counts(member: Member, now_ms: int) -> bool:
 def _item(member: Member) -> dict[str, str | None]:
     end = member.expires_at_ms
     return {
-        "user_id": _user_id(member.user),
+        "user_id": unpack(member.user),
         "since": to_rfc3339(member.since_ms),
         "expires_at": None if end is None else to_rfc3339(end),
         "origin": member.origin,
     }
-
-
-def _user_id(user: bytes) -> str:
-    text = user.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def ndjson(members: list[Member]) -> bytes:
@@ -173,7 +169,7 @@ def ndjson(members: list[Member]) -> bytes:
     for user, since_ms, end, origin in members:
         until = "null" if end is None else f'"{to_rfc3339(end)}"'
         lines.append(
-            f'{{"user_id":"{_user_id(user)}","since":"{to_rfc3339(since_ms)}",'
+            f'{{"user_id":"{unpack(user)}","since":"{to_rfc3339(since_ms)}",'
             f'"expires_at":{until},"origin":"{origin}"}}\n'
         )
     return "".join(lines).encode()
@@ -184,5 +180,5 @@ def csv(members: list[Member]) -> bytes:
     lines = []
     for user, since_ms, end, origin in members:
         until = "" if end is None else to_rfc3339(end)
-        lines.append(f"{_user_id(user)};{to_rfc3339(since_ms)};{until};{origin}\n")
+        lines.append(f"{unpack(user)};{to_rfc3339(since_ms)};{until};{origin}\n")
     return "".join(lines).encode()

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import aiosqlite
 
+from segments.contracts.user_ids import pack, unpack
 from segments.state.history.protocol import (
     Cursor,
     HistoryEntry,
@@ -76,7 +76,7 @@ class SqliteHistoryReader:
             values.append(segment)
         if user_id is not None:
             condition += " AND user_id = ?"
-            values.append(UUID(user_id).bytes)
+            values.append(pack(user_id))
         if not with_extends:
             condition += " AND operation <> 'extend'"
         # One user's rows are few: through their index. All else walks along the instants.
@@ -116,7 +116,7 @@ class SqliteHistoryReader:
         rows = await self._rows(
             f"SELECT {_ENTRY} FROM history WHERE user_id = ? AND {condition} "  # noqa: S608
             "ORDER BY at DESC, partition DESC, offset DESC LIMIT ?",
-            (UUID(user_id).bytes, *values, limit),
+            (pack(user_id), *values, limit),
         )
         return [_entry(row) for row in rows]
 
@@ -125,7 +125,7 @@ class SqliteHistoryReader:
         rows = await self._rows(
             f"SELECT {_ENTRY} FROM history WHERE user_id = ? AND at <= ? "  # noqa: S608
             "ORDER BY at, partition, offset",
-            (UUID(user_id).bytes, at_ms),
+            (pack(user_id), at_ms),
         )
         return fold([_entry(row) for row in rows], at_ms)
 
@@ -197,7 +197,7 @@ def _period(from_ms: int | None, to_ms: int | None) -> tuple[str, list[Any]]:
 
 
 def _entry(row: Any) -> HistoryEntry:
-    return HistoryEntry._make((*row[:3], str(UUID(bytes=row[3])), *row[4:]))
+    return HistoryEntry._make((*row[:3], unpack(row[3]), *row[4:]))
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:

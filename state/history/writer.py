@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import UUID
 
+from segments.contracts.user_ids import pack
 from segments.state.history.protocol import HistoryEntry, Progress
 from segments.state.history.schema import bind_topic, open_for_writing
 
@@ -72,4 +72,4 @@ class SqliteHistoryWriter:
 
 
 def _columns(entry: HistoryEntry) -> tuple[object, ...]:
-    return (*entry[:3], UUID(entry.user_id).bytes, *entry[4:])
+    return (*entry[:3], pack(entry.user_id), *entry[4:])

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
+from segments.contracts.user_ids import USER_ID_BYTES, pack, unpack
 from segments.state.machine.documents import UserState
 from segments.state.machine.ranks import Ranks, ranks_of
 from segments.state.machine.timers import Timers
-
-_ID_BYTES = 16
 
 MemberKey = tuple[str, int]
 """(segment, generation)"""
@@ -71,10 +70,10 @@ class Population:
     def add_user(self, ordinal: int, user_id: str) -> None:
         """Ordinals come once each; gaps are filled later when read out of order."""
         self.users += 1
-        end = (ordinal + 1) * _ID_BYTES
+        end = (ordinal + 1) * USER_ID_BYTES
         if len(self._ids) < end:
             self._ids.extend(bytes(end - len(self._ids)))
-        self._ids[end - _ID_BYTES : end] = bytes.fromhex(user_id.replace("-", ""))
+        self._ids[end - USER_ID_BYTES : end] = pack(user_id)
 
     @property
     def parked_users(self) -> int:
@@ -83,8 +82,7 @@ class Population:
 
     def user_id(self, ordinal: int) -> str:
         """The canonical id of the user with this ordinal."""
-        text = self.id_bytes(ordinal).hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return unpack(self.id_bytes(ordinal))
 
     def set_account(self, ordinal: int, before: str | None, after: str) -> None:
         """A user's account changed its state."""
@@ -143,7 +141,7 @@ class Population:
 
     def id_bytes(self, ordinal: int) -> bytes:
         """The 16 bytes of the id of the user with this ordinal."""
-        return bytes(self._ids[ordinal * _ID_BYTES : (ordinal + 1) * _ID_BYTES])
+        return bytes(self._ids[ordinal * USER_ID_BYTES : (ordinal + 1) * USER_ID_BYTES])
 
     def first_member(self, key: MemberKey) -> int | None:
         """The member with the lowest ordinal, or None when there is none left."""

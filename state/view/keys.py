@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+from segments.contracts.user_ids import pack
+
 IDENTITY_KEY = b"!identity"
 COMPLETE_KEY = b"!complete"
 USER = b"u"
@@ -35,7 +37,7 @@ OFFSET = b"o"
 
 def user_key(user_id: str) -> bytes:
     """Key of a user's document; `user_id` is canonical."""
-    return USER + bytes.fromhex(user_id.replace("-", ""))
+    return USER + pack(user_id)
 
 
 def answer_key(user: bytes) -> bytes:

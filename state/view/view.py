@@ -16,6 +16,7 @@ import orjson
 from rocksdict import Options, Rdict
 
 from segments.contracts import times
+from segments.contracts.user_ids import pack
 from segments.state.rocksdb import is_damage
 from segments.state.rocksdb import scan as scan_entries
 from segments.state.view import keys
@@ -127,7 +128,7 @@ class View:
     def answer(self, user_id: str, now_ms: int) -> answers.Answer | None:
         """The answer made beforehand about a user; None when it must be made from the document."""
         dead = self.dead
-        kept = self._db.get(keys.ANSWER + bytes.fromhex(user_id.replace("-", "")))
+        kept = self._db.get(keys.ANSWER + pack(user_id))
         # The writer says what is dead before it writes a document with it: look again after.
         if kept is None or dead or self.dead is not dead:
             return None
@@ -187,7 +188,7 @@ class View:
         whatever changes meanwhile.
         """
         prefix = keys.members_prefix(segment, generation)
-        start = prefix + bytes.fromhex(after.replace("-", "")) + b"\0" if after else prefix
+        start = prefix + pack(after) + b"\0" if after else prefix
         found = islice(self.scan(prefix, start), limit)
         return [decode_member(key[-16:], value) for key, value in found]
 
