@@ -40,7 +40,7 @@ class ShardGauges:
                 shard.jobs,
                 max(0, age_ms) / 1000,
                 len(population.timers),
-                population.parked_users,
+                population.deferred_users,
                 shard.shard["next_ordinal"],
             )
             for gauge, value in zip(_BY_PARTITION, values, strict=True):

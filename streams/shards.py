@@ -17,7 +17,7 @@ from segments.contracts.log import HEADER_SOURCE, HEADER_TYPE, TICK, parse_sourc
 from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.state.machine.config import Config, LogRecord
-from segments.state.machine.outputs import Output
+from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.shard import DROPPED, Shard
 from segments.state.store.store import ShardStore
 from segments.streams import quix, quix_store, startup_checks
@@ -141,7 +141,7 @@ class Shards:
             self._pace.end(record.partition, times.now_ms())
         self._produce_all(outputs, record)
 
-    def _produce_all(self, outputs: list[Output], record: Record) -> None:
+    def _produce_all(self, outputs: list[ShardOutput], record: Record) -> None:
         source = self._events_source
         for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
             if topic == RESULTS:
@@ -230,7 +230,7 @@ class Shards:
         self._gauges.tell(shards)
 
 
-def _applied(shard: Shard, record: LogRecord) -> list[Output]:
+def _applied(shard: Shard, record: LogRecord) -> list[ShardOutput]:
     """What a record gives, reported as a span where it belongs to a trace and anybody hears."""
     trace = record.value.get("trace")
     if trace is None or not tracing.is_reported():

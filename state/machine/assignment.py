@@ -20,7 +20,7 @@ from segments.state.machine.documents import (
     AssignmentState,
     KnownRule,
     MembershipState,
-    UserState,
+    StoredUser,
     assignment_key,
     bitmap,
     replica_key,
@@ -32,7 +32,7 @@ from segments.state.machine.population import MemberKey, Population
 if TYPE_CHECKING:
     from segments.state.machine.segments import SegmentDecisions
 
-Write = Callable[[str, UserState, Step, Reason], None]
+Write = Callable[[str, StoredUser, Step, Reason], None]
 """Change one membership of a user, with its history row."""
 
 
@@ -86,7 +86,7 @@ class Assignments:
             assignment["late"] = running["late"]
         self._add(assignment)
 
-    def welcome(self, segment: str, known: KnownRule) -> None:
+    def add_eligible(self, segment: str, known: KnownRule) -> None:
         """Other users than before are let through: those before the threshold join."""
         key = (segment, self._segments.usable[segment])
         found = self._population.eligible(known["rule"], key, self.members_of)
@@ -160,7 +160,7 @@ class Assignments:
         ttl_ms = running["rule"]["ttl_ms"]
         if ttl_ms is not None and running["at"] + ttl_ms <= self._context.shard["log_time"]:
             return members  # whoever is still to be given it has it no more
-        pending: BitMap = running["pending"] - self._population.pinned(key)
+        pending: BitMap = running["pending"] - self._population.opted_out(key)
         return members | pending
 
     def refine(self, value: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Assignments:
         replica = self._context.state.get(key)
         replica["auto"]["threshold"] = value["threshold"]
         self._context.state.put(key, replica)
-        self._segments.know_rule(assignment["segment"], replica["auto"])
+        self._segments.set_rule(assignment["segment"], replica["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
         """Of these, whoever stands up to a place; for None: nobody."""
@@ -230,7 +230,7 @@ class Assignments:
         assignment = self._rounds.get(segment)
         if assignment is not None and assignment["generation"] <= generation:
             self._remove(assignment)
-        self._population.forget_pins((segment, generation))
+        self._population.drop_opted_out((segment, generation))
 
     # --- work of ticks ---
 
@@ -270,7 +270,7 @@ class Assignments:
 
     # --- one user ---
 
-    def of(self, user: UserState) -> list[AssignmentState]:
+    def of(self, user: StoredUser) -> list[AssignmentState]:
         """The rounds that have chosen a user and have not been written for it, oldest first."""
         if not self._rounds:
             return []
@@ -280,14 +280,14 @@ class Assignments:
         """The round of a segment, if there is one."""
         return self._rounds.get(segment)
 
-    def give(
-        self, user_id: str, user: UserState, assignment: AssignmentState, write: Write
+    def assign(
+        self, user_id: str, user: StoredUser, assignment: AssignmentState, write: Write
     ) -> bool:
         """Write what a round has decided about a user; False when something is in the way."""
         assignment["pending"].discard(user["ordinal"])
         self._put(assignment)
         segment, generation = _key(assignment)
-        given = self.can_be_given(user, segment, generation)
+        given = self.can_assign(user, segment, generation)
         if given:
             reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
             after = membership_from(assignment["at"], generation, assignment["rule"]["ttl_ms"])
@@ -298,7 +298,7 @@ class Assignments:
         assignment["assigned" if chosen else "skipped"] += 1
         return given
 
-    def can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
+    def can_assign(self, user: StoredUser, segment: str, generation: int) -> bool:
         """Whether nothing is in the way of a segment that the filters let a user have."""
         return (
             user["account"] != "deleted"
@@ -307,13 +307,13 @@ class Assignments:
             and len(user["segments"]) < self._context.config.segments_per_user
         )
 
-    def wait(self, assignment: AssignmentState, ordinal: int) -> None:
+    def add_late(self, assignment: AssignmentState, ordinal: int) -> None:
         """A user became eligible; the threshold is about to be found, or to be raised."""
         if ordinal not in assignment["candidates"] and ordinal not in assignment["late"]:
             assignment["late"].add(ordinal)
             self._put(assignment)
 
-    def wait_no_more(self, assignment: AssignmentState, ordinal: int) -> None:
+    def remove_late(self, assignment: AssignmentState, ordinal: int) -> None:
         """A user who became eligible is judged now."""
         if ordinal in assignment["late"]:
             assignment["late"].discard(ordinal)

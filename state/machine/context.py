@@ -10,9 +10,9 @@ from segments.contracts.documents import Status
 from segments.contracts.partitioning import partition_of
 from segments.state.machine import outputs
 from segments.state.machine.config import Config
-from segments.state.machine.documents import Outcome, ShardState, State
+from segments.state.machine.documents import DocumentStore, Outcome, ShardState
 from segments.state.machine.memberships import Rejection
-from segments.state.machine.outputs import Output
+from segments.state.machine.outputs import ShardOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class ShardContext:
     """`shard` is the live document of the shard itself; `outputs` those of the current record."""
 
     config: Config
-    state: State
+    state: DocumentStore
     shard: ShardState
-    outputs: list[Output]
+    outputs: list[ShardOutput]
 
     def outcome(self, status: Status, changes: list[list[str]]) -> Outcome:
         """The outcome of a command that was accepted at the current log position."""

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from segments.contracts.documents import Cause, Operation
 from segments.contracts.times import to_rfc3339
-from segments.state.machine.documents import MembershipState, Outcome, ShardState, UserState
+from segments.state.machine.documents import MembershipState, Outcome, ShardState, StoredUser
 
 
-class Output(NamedTuple):
+class ShardOutput(NamedTuple):
     """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
 
     `value` is encoded by whoever produces it, before the next record is applied: it may share
@@ -44,7 +44,7 @@ def history_row(
     operation: Operation,
     membership: MembershipState,
     reason: Reason,
-) -> Output:
+) -> ShardOutput:
     """A row of segments.history; `membership` as it is after an addition, before a removal."""
     expires_at = membership["expires_at"]
     row = {
@@ -58,10 +58,10 @@ def history_row(
         "actor": reason.actor,
         "expires_at": None if expires_at is None else to_rfc3339(expires_at),
     }
-    return Output("segments.history", user_id, row, partition, trace=reason.trace)
+    return ShardOutput("segments.history", user_id, row, partition, trace=reason.trace)
 
 
-def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
+def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> ShardOutput:
     """A record of segments.results; `command` is the record of the log that it answers."""
     command_id: str = command["id"]
     value = {
@@ -75,10 +75,10 @@ def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Outp
         "position": f"{partition}:{outcome['offset']}",
         "at": to_rfc3339(outcome["at"]),
     }
-    return Output("segments.results", command_id, value, trace=command.get("trace"))
+    return ShardOutput("segments.results", command_id, value, trace=command.get("trace"))
 
 
-def public_document(partition: int, user_id: str, user: UserState) -> dict[str, Any]:
+def public_document(partition: int, user_id: str, user: StoredUser) -> dict[str, Any]:
     """Value of segments.users; shares objects with the user's document."""
     return {
         "user_id": user_id,
@@ -100,9 +100,9 @@ def progress_marker(shard: ShardState, complete_at: int) -> dict[str, Any]:
     }
 
 
-def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
+def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> ShardOutput:
     """A record that a shard writes to the log of one partition."""
-    return Output("segments.shards", key, value, partition, kind)
+    return ShardOutput("segments.shards", key, value, partition, kind)
 
 
 def preview(
@@ -111,7 +111,7 @@ def preview(
     at: tuple[int, int],
     counts: dict[str, int],
     trace: dict[str, str] | None,
-) -> Output:
+) -> ShardOutput:
     """The result of a preview. `at` = log offset and log time of the last reply."""
     value: dict[str, Any] = {
         "command_id": command_id,
@@ -122,14 +122,14 @@ def preview(
         "at": to_rfc3339(at[1]),
         "preview": counts,
     }
-    return Output("segments.results", command_id, value, trace=trace)
+    return ShardOutput("segments.results", command_id, value, trace=trace)
 
 
-def definition(segment: str, value: dict[str, Any]) -> Output:
-    return Output("segments.definitions", segment, value)
+def definition(segment: str, value: dict[str, Any]) -> ShardOutput:
+    return ShardOutput("segments.definitions", segment, value)
 
 
-def refresh(partition: int, user_id: str) -> Output:
+def refresh(partition: int, user_id: str) -> ShardOutput:
     """Ask for the state of a user whom only a command has named."""
     value = {"user_id": user_id, "reason": "unknown"}
-    return Output("users.refreshes", user_id, value, partition)
+    return ShardOutput("users.refreshes", user_id, value, partition)

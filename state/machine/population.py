@@ -12,7 +12,7 @@ from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
 from segments.contracts.user_ids import USER_ID_BYTES, pack, unpack
-from segments.state.machine.documents import UserState
+from segments.state.machine.documents import StoredUser
 from segments.state.machine.ranks import Ranks, ranks_of
 from segments.state.machine.timers import Timers
 
@@ -34,17 +34,17 @@ class Population:
         self._ids = bytearray()
         self._members: dict[MemberKey, BitMap] = {}
         self._chosen: dict[MemberKey, BitMap] = {}
-        self._pinned: dict[MemberKey, BitMap] = {}
+        self._opted_out: dict[MemberKey, BitMap] = {}
         self._accounts: dict[str, BitMap] = {}
         self._waiting: dict[str, BitMap] = {}
-        self._awaited: dict[int, int] = {}
+        self._missing_counts: dict[int, int] = {}
         self.ready = BitMap()
         self.timers = Timers()
 
     @classmethod
     def rebuild(
         cls,
-        users: Iterable[tuple[str, UserState]],
+        users: Iterable[tuple[str, StoredUser]],
         known_segments: Iterable[str],
         usable: Mapping[str, int],
     ) -> Population:
@@ -60,11 +60,11 @@ class Population:
                 population.add_member(key, ordinal, chosen=membership["origin"] == "auto")
             for segment, generation in user.get("pins", {}).items():
                 if usable.get(segment) == generation:
-                    population.pin((segment, generation), ordinal)
+                    population.opt_out((segment, generation), ordinal)
             if user["due"] is not None:
                 population.timers.set(ordinal, user["due"])
             if user["parked"]:
-                population.wait(ordinal, names_of(user["parked"][0]["change"]) - known)
+                population.await_segments(ordinal, segments_in(user["parked"][0]["change"]) - known)
         return population
 
     def add_user(self, ordinal: int, user_id: str) -> None:
@@ -76,9 +76,9 @@ class Population:
         self._ids[end - USER_ID_BYTES : end] = pack(user_id)
 
     @property
-    def parked_users(self) -> int:
+    def deferred_users(self) -> int:
         """Users whose first parked command waits for a segment."""
-        return len(self._awaited)
+        return len(self._missing_counts)
 
     def user_id(self, ordinal: int) -> str:
         """The canonical id of the user with this ordinal."""
@@ -100,36 +100,36 @@ class Population:
         _discard(self._members, key, ordinal)
         _discard(self._chosen, key, ordinal)
 
-    def pin(self, key: MemberKey, ordinal: int) -> None:
+    def opt_out(self, key: MemberKey, ordinal: int) -> None:
         """Automation gives this user the generation no more."""
-        _add(self._pinned, key, ordinal)
+        _add(self._opted_out, key, ordinal)
 
-    def forget_pins(self, key: MemberKey) -> None:
+    def drop_opted_out(self, key: MemberKey) -> None:
         """The generation is deleted."""
-        self._pinned.pop(key, None)
+        self._opted_out.pop(key, None)
 
     def members(self, key: MemberKey) -> BitMap:
         """Everybody who has a generation; not to be changed."""
-        return self._members.get(key, _NOBODY)
+        return self._members.get(key, _EMPTY)
 
-    def pinned(self, key: MemberKey) -> BitMap:
+    def opted_out(self, key: MemberKey) -> BitMap:
         """Everybody whom automation gives a generation no more; not to be changed."""
-        return self._pinned.get(key, _NOBODY)
+        return self._opted_out.get(key, _EMPTY)
 
     def chosen_count(self, key: MemberKey) -> int:
         """How many have a generation by automation."""
-        return len(self._chosen.get(key, _NOBODY))
+        return len(self._chosen.get(key, _EMPTY))
 
     def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
         """Whom a rule lets through, less those who have `own` already or are pinned out of it."""
-        found = BitMap.union(_NOBODY, *(self._accounts.get(a, _NOBODY) for a in rule["accounts"]))
+        found = BitMap.union(_EMPTY, *(self._accounts.get(a, _EMPTY) for a in rule["accounts"]))
         if rule["include"]:
-            found &= BitMap.union(_NOBODY, *map(members_of, rule["include"]))
+            found &= BitMap.union(_EMPTY, *map(members_of, rule["include"]))
         for segment in rule["exclude"]:
             found -= members_of(segment)
         if own is not None:
-            found -= self._members.get(own, _NOBODY)
-            found -= self._pinned.get(own, _NOBODY)
+            found -= self._members.get(own, _EMPTY)
+            found -= self._opted_out.get(own, _EMPTY)
         return found
 
     def ranked(self, ordinals: BitMap, seed: int) -> tuple[NDArray[np.uint32], Ranks]:
@@ -148,19 +148,19 @@ class Population:
         members = self._members.get(key)
         return None if members is None else members.min()
 
-    def wait(self, ordinal: int, segments: Collection[str]) -> None:
+    def await_segments(self, ordinal: int, segments: Collection[str]) -> None:
         """The user's first parked command waits for these segments; for none: it can be decided."""
         if not segments:
             self.ready.add(ordinal)
             return
-        self._awaited[ordinal] = len(segments)
+        self._missing_counts[ordinal] = len(segments)
         for segment in segments:
             self._waiting.setdefault(segment, BitMap()).add(ordinal)
 
-    def wait_no_more(self, ordinal: int, segments: Iterable[str]) -> None:
+    def stop_waiting(self, ordinal: int, segments: Iterable[str]) -> None:
         """The user's first parked command was decided."""
         self.ready.discard(ordinal)
-        self._awaited.pop(ordinal, None)
+        self._missing_counts.pop(ordinal, None)
         for segment in segments:
             waiting = self._waiting.get(segment)
             if waiting is not None:
@@ -168,16 +168,16 @@ class Population:
                 if not waiting:
                     del self._waiting[segment]
 
-    def heard_of(self, segment: str) -> None:
+    def release(self, segment: str) -> None:
         """Whoever waited for this segment, and for no other, may go on."""
         for ordinal in self._waiting.pop(segment, BitMap()):
-            self._awaited[ordinal] -= 1
-            if not self._awaited[ordinal]:
-                del self._awaited[ordinal]
+            self._missing_counts[ordinal] -= 1
+            if not self._missing_counts[ordinal]:
+                del self._missing_counts[ordinal]
                 self.ready.add(ordinal)
 
 
-_NOBODY = BitMap()
+_EMPTY = BitMap()
 
 
 def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
@@ -198,7 +198,7 @@ def _discard(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
             del bitmaps[key]
 
 
-def names_of(change: dict[str, object]) -> set[str]:
+def segments_in(change: dict[str, object]) -> set[str]:
     """The segments that a `change` record names."""
     additions: list[list[str]] = change["add"]  # type: ignore[assignment]
     removals: list[str] = change["remove"]  # type: ignore[assignment]

@@ -12,10 +12,10 @@ from segments.contracts.log import SURVEY, SURVEYED
 from segments.state.machine import definitions, outputs
 from segments.state.machine.context import ShardContext
 from segments.state.machine.documents import (
-    ASKED_PREFIX,
-    AskedState,
+    DEFERRED_SURVEY_PREFIX,
+    DeferredSurvey,
     PreviewState,
-    asked_key,
+    deferred_survey_key,
     preview_key,
 )
 from segments.state.machine.memberships import Rejection
@@ -39,8 +39,9 @@ class Previews:
         self._segments = segments
         self._population = population
         self._members_of = members_of
-        self._asked: dict[str, AutoRule] = {
-            asked["preview"]: asked["rule"] for _, asked in context.state.scan(ASKED_PREFIX)
+        self._deferred: dict[str, AutoRule] = {
+            asked["preview"]: asked["rule"]
+            for _, asked in context.state.scan(DEFERRED_SURVEY_PREFIX)
         }
 
     # --- where the command is at home ---
@@ -89,21 +90,21 @@ class Previews:
         if at_once:
             self._reply(value["preview"], value["rule"])
         else:
-            asked = AskedState(preview=value["preview"], rule=value["rule"])
-            self._asked[value["preview"]] = value["rule"]
-            self._context.state.put(asked_key(value["preview"]), asked)
+            asked = DeferredSurvey(preview=value["preview"], rule=value["rule"])
+            self._deferred[value["preview"]] = value["rule"]
+            self._context.state.put(deferred_survey_key(value["preview"]), asked)
 
     @property
     def has_work(self) -> bool:
         """Whether somebody waits for an answer."""
-        return bool(self._asked)
+        return bool(self._deferred)
 
     def answer(self) -> None:
         """Nothing is due any more: answer those who wait."""
         # In an order that is the same before and after a restart.
-        for command_id in sorted(self._asked):
-            self._reply(command_id, self._asked.pop(command_id))
-            self._context.state.delete(asked_key(command_id))
+        for command_id in sorted(self._deferred):
+            self._reply(command_id, self._deferred.pop(command_id))
+            self._context.state.delete(deferred_survey_key(command_id))
 
     def _reply(self, command_id: str, rule: AutoRule) -> None:
         value = {

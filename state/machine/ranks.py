@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segments.contracts.user_ids import USER_ID_BYTES
 
 _ID_BITS = 8 * USER_ID_BYTES
-HIGHEST = 2**64 - 1
+MAX_RANK = 2**64 - 1
 BUCKET_BITS = 12
 BUCKETS = 1 << BUCKET_BITS
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
         return Place(rank, f"{user:032x}")
 
 
-LAST_OF_ALL = Place(HIGHEST, "f" * 32)
+LAST_PLACE = Place(MAX_RANK, "f" * 32)
 
 
 def seed_of(segment: str, generation: int) -> int:

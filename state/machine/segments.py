@@ -28,7 +28,9 @@ from segments.state.machine.memberships import Rejection
 
 Decide = Callable[[HomeState, dict[str, Any]], Rejection | HomeState]
 """(home document, command) -> a rejection, or the document after the command."""
-RoundStep = Callable[[str, HomeState, dict[str, Any], int], assignment_coordinator.Message | None]
+RoundStep = Callable[
+    [str, HomeState, dict[str, Any], int], assignment_coordinator.RoundMessage | None
+]
 """(segment, home document, reply, partitions) -> the next message to every shard, if any."""
 
 
@@ -46,26 +48,26 @@ class SegmentDecisions:
         self.usable: dict[str, int] = {}
         self.joinable: dict[str, KnownRule] = {}
         self.automatic: set[str] = set()
-        self.heard_of: set[str] = set()
+        self.known_segments: set[str] = set()
         self._active_elsewhere = 0
         for key, replica in context.state.scan(REPLICA_PREFIX):
-            self._know(key[1:].decode(), replica)
+            self._register_definition(key[1:].decode(), replica)
         homes = (home for _, home in context.state.scan(HOME_PREFIX))
         self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
-    def _know(self, segment: str, replica: ReplicaState) -> None:
+    def _register_definition(self, segment: str, replica: ReplicaState) -> None:
         segment = sys.intern(segment)
-        self.heard_of.add(segment)
+        self.known_segments.add(segment)
         before = len(self.usable)
         if replica["state"] == "deleted":
             self.usable.pop(segment, None)
         else:
             self.usable[segment] = replica["generation"]
-        self.know_rule(segment, replica.get("auto"))
+        self.set_rule(segment, replica.get("auto"))
         if partition_of(segment, self._context.config.partitions) != self._context.config.partition:
             self._active_elsewhere += len(self.usable) - before
 
-    def know_rule(self, segment: str, known: KnownRule | None) -> None:
+    def set_rule(self, segment: str, known: KnownRule | None) -> None:
         """Take over the rule of a segment, or that it has none."""
         self.automatic.discard(segment)
         self.joinable.pop(segment, None)
@@ -165,7 +167,7 @@ class SegmentDecisions:
 
     def _advance(self, reply: dict[str, Any], stage: str, step: RoundStep) -> None:
         segment = reply["segment"]
-        home = self._awaiting(reply, stage)
+        home = self._expecting(reply, stage)
         if home is None:
             return
         message = step(segment, home, reply, self._context.config.partitions)
@@ -179,7 +181,7 @@ class SegmentDecisions:
     def selected(self, reply: dict[str, Any]) -> None:
         """A shard's reply to `select`; the last one completes the round."""
         segment = reply["segment"]
-        home = self._awaiting(reply, "select")
+        home = self._expecting(reply, "select")
         if home is None:
             return
         running = home["running"]
@@ -188,9 +190,9 @@ class SegmentDecisions:
             self._broadcast(segment, home, cause)
         self._context.state.put(home_key(segment), home)
 
-    def _awaiting(self, reply: dict[str, Any], stage: str) -> HomeState | None:
+    def _expecting(self, reply: dict[str, Any], stage: str) -> HomeState | None:
         home: HomeState | None = self._context.state.get(home_key(reply["segment"]))
-        return home if assignment_coordinator.is_awaited(home, reply, stage) else None
+        return home if assignment_coordinator.is_expected(home, reply, stage) else None
 
     # --- what the home says ---
 
@@ -205,7 +207,7 @@ class SegmentDecisions:
         if (known := value.get("known")) is not None:
             replica["auto"] = known
         self._context.state.put(key, replica)
-        self._know(value["segment"], replica)
+        self._register_definition(value["segment"], replica)
         return True
 
     def begin_deletion(self, define: dict[str, Any]) -> None:

@@ -30,14 +30,14 @@ from segments.state.machine import documents
 from segments.state.machine.assignment import Assignments
 from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.context import ShardContext
-from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
-from segments.state.machine.outputs import Output
+from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, DocumentStore, ShardState
+from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.population import Population
 from segments.state.machine.previews import Previews
 from segments.state.machine.segments import SegmentDecisions
 from segments.state.machine.users import UserDecisions
 
-DROPPED: list[Output] = []
+DROPPED: list[ShardOutput] = []
 """What a redelivered record gives."""
 
 _PREVIEW_TYPES = {SURVEY: "survey of a preview", SURVEYED: "surveyed for a preview"}
@@ -47,16 +47,16 @@ _PREVIEW_TYPES = {SURVEY: "survey of a preview", SURVEYED: "surveyed for a previ
 class Shard:
     """One partition of the log and what follows from it."""
 
-    def __init__(self, config: Config, state: State) -> None:
+    def __init__(self, config: Config, state: DocumentStore) -> None:
         self._config = config
         self._state = state
         self.shard: ShardState = state.get(SHARD_KEY) or documents.new_shard()
-        self._outputs: list[Output] = []
+        self._outputs: list[ShardOutput] = []
         context = ShardContext(config, state, self.shard, self._outputs)
         self.segments = SegmentDecisions(context)
         self.population = Population.rebuild(
             ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
-            self.segments.heard_of,
+            self.segments.known_segments,
             self.segments.usable,
         )
         self.assignments = Assignments(context, self.segments, self.population)
@@ -85,7 +85,7 @@ class Shard:
             _PREVIEW_TYPES[SURVEYED]: self.previews.count,
         }
 
-    def apply(self, record: LogRecord) -> list[Output]:
+    def apply(self, record: LogRecord) -> list[ShardOutput]:
         """Apply one record and return what it gives; ValueError for a type nobody writes."""
         shard = self.shard
         if record.source is not None:
@@ -145,24 +145,24 @@ class Shard:
         if deleted:
             if self.population.first_member((segment, generation)) is not None:
                 self.segments.begin_deletion(value)
-            self.users.newcomers.filter_gone(segment)
+            self.users.enrollment.segment_deleted(segment)
         else:
-            self.users.newcomers.filters_changed(segment, before)
-        self.population.heard_of(segment)
-        self.users.resume_parked(self._config.job_slice)
+            self.users.enrollment.filters_updated(segment, before)
+        self.population.release(segment)
+        self.users.resume_deferred(self._config.job_slice)
 
     def _tick(self, _value: dict[str, Any]) -> None:
         # One budget for all kinds of work, so that no tick holds commands up for long.
         left = self.users.settle_due(self._config.job_slice)
         self._answer_surveys()
-        left = self.users.resume_parked(left)
+        left = self.users.resume_deferred(left)
         while left > 0 and (job := self.segments.first_job()) is not None:
             key = (job["segment"], job["generation"])
             left -= self.users.end_members(key, left)
             if self.population.first_member(key) is None:
                 self.segments.end_first_job()
         while (ordinal := self.assignments.next_user()) is not None and left > 0:
-            self.users.settle_late(ordinal)
+            self.users.settle_assigned(ordinal)
             left -= 1
 
     @property

@@ -48,7 +48,7 @@ def partition_path(state_dir: Path, partition: int) -> Path:
     return state_dir / str(partition)
 
 
-class Surroundings(NamedTuple):
+class StoreContext(NamedTuple):
     """What the shards of a process have in common. `users_topic`: segments.users on the cluster."""
 
     users_topic: str
@@ -69,12 +69,12 @@ class ShardPartition(StorePartition):
     """One shard's documents. Implements `documents.State` for its machine."""
 
     def __init__(
-        self, path: Path, changelog: Any, config: Config, *, surroundings: Surroundings
+        self, path: Path, changelog: Any, config: Config, *, context: StoreContext
     ) -> None:
         super().__init__(orjson.dumps, orjson.loads, changelog)
         self._path = path
         self._config = config
-        self._surroundings = surroundings
+        self._context = context
         self._db = self._open()
         self.closed = False
         # Least recently written first. A key maps to None once its document is deleted.
@@ -187,7 +187,7 @@ class ShardPartition(StorePartition):
                 f"shard {self._config.partition} holds changes of a checkpoint that was not "
                 "committed; the process must begin again from what is committed"
             )
-        return ShardTransaction(self, self._changelog_producer, self._surroundings.produce)
+        return ShardTransaction(self, self._changelog_producer, self._context.produce)
 
     def require_open(self) -> None:
         """UncommittedStateError once the partition was taken away."""
@@ -208,7 +208,7 @@ class ShardPartition(StorePartition):
     def publish_changes(self) -> None:
         """Produce the public documents, then the marker that says they are complete."""
         partition = self._config.partition
-        topic, produce, _ = self._surroundings
+        topic, produce, _ = self._context
         for user_id in self._published:
             user = self.get(user_key(user_id))
             document = public_document(partition, user_id, user)
@@ -241,7 +241,7 @@ class ShardPartition(StorePartition):
             cached_bytes += size - sizes.get(key, 0)
             sizes[key] = size
             cache.move_to_end(key)
-        limit = self._surroundings.cache_bytes()
+        limit = self._context.cache_bytes()
         while cached_bytes > limit:
             key, _ = cache.popitem(last=False)
             cached_bytes -= sizes.pop(key)

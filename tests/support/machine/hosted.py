@@ -13,7 +13,7 @@ from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import USER_PREFIX, encode, user_key
-from segments.state.machine.outputs import Output, progress_marker, public_document
+from segments.state.machine.outputs import ShardOutput, progress_marker, public_document
 from segments.state.machine.shard import Shard
 
 CONTRACTS: dict[str, Any] = {
@@ -44,7 +44,7 @@ class Produced(NamedTuple):
     trace: dict[str, str] | None
 
 
-def encoded(outputs: list[Output]) -> list[Produced]:
+def encoded(outputs: list[ShardOutput]) -> list[Produced]:
     """Outputs with their values encoded, as the shards application does at once."""
     return [Produced(*output._replace(value=orjson.dumps(output.value))) for output in outputs]  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from segments.contracts.log import TICK, USER, encode, log_record, user_record
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config
-from segments.state.machine.documents import UserState, user_key
+from segments.state.machine.documents import StoredUser, user_key
 from tests.support.machine.hosted import Appended, HostedShard, Produced
 
 START_MS = 1_795_500_000_000
@@ -211,9 +211,9 @@ class World:
     def shard_of(self, key: str) -> HostedShard:
         return self.shards[partition_of(key, self.partitions)]
 
-    def state(self, user: str = ALICE) -> UserState | None:
+    def state(self, user: str = ALICE) -> StoredUser | None:
         """The internal document of a user."""
-        found: UserState | None = self.shard_of(user).state.get(user_key(user))
+        found: StoredUser | None = self.shard_of(user).state.get(user_key(user))
         return found
 
     def held(self, user: str = ALICE) -> dict[str, int | None]:

@@ -175,7 +175,7 @@ def test_a_turn_of_the_loop_is_told_and_what_the_producer_holds(group: Group, cl
 
 def shard(**state: Any) -> Any:
     """What is looked at of a shard."""
-    population = SimpleNamespace(timers=range(3), parked_users=state.get("parked", 0))
+    population = SimpleNamespace(timers=range(3), deferred_users=state.get("parked", 0))
     return SimpleNamespace(
         jobs=state.get("jobs", 0),
         oldest_job_at=state.get("oldest_job_at"),

@@ -14,7 +14,7 @@ from segments.contracts.cloudevents.outgoing import event_headers, source_of
 from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import kinds_of
 from segments.kafka.clients import Record
-from segments.state.machine.outputs import Output
+from segments.state.machine.outputs import ShardOutput
 from segments.streams.routing import Router
 from segments.streams.shards import Shards
 from segments.telemetry import tracing
@@ -73,10 +73,10 @@ def test_other_topics_have_no_events(topic: str) -> None:
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 OUTPUTS = [
-    Output("segments.history", "u", ROW, 3, trace=TRACE),
-    Output("segments.history", "u", ROW, 3),
-    Output("segments.shards", "s", {}, 1, "define"),
-    Output("segments.results", "c", RESULT),
+    ShardOutput("segments.history", "u", ROW, 3, trace=TRACE),
+    ShardOutput("segments.history", "u", ROW, 3),
+    ShardOutput("segments.shards", "s", {}, 1, "define"),
+    ShardOutput("segments.results", "c", RESULT),
 ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segments.contracts.auto import Auto
 from segments.state.machine import assignment_coordinator, definitions
 from segments.state.machine.documents import HomeState
-from segments.state.machine.ranks import BUCKETS, HIGHEST, Place
+from segments.state.machine.ranks import BUCKETS, MAX_RANK, Place
 from tests.support.machine.chosen import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
@@ -112,7 +112,7 @@ def test_just_as_many_as_are_missing_with_the_lowest_places(
 
 
 def test_the_place_before_another() -> None:
-    for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(HIGHEST, "f" * 32)):
+    for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(MAX_RANK, "f" * 32)):
         before = place.predecessor()
         assert before < place
         assert len(before.user) == 32
