@@ -22,7 +22,7 @@ from segments.settings import Settings
 from segments.state.history.protocol import HistoryEntry, HistoryWriter
 from segments.state.history.sqlite import open_writer
 from segments.streams import quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.telemetry import logs, metrics, metrics_server
 
 NAME = "history"
@@ -97,7 +97,7 @@ def build(settings: Settings) -> Application:
     writer = open_writer(settings, topic_ids(settings, [SOURCE])[SOURCE])
     sink = HistorySink(writer)
     quix.sink(app, settings, SOURCE, sink)
-    Progress(app, settings, NAME, {SOURCE: sink.consumption})
+    LagReporter(app, settings, NAME, {SOURCE: sink.consumption})
     return app
 
 

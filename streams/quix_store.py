@@ -55,7 +55,7 @@ def stateful(
     settings: Settings,
     topic_name: str,
     make_store: Callable[[str, str, Path, Any], Store],
-    handler: quix.Handler,
+    handler: quix.RecordHandler,
 ) -> StoreAccess:
     """Call `handler` for every record of a topic, with a store of our own beside it.
 

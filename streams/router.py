@@ -20,7 +20,7 @@ from quixstreams import Application
 from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.streams.routing import (
     COMMANDS_TOPIC,
     EVENTS_TOPIC,
@@ -49,7 +49,7 @@ def build(settings: Settings) -> Application:
     consumptions = {name: Consumption(NAME, name) for name in SOURCES}
     for name, consumption in consumptions.items():
         quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
-    Progress(app, settings, NAME, consumptions)
+    LagReporter(app, settings, NAME, consumptions)
     dlq.expect(NAME, STAGES)
     return app
 

@@ -20,19 +20,19 @@ _BY_PARTITION = (
 
 
 class ShardGauges:
-    """`lag_labels`: application and topic, under which the age of the log time is told."""
+    """`lag_labels`: application and topic, under which the age of the log time is reported."""
 
     def __init__(self, partitions: int, lag_labels: tuple[str, str]) -> None:
         metrics.PARTITIONS.set(partitions)
         self._lag_labels = lag_labels
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
-    def tell(self, shards: Iterable[tuple[int, Shard]]) -> None:
+    def update(self, shards: Iterable[tuple[int, Shard]]) -> None:
         """Tell of these shards, by partition: they are all that the process has."""
         now_ms = times.now_ms()
-        told = set()
+        reported = set()
         for partition, shard in shards:
-            told.add(partition)
+            reported.add(partition)
             oldest_ms = shard.oldest_job_at
             age_ms = 0 if oldest_ms is None else now_ms - oldest_ms
             population = shard.population
@@ -48,11 +48,11 @@ class ShardGauges:
             # Time comes with the log itself, by ticks: its age is how far the shard is behind.
             lag_ms = max(0, now_ms - shard.shard["log_time"])
             metrics.LAG_SECONDS.labels(*self._lag_labels, partition).set(lag_ms / 1000)
-        for partition in self._told - told:
+        for partition in self._reported - reported:
             for gauge in _BY_PARTITION:
                 gauge.remove(partition)
             metrics.LAG_SECONDS.remove(*self._lag_labels, partition)
-        self._told = told
+        self._reported = reported
 
 
 class CommandCounter:

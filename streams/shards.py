@@ -21,7 +21,7 @@ from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.shard import DROPPED, Shard
 from segments.state.store.store import ShardStore
 from segments.streams import quix, quix_store, startup_checks
-from segments.streams.lag import Progress
+from segments.streams.lag import LagReporter
 from segments.streams.shard_gauges import CommandCounter, ShardGauges
 from segments.streams.ticks import TickSchedule, WorkPace
 from segments.telemetry import logs, metrics, metrics_server, tracing
@@ -138,7 +138,7 @@ class Shards:
             metrics.DUPLICATES_DROPPED.inc()
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
-            self._pace.end(record.partition, times.now_ms())
+            self._pace.finished(record.partition, times.now_ms())
         self._produce_all(outputs, record)
 
     def _produce_all(self, outputs: list[ShardOutput], record: Record) -> None:
@@ -207,12 +207,12 @@ class Shards:
         for partition, shard in self._pace.in_turn(shards):
             due_ms = shard.next_due_ms()
             sliced = due_ms == 0 and not shard.has_urgent_work
-            if sliced and not self._pace.may_begin(now_ms):
+            if sliced and not self._pace.may_start(now_ms):
                 due_ms = None
-            if self._schedule(partition).wanted(now_ms, due_ms):
+            if self._schedule(partition).should_append(now_ms, due_ms):
                 self._append_tick(partition)
                 if sliced:
-                    self._pace.begin(partition, now_ms)
+                    self._pace.started(partition, now_ms)
 
     def _append_tick(self, partition: int) -> None:
         try:
@@ -221,13 +221,13 @@ class Shards:
             )
         except BufferError:
             # The broker is away: ticks already wait in the queue, and any of them will do.
-            log.warning("tick not appended", partition=partition)
+            log.warning("tick_not_appended", partition=partition, reason="producer queue is full")
 
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
         for partition in [p for p, stored in self._opened.items() if stored.closed]:
             del self._opened[partition]  # another process has it now: its memory is ours again
         self._commands.report()
-        self._gauges.tell(shards)
+        self._gauges.update(shards)
 
 
 def _applied(shard: Shard, record: LogRecord) -> list[ShardOutput]:
@@ -252,7 +252,7 @@ def build(settings: Settings) -> Application:
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks, _events_source(settings))
-    Progress(app, settings, NAME, {LOG: None})
+    LagReporter(app, settings, NAME, {LOG: None})
     return app
 
 

@@ -24,7 +24,7 @@ from quixstreams.sinks.base import BatchingSink, SinkBackpressureError, SinkBatc
 from segments.kafka.clients import Headers, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.streams.refresh.fetcher import BUDGET_S, Fetching
 from segments.streams.refresh.refresh_batch import (
     REFRESHES_TOPIC,
@@ -166,7 +166,7 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
     app = quix.application(settings, NAME)
     sink = RefreshSink(settings, topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
-    Progress(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
+    LagReporter(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
     dlq.expect(NAME, STAGES)
     return app, sink
 

@@ -93,14 +93,16 @@ class ShardPartition(StorePartition):
         except Exception as error:  # rocksdict raises bare Exceptions
             if not rocksdb.is_damage(error):
                 raise
-            log.warning("state is damaged, restoring it from the changelog", error=str(error))
+            log.warning("state_damaged", action="restoring from the changelog", error=str(error))
             shutil.rmtree(self._path)
             return rocksdb.open_database(self._path)
 
     def _remove_if_damaged(self, error: Exception) -> None:
         """The process is about to end by this error: let the next one restore the state."""
         if rocksdb.is_damage(error):
-            log.error("state is damaged, removed: the next start restores it", error=str(error))
+            log.error(
+                "state_damaged", action="removed; the next start restores it", error=str(error)
+            )
             self.closed = True
             self._db.close()
             shutil.rmtree(self._path)
@@ -121,7 +123,7 @@ class ShardPartition(StorePartition):
                     "has lost rows and must come from a backup"
                 )
             log.info(
-                "shard ready",
+                "shard_ready",
                 partition=self._config.partition,
                 offset=shard.shard["offset"],
                 users=users,

@@ -9,8 +9,7 @@ import orjson
 from rocksdict import WriteBatch
 
 from segments.contracts.documents import PROGRESS_KEY_PREFIX
-from segments.state.view import keys, members
-from segments.state.view import responses as answers
+from segments.state.view import keys, members, responses
 from segments.state.view.view import Marker, View, parse_marker
 
 _PROGRESS = PROGRESS_KEY_PREFIX.encode()
@@ -100,14 +99,14 @@ class ViewBatch:
         if value is None:
             return
         age_key = keys.result_age_key(max(at_ms, 0), key)
-        self._batch.put(keys.RESULT + key, age_key[1:9] + value)
+        self._batch.put(keys.RESULT_RANGE + key, age_key[1:9] + value)
         self._batch.put(age_key, b"")
         self.results[key.decode()] = value
 
     def forget_result(self, age_key: bytes) -> None:
         """Remove a result that is old enough, unless it came again since."""
         self._batch.delete(age_key)
-        result_key = keys.RESULT + age_key[9:]
+        result_key = keys.RESULT_RANGE + age_key[9:]
         stored = self._view.database.get(result_key)
         if stored is not None and stored[:8] == age_key[1:9]:
             self._batch.delete(result_key)
@@ -120,16 +119,16 @@ class ViewBatch:
         """The last document of each user, and the answer made of it."""
         batch = self._batch
         for user_key, last in self._documents.items():
-            answer_key, made = keys.answer_key(user_key), None
+            response_key, made = keys.response_key(user_key), None
             if last is None:
                 batch.delete(user_key)
             else:
                 batch.put(user_key, last[0])
-                made = answers.encode(last[1])
+                made = responses.encode(last[1])
             if made is None:
-                batch.delete(answer_key)
+                batch.delete(response_key)
             else:
-                batch.put(answer_key, made)
+                batch.put(response_key, made)
 
     def _put_counts(
         self, key_of: Callable[[str, int], bytes], counts: dict[tuple[str, int], int]
@@ -154,7 +153,7 @@ class ViewBatch:
             batch.put(keys.marker_key(partition), value)
         for (topic, partition), offset in self._offsets.items():
             batch.put(keys.offset_key(topic, partition), b"%d" % offset)
-        view.doom(self._sizes)
+        view.mark_stale(self._sizes)
         view.database.write(batch)
         self._show({number: parse_marker(value) for number, value in self._markers.items()})
 
@@ -166,10 +165,10 @@ class ViewBatch:
             known = view.segments.get(segment)
             first = 0 if known is None else min(known.generation, newest)
             touched |= {(segment, number) for number in range(first, newest + 1)}
-            view.know(definition)
+            view.register_definition(definition)
         _take_over(view.sizes, self._sizes)
         _take_over(view.chosen, self._chosen)
-        view.bury(touched)
+        view.drop_stale(touched)
         view.defined.update(self._defined)
         view.newest.update(markers)
         self.advanced = view.advance(sorted(markers.keys() | self._defined.keys()))

@@ -50,10 +50,10 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
                 reply |= {"places": inside}
                 stage, step = "refine", assignment_coordinator.refined
             assert message is None, "nobody goes on before all have replied"
-            assert assignment_coordinator.is_awaited(home, reply, stage)
+            assert assignment_coordinator.is_expected(home, reply, stage)
             message = step("A", home, reply, len(shards))
             again = "select" if message is not None and message.type == "select" else stage
-            assert message is not None or not assignment_coordinator.is_awaited(home, reply, again)
+            assert message is not None or not assignment_coordinator.is_expected(home, reply, again)
     assert message is not None
     return message.value
 
