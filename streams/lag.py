@@ -1,4 +1,4 @@
-"""How far an application is with its topics, and that it moves at all, as metrics."""
+"""Metrics of an application's consumer lag and liveness."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class _Place(NamedTuple):
 
 
 class LagReporter:
-    """Tells, about once a second, of the partitions that are read and of the producer's queue.
+    """Updates the metrics of assigned partitions and of the producer's queue every second.
 
-    `consumptions`: by topic, None for one whose age somebody else tells.
+    `consumptions`: by topic; None when another part reports the topic's age.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class LagReporter:
                 age_s = consumption.age_s(partition, all_consumed=all_consumed)
                 lag_s = max(0.0, age_s, now_s - place.since_s)
                 self._labels(metrics.LAG_SECONDS, name, partition).set(lag_s)
-        # Whoever has a partition now tells of it; two that do would be summed up.
+        # The new owner reports a revoked partition; two reports would be summed up.
         for name, partition in before.keys() - self._places.keys():
             metrics.LAG_RECORDS.remove(self._application, name, partition)
             metrics.LAG_SECONDS.remove(self._application, name, partition)

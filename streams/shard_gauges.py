@@ -1,4 +1,4 @@
-"""What the shards of a process have to do, as metrics; of those it has no longer, nothing."""
+"""Metrics of a process's shards and of the commands they decide."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ShardGauges:
         self._reported: set[int] = set()
 
     def update(self, shards: Iterable[tuple[int, Shard]]) -> None:
-        """Tell of these shards, by partition: they are all that the process has."""
+        """Update the gauges; `shards` are all that the process owns, by partition."""
         now_ms = times.now_ms()
         reported = set()
         for partition, shard in shards:

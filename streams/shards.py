@@ -1,4 +1,4 @@
-"""The shards application: the log in, the state machine, everything it says out; exactly once."""
+"""The shards application: applies the log to the state machines, exactly once."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Shards:
         return schedule
 
     def every_loop(self) -> None:
-        """Append the ticks that are wanted; tell the metrics now and then."""
+        """Append due ticks and update the metrics at intervals."""
         now_ms = times.now_ms()
         shards = self._open_assigned()
         self._append_ticks(shards, now_ms)

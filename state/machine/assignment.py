@@ -1,7 +1,7 @@
-"""A shard's part in automatic assignment: it counts, chooses, and writes.
+"""A shard's part in automatic assignment: counting, selecting and writing.
 
-The decision falls at one log position, that of `select`; the writing is spread over ticks. Whoever
-is touched by a record before its turn is settled first, so nobody can tell the difference.
+The selection takes effect at one log position, that of `select`; writing it is spread over ticks. A
+user touched by another record earlier is settled first, so the delay is not observable.
 """
 
 from __future__ import annotations
@@ -72,22 +72,22 @@ class Assignments:
         self._context.state.delete(assignment_key(assignment["segment"], assignment["generation"]))
         self._sort()
 
-    # --- what the home asks ---
+    # --- messages from the segment's home ---
 
     def survey(self, value: dict[str, Any]) -> None:
-        """Count whom the rule lets through, as soon as nothing is due at the log time."""
+        """Count eligible users as soon as nothing is due at the log time."""
         segment, generation = value["segment"], value["generation"]
         if self._segments.usable.get(segment) != generation:
-            return  # deleted since: nobody waits for an answer
+            return  # deleted since: no reply is expected
         assignment = self._new(segment, generation, value["round"], value["rule"])
-        # Who was still to be let in by the rule before is judged by the new one.
+        # Late users of the previous rule are judged by the new one.
         running = self._rounds.get(segment)
         if running is not None:
             assignment["late"] = running["late"]
         self._add(assignment)
 
     def add_eligible(self, segment: str, known: KnownRule) -> None:
-        """Other users than before are let through: those before the threshold join."""
+        """Filters now admit other users: enroll those up to the threshold."""
         key = (segment, self._segments.usable[segment])
         found = self._population.eligible(known["rule"], key, self.members_of)
         running = self._rounds.get(segment)
@@ -128,7 +128,7 @@ class Assignments:
         self._sort()
 
     def answer(self) -> None:
-        """Answer the surveys that wait; only when nothing is due, or ends would be counted in."""
+        """Reply to deferred surveys. Only when nothing is due: expired members would count."""
         for assignment in list(self._in_order()):
             if assignment["stage"] == "asked":
                 self._answer(assignment)
@@ -148,7 +148,7 @@ class Assignments:
         self._reply(SURVEYED, segment, _identity(assignment) | reply)
 
     def members_of(self, segment: str) -> BitMap:
-        """Who has a segment, also those for whom it is still to be written."""
+        """Members of a segment, including assignments not yet written."""
         generation = self._segments.usable.get(segment)
         if generation is None:
             return BitMap()
@@ -159,12 +159,12 @@ class Assignments:
             return members
         ttl_ms = running["rule"]["ttl_ms"]
         if ttl_ms is not None and running["at"] + ttl_ms <= self._context.shard["log_time"]:
-            return members  # whoever is still to be given it has it no more
+            return members  # the pending memberships have already expired
         pending: BitMap = running["pending"] - self._population.opted_out(key)
         return members | pending
 
     def refine(self, value: dict[str, Any]) -> None:
-        """Tell the places of the candidates in one bucket."""
+        """Reply with the places of the candidates in one bucket."""
         assignment = self._current(value, "surveyed")
         if assignment is None:
             return
@@ -179,7 +179,7 @@ class Assignments:
         self._reply(REFINED, assignment["segment"], _identity(assignment) | {"places": places})
 
     def select(self, value: dict[str, Any]) -> None:
-        """From this log position on the candidates up to the chosen place have the segment."""
+        """Assign the segment to candidates up to the chosen place, as of this log position."""
         assignment = self._current(value, "surveyed")
         if assignment is None:
             return
@@ -200,7 +200,7 @@ class Assignments:
         self._segments.set_rule(assignment["segment"], replica["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
-        """Of these, whoever stands up to a place; for None: nobody."""
+        """The candidates up to and including a place; none for None."""
         if last is None:
             return BitMap()
         numbers, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
@@ -226,7 +226,7 @@ class Assignments:
         return assignment
 
     def drop(self, segment: str, generation: int) -> None:
-        """A generation is deleted: whatever was still to be written of it never will be."""
+        """Discard the pending work of a deleted generation."""
         assignment = self._rounds.get(segment)
         if assignment is not None and assignment["generation"] <= generation:
             self._remove(assignment)
@@ -250,7 +250,7 @@ class Assignments:
         return any(a["stage"] != "surveyed" for a in self._rounds.values())
 
     def next_user(self) -> int | None:
-        """The ordinal whose turn it is, the oldest round first; rounds with nobody left end."""
+        """The next ordinal to settle, oldest round first; completes finished rounds."""
         for assignment in list(self._in_order()):
             if assignment["stage"] != "selected":
                 continue
@@ -333,7 +333,7 @@ def _identity(assignment: AssignmentState) -> dict[str, Any]:
 
 
 def membership_from(at_ms: int, generation: int, ttl_ms: int | None) -> MembershipState:
-    """What automation gives at an instant."""
+    """An automatic membership that begins at `at_ms`."""
     return MembershipState(
         since=at_ms,
         expires_at=None if ttl_ms is None else at_ms + ttl_ms,

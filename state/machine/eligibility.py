@@ -1,4 +1,4 @@
-"""Whom a rule lets through: pure, for one user's document."""
+"""Whether a rule admits a user: pure functions of one document."""
 
 from __future__ import annotations
 

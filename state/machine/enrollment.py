@@ -1,4 +1,4 @@
-"""Newcomers: whoever the filters let through later joins, if it stands before the threshold."""
+"""Enrollment of users that become eligible after a round, up to its threshold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Enrollment:
-    """Looks at users whose documents change; nothing of it is stored."""
+    """Enrolls users whose documents change; keeps no state of its own."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Enrollment:
         self._assignments = assignments
 
     def enroll(self, user_id: str, user: StoredUser, write: Write) -> None:
-        """Give a settled user the segments whose newcomers it is among now."""
+        """Enroll a settled user in every segment it newly qualifies for."""
         joined = True
         while joined:
             joined = False
@@ -66,7 +66,7 @@ class Enrollment:
         return False
 
     def filters_updated(self, segment: str, before: KnownRule | None) -> None:
-        """A definition came; `before` is what was known of those who may join."""
+        """Apply a definition; `before` is the rule known previously."""
         known = self._segments.joinable.get(segment)
         if known is None or known["threshold"] is None:
             return  # nobody may join, or a round is about to find up to where
@@ -74,7 +74,7 @@ class Enrollment:
             self._assignments.add_eligible(segment, known)
 
     def segment_deleted(self, segment: str) -> None:
-        """A segment is deleted: it keeps nobody out any more."""
+        """A deleted segment no longer excludes anybody."""
         for name, known in sorted(self._segments.joinable.items()):
             if segment in known["rule"]["exclude"]:
                 self._assignments.add_eligible(name, known)

@@ -1,4 +1,4 @@
-"""What a shard tells the outside, in the order in which it decides it."""
+"""Records that a shard produces, in the order of its decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shard keeps in memory about all its users; derived from the documents, never stored."""
+"""In-memory index of a shard's users, derived from their documents and never stored."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from segments.state.machine.timers import Timers
 MemberKey = tuple[str, int]
 """(segment, generation)"""
 MembersOf = Callable[[str], BitMap]
-"""Who has a segment, also those in whose documents it is still to be written."""
+"""Members of a segment, including assignments not yet written to documents."""
 
 
 class Population:
-    """Users by ordinal, members of each segment's generation, who waits, and who has what due.
+    """Users by ordinal, members by generation, deferred commands and due times.
 
     `ids`: 16 bytes an ordinal. Bitmaps hold ordinals, so that every walk has one order, the same
-    before and after a restart. `ready`: whose first parked command has all its segments.
+    before and after a restart. `ready`: users whose first deferred command can be executed.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Population:
 
     @property
     def deferred_users(self) -> int:
-        """Users whose first parked command waits for a segment."""
+        """Number of users whose first deferred command waits for a segment."""
         return len(self._missing_counts)
 
     def user_id(self, ordinal: int) -> str:
@@ -101,7 +101,7 @@ class Population:
         _discard(self._chosen, key, ordinal)
 
     def opt_out(self, key: MemberKey, ordinal: int) -> None:
-        """Automation gives this user the generation no more."""
+        """Exclude a user from automatic assignment of a generation."""
         _add(self._opted_out, key, ordinal)
 
     def drop_opted_out(self, key: MemberKey) -> None:
@@ -109,11 +109,11 @@ class Population:
         self._opted_out.pop(key, None)
 
     def members(self, key: MemberKey) -> BitMap:
-        """Everybody who has a generation; not to be changed."""
+        """Members of a generation; read-only."""
         return self._members.get(key, _EMPTY)
 
     def opted_out(self, key: MemberKey) -> BitMap:
-        """Everybody whom automation gives a generation no more; not to be changed."""
+        """Users opted out of a generation; read-only."""
         return self._opted_out.get(key, _EMPTY)
 
     def chosen_count(self, key: MemberKey) -> int:
@@ -121,7 +121,7 @@ class Population:
         return len(self._chosen.get(key, _EMPTY))
 
     def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
-        """Whom a rule lets through, less those who have `own` already or are pinned out of it."""
+        """Users that a rule admits, except members of `own` and those opted out of it."""
         found = BitMap.union(_EMPTY, *(self._accounts.get(a, _EMPTY) for a in rule["accounts"]))
         if rule["include"]:
             found &= BitMap.union(_EMPTY, *map(members_of, rule["include"]))
@@ -149,7 +149,7 @@ class Population:
         return None if members is None else members.min()
 
     def await_segments(self, ordinal: int, segments: Collection[str]) -> None:
-        """The user's first parked command waits for these segments; for none: it can be decided."""
+        """Wait for segments before the first deferred command; with none, mark it ready."""
         if not segments:
             self.ready.add(ordinal)
             return
@@ -158,7 +158,7 @@ class Population:
             self._waiting.setdefault(segment, BitMap()).add(ordinal)
 
     def stop_waiting(self, ordinal: int, segments: Iterable[str]) -> None:
-        """The user's first parked command was decided."""
+        """Forget the wait of a deferred command that was executed."""
         self.ready.discard(ordinal)
         self._missing_counts.pop(ordinal, None)
         for segment in segments:
@@ -169,7 +169,7 @@ class Population:
                     del self._waiting[segment]
 
     def release(self, segment: str) -> None:
-        """Whoever waited for this segment, and for no other, may go on."""
+        """Mark users ready that waited for this segment and no other."""
         for ordinal in self._waiting.pop(segment, BitMap()):
             self._missing_counts[ordinal] -= 1
             if not self._missing_counts[ordinal]:

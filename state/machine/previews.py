@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Previews:
-    """The previews that this shard is asked about, and those that it counts."""
+    """Previews surveyed by this shard, and those whose replies it counts."""
 
     def __init__(
         self,
@@ -96,11 +96,11 @@ class Previews:
 
     @property
     def has_work(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether surveys are deferred."""
         return bool(self._deferred)
 
     def answer(self) -> None:
-        """Nothing is due any more: answer those who wait."""
+        """Reply to deferred surveys, now that nothing is due."""
         # In an order that is the same before and after a restart.
         for command_id in sorted(self._deferred):
             self._reply(command_id, self._deferred.pop(command_id))

@@ -1,4 +1,4 @@
-"""What a shard does about segments: as their home, and as one who has heard of them."""
+"""Decisions on segments: in their home shard, and in every shard that knows them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SegmentDecisions:
             self._active_elsewhere += len(self.usable) - before
 
     def set_rule(self, segment: str, known: KnownRule | None) -> None:
-        """Take over the rule of a segment, or that it has none."""
+        """Set or clear the rule of a segment."""
         self.automatic.discard(segment)
         self.joinable.pop(segment, None)
         if known is not None:
@@ -78,7 +78,7 @@ class SegmentDecisions:
 
     @property
     def active(self) -> int:
-        """Segments in use: those at home here as decided, the others as heard of."""
+        """Segments in use: own ones as decided, others as last received."""
         here: int = self._active_here
         return here + self._active_elsewhere
 
@@ -141,7 +141,7 @@ class SegmentDecisions:
         return definitions.refuse_unknown_filters(home, command, self.usable) or decided
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
-        """Publish a definition and tell every shard. `command` has the id and actor behind it."""
+        """Publish a definition and send it to every shard. `command`: its id and actor."""
         cause = {"command_id": command["id"], "actor": command.get("actor")}
         value = self._publish(segment, home) | cause
         if (auto := home.get("auto")) is not None:
@@ -194,10 +194,10 @@ class SegmentDecisions:
         home: HomeState | None = self._context.state.get(home_key(reply["segment"]))
         return home if assignment_coordinator.is_expected(home, reply, stage) else None
 
-    # --- what the home says ---
+    # --- messages from a segment's home ---
 
     def define(self, value: dict[str, Any]) -> bool:
-        """Hear of a segment; whether it was news."""
+        """Apply a definition; False when it is not newer than the known one."""
         key = replica_key(value["segment"])
         if not definitions.supersedes(value, self._context.state.get(key)):
             return False
@@ -211,7 +211,7 @@ class SegmentDecisions:
         return True
 
     def begin_deletion(self, define: dict[str, Any]) -> None:
-        """From this log position on the generation counts for nothing; its rows follow."""
+        """Delete a generation as of this log position; ticks write the removals."""
         job = JobState(
             segment=define["segment"],
             generation=define["generation"],
@@ -227,7 +227,7 @@ class SegmentDecisions:
         heapq.heappush(self._jobs_in_order, (job["at"], job["segment"], job["generation"]))
 
     def end_first_job(self) -> None:
-        """Nothing is left of what `first_job` says."""
+        """Complete `first_job`."""
         job = self.jobs.pop(heapq.heappop(self._jobs_in_order)[1:])
         self._context.state.delete(job_key(job["segment"], job["generation"]))
 
@@ -236,7 +236,7 @@ class SegmentDecisions:
         return bool(self.jobs)
 
     def first_job(self) -> JobState | None:
-        """The job that began first, ties by name: the same one before and after a restart."""
+        """The oldest job, ties by name: the same before and after a restart."""
         return self.jobs[self._jobs_in_order[0][1:]] if self.jobs else None
 
     def job_of(self, segment: str, generation: int) -> JobState | None:

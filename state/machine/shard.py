@@ -1,8 +1,8 @@
 """The state machine of one shard: `apply(record)` for each record of its log, in order.
 
 State, outputs and their order are a function of the log alone: no clock, no randomness, no walk
-over anything unordered. Users are decided in `UserDecisions`, segments in `SegmentDecisions`; this
-module holds what every record goes through: redelivery, time, ticks.
+over anything unordered. `UserDecisions` handles users and `SegmentDecisions` segments; this module
+handles what applies to every record: redelivery, log time, ticks.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from segments.state.machine.segments import SegmentDecisions
 from segments.state.machine.users import UserDecisions
 
 DROPPED: list[ShardOutput] = []
-"""What a redelivered record gives."""
+"""The outputs of a redelivered record."""
 
 _PREVIEW_TYPES = {SURVEY: "survey of a preview", SURVEYED: "surveyed for a preview"}
 """In the log a preview's messages have the types of a round's; a field `preview` marks them."""
 
 
 class Shard:
-    """One partition of the log and what follows from it."""
+    """The state machine of one partition of the log."""
 
     def __init__(self, config: Config, state: DocumentStore) -> None:
         self._config = config
@@ -86,7 +86,7 @@ class Shard:
         }
 
     def apply(self, record: LogRecord) -> list[ShardOutput]:
-        """Apply one record and return what it gives; ValueError for a type nobody writes."""
+        """Apply one record and return its outputs; ValueError for an unknown type."""
         shard = self.shard
         if record.source is not None:
             origin, offset = record.source
@@ -130,7 +130,7 @@ class Shard:
         return due is not None and due <= self.shard["log_time"]
 
     def _answer_surveys(self) -> None:
-        """Only while nothing is due: what has ended must not be counted in."""
+        """Answer only while nothing is due, so that ended memberships are not counted."""
         if not self._is_due():
             self.assignments.answer()
             self.previews.answer()
@@ -152,7 +152,7 @@ class Shard:
         self.users.resume_deferred(self._config.job_slice)
 
     def _tick(self, _value: dict[str, Any]) -> None:
-        # One budget for all kinds of work, so that no tick holds commands up for long.
+        # One budget for all kinds of work bounds the time that a tick delays commands.
         left = self.users.settle_due(self._config.job_slice)
         self._answer_surveys()
         left = self.users.resume_deferred(left)
@@ -181,11 +181,11 @@ class Shard:
 
     @property
     def has_urgent_work(self) -> bool:
-        """Whether somebody waits for what the next tick does: it is not just a slice of a job."""
+        """Whether the next tick unblocks a command or preview, not only continues a job."""
         return bool(self.population.ready) or self.previews.has_work
 
     def next_due_ms(self) -> int | None:
-        """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
+        """When the next tick is needed (ms): 0 = at once, None = nothing is due."""
         if self.population.ready or self.segments.has_jobs:
             return 0
         if self.assignments.has_work or self.previews.has_work:
@@ -193,7 +193,7 @@ class Shard:
         return self.population.timers.next_due_ms()
 
     def complete_at_ms(self) -> int:
-        """Every change with an instant up to this one has been given out.
+        """The watermark (ms): every change up to this instant has been output.
 
         Never the log time itself: the next record may have been appended in the same millisecond.
         """

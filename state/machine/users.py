@@ -1,4 +1,4 @@
-"""What a shard does about users: changes, endings, parked commands, account states."""
+"""Decisions on users: membership changes, expiries, deferred commands, account states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class UserDecisions:
-    """Everything that touches a user's document, which is settled before anything else."""
+    """Applies records to users' documents; a document is settled before anything else."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class UserDecisions:
     # --- records ---
 
     def change(self, change: dict[str, Any]) -> None:
-        """A `change` record: decided now, or parked behind a segment not yet heard of."""
+        """Apply a `change` record, or defer it until its segments are known."""
         user_id = change["user_id"]
         user: StoredUser | None = self._context.state.get(user_key(user_id))
         if not self._context.config.accept_unknown_users and (
@@ -68,7 +68,7 @@ class UserDecisions:
         self._save(user_id, user)
 
     def user_state(self, record: dict[str, Any]) -> None:
-        """A `user` record: what the user service says, unless something newer is held."""
+        """Apply a `user` record unless the document holds a newer state."""
         user_id, account, version = record["user_id"], record["account"], record["version"]
         user: StoredUser | None = self._context.state.get(user_key(user_id))
         if user is None:
@@ -86,10 +86,10 @@ class UserDecisions:
                 self._end_everything(user_id, user)
         self._save(user_id, user)
 
-    # --- work of ticks: at most `budget` users; what is left of it is given back ---
+    # --- work of ticks: at most `budget` users; returns the remaining budget ---
 
     def settle_due(self, budget: int) -> int:
-        """Ends and deadlines that no other record has touched."""
+        """Settle users whose memberships or deadlines are due."""
         now = self._context.shard["log_time"]
         while budget > 0:
             ordinal = self._population.timers.first_due(now)
@@ -100,7 +100,7 @@ class UserDecisions:
         return budget
 
     def resume_deferred(self, budget: int) -> int:
-        """Commands whose segment has been heard of."""
+        """Execute deferred commands whose segments are known by now."""
         ready = self._population.ready
         while budget > 0 and ready:
             self._settle_and_save(ready.min())
@@ -108,7 +108,7 @@ class UserDecisions:
         return budget
 
     def end_members(self, key: MemberKey, budget: int) -> int:
-        """Members of a deleted generation, in order of their ordinals; how many were ended."""
+        """Remove members of a deleted generation by ordinal; returns how many."""
         ended = 0
         while ended < budget:
             ordinal = self._population.first_member(key)
@@ -119,7 +119,7 @@ class UserDecisions:
         return ended
 
     def settle_assigned(self, ordinal: int) -> None:
-        """A user chosen by a round, or who became eligible in its course."""
+        """Settle a user chosen by a round, or one that became eligible during it."""
         self._changed = True
         self._settle_and_save(ordinal)
 
@@ -156,7 +156,7 @@ class UserDecisions:
         self._context.state.publish(user_id)
 
     def _settle(self, user_id: str, user: StoredUser) -> None:
-        """Give what was decided and end what has ended, oldest first; then decide what waited."""
+        """Write assignments and expiries, oldest first; then execute deferred commands."""
         due = user["due"]
         for assignment in self._assignments.of(user):
             # An older generation of the same segment may still be there.
@@ -213,13 +213,13 @@ class UserDecisions:
     def _opt_out_lost(
         self, user: StoredUser, segment: str, before: MembershipState, reason: Reason
     ) -> None:
-        """Whoever has lost what automation gave is given it no more, in this generation."""
+        """Opt a user out of a generation after it loses an automatic membership."""
         lost = before["origin"] == "auto" and reason.cause != "segment_deleted"
         if lost and self._segments.usable.get(segment) == before["generation"]:
             self._opt_out(user, segment)
 
     def _opt_out_removed(self, user: StoredUser, segments: list[str]) -> None:
-        """A removal by hand beats automation, also of a user who was not yet given the segment."""
+        """A removal by command overrides automation, even before the segment was assigned."""
         for segment in segments:
             if segment in self._segments.automatic:
                 self._opt_out(user, segment)
@@ -241,7 +241,7 @@ class UserDecisions:
         return {name for name in segments_in(change) if name not in known_segments}
 
     def _limit_deferred(self, user_id: str, user: StoredUser) -> None:
-        # The queue is bounded: its oldest command is decided as if its time were over.
+        # The queue is bounded: its oldest command is executed as if its deadline had passed.
         if len(user["parked"]) >= self._context.config.parked_per_user:
             self._execute_first_deferred(user_id, user)
             self._resume(user_id, user)

@@ -1,4 +1,4 @@
-"""Answers about users, made when their documents come, so that asking costs no more than reading.
+"""Responses about users, encoded when their documents arrive, so that a GET is one read.
 
 What is kept with an answer says until when it holds: a membership that ends makes another one true.
 Segments that are deleted meanwhile are the view's business (`View.dead`).

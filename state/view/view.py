@@ -125,7 +125,7 @@ class View:
         return document
 
     def response(self, user_id: str, now_ms: int) -> responses.StoredResponse | None:
-        """The answer made beforehand about a user; None when it must be made from the document."""
+        """The stored response about a user; None when it must be built from the document."""
         stale = self.stale
         kept = self._db.get(keys.RESPONSE_RANGE + pack(user_id))
         # The writer says what is dead before it writes a document with it: look again after.
@@ -227,7 +227,7 @@ class View:
         return self._db
 
     def register_definition(self, definition: dict[str, Any]) -> None:
-        """Take over a definition for the filter."""
+        """Apply a definition to the filter of memberships."""
         self.segments[definition["segment"]] = SegmentGeneration(
             definition["generation"], definition["state"] == "deleted"
         )
