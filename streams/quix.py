@@ -1,4 +1,4 @@
-"""All contact with Quix Streams: what its public interface offers and where we reach behind it.
+"""The boundary to Quix Streams: its public interface and the private parts in use.
 
 Every use of a private name of the library stands in this module and, for the store of our own, in
 `quix_store`; tests/quix holds both against a real broker and fails loudly when the pinned version

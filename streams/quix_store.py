@@ -1,4 +1,4 @@
-"""A store of our own inside Quix Streams: how it is put there and reached.
+"""Registers a custom state store with Quix Streams and gives access to it.
 
 With `quix` the only place that uses private names of the library.
 """

@@ -1,4 +1,4 @@
-"""When to append a tick to a shard's log: pure of Kafka, told the time by its caller."""
+"""When to append ticks to a shard's log: no Kafka, no clock; callers pass the time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TickSchedule:
 
 
 class WorkPace:
-    """When the next slice of a job may begin: one at a time in a process, and a rest after each.
+    """Paces the slices of jobs: one at a time per process, with a rest after each.
 
     A job of many users keeps what follows the shards (view, history, broker) busy as well. Without
     a rest their queues grow for as long as the job lasts, and every command waits in them. The rest

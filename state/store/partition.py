@@ -3,9 +3,8 @@
 A document touched many times between two checkpoints is encoded once, at the commit: one changelog
 row, one entry of one WriteBatch and, where other services see it, one public document.
 
-State in memory is ahead of the committed one until the commit. Whoever finds it so where it must
-not be gets an `UncommittedStateError`, and the process ends: the next one begins with what is
-committed.
+In-memory state is ahead of the committed state until the commit. Where that must not be, an
+`UncommittedStateError` ends the process; the next one starts from the committed state.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def partition_path(state_dir: Path, partition: int) -> Path:
 
 
 class StoreContext(NamedTuple):
-    """What the shards of a process have in common. `users_topic`: segments.users on the cluster."""
+    """What the shards of a process share. `users_topic`: segments.users on the cluster."""
 
     users_topic: str
     produce: Produce
@@ -98,7 +97,7 @@ class ShardPartition(StorePartition):
             return rocksdb.open_database(self._path)
 
     def _remove_if_damaged(self, error: Exception) -> None:
-        """The process is about to end by this error: let the next one restore the state."""
+        """Remove a damaged database, so that the next process restores it from the changelog."""
         if rocksdb.is_damage(error):
             log.error(
                 "state_damaged", action="removed; the next start restores it", error=str(error)
@@ -182,7 +181,7 @@ class ShardPartition(StorePartition):
         return bool(self._dirty)
 
     def begin(self) -> ShardTransaction:
-        """A checkpoint's transaction; UncommittedStateError when the last one was given up."""
+        """A checkpoint's transaction; UncommittedStateError when the last one was abandoned."""
         self.require_open()
         if self._dirty:
             raise UncommittedStateError(
@@ -221,7 +220,7 @@ class ShardPartition(StorePartition):
         self._published.clear()
 
     def write(self, cache: Any, changelog_offset: int | None) -> None:
-        """Write encoded changes (key -> value or None) and the changelog's offset at once."""
+        """Write changes (key -> value, None = deleted) and the changelog offset atomically."""
         assert changelog_offset is not None, "the offset of the last row is known"
         batch = WriteBatch(raw_mode=True)
         for key, value in cache.items():
@@ -235,7 +234,7 @@ class ShardPartition(StorePartition):
         self._settle_cache(cache)
 
     def _settle_cache(self, written: dict[bytes, bytes | None]) -> None:
-        """Move what was written to the end, and drop from the beginning what is too much."""
+        """Move written documents to the end of the cache and evict from its beginning."""
         cache, sizes = self._cache, self._sizes
         cached_bytes = self.cached_bytes
         for key, value in written.items():
@@ -332,7 +331,7 @@ class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
         changelog.produce(key=key, value=value, headers=headers)
 
     def flush(self, changelog_offset: int | None = None) -> None:
-        """The transaction is committed: write what it said to RocksDB."""
+        """Write the committed transaction to RocksDB."""
         if self._encoded:
             self.store_partition.write(self._encoded, changelog_offset)
         self._status = PartitionTransactionStatus.COMPLETE

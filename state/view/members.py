@@ -1,4 +1,4 @@
-"""Values of the membership index: what a list of a segment's members tells of each."""
+"""Values of the membership index: the fields listed for each member."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Marker(NamedTuple):
 
 
 class SegmentGeneration(NamedTuple):
-    """What filters memberships: the newest generation of a segment, and whether it is deleted."""
+    """The newest generation of a segment, and whether it is deleted; filters memberships."""
 
     generation: int
     deleted: bool
@@ -60,7 +60,7 @@ def parse_marker(value: bytes) -> Marker:
 
 
 class View:
-    """Open view. Reads are safe from any thread; what a batch changes is seen once it is written.
+    """An open view. Reads are safe from any thread and see a batch once it is written.
 
     `progress` holds, by partition, the newest marker up to which *everything* of that partition has
     been applied: its documents and the definitions that its shard is home to. `dead` are (segment,
@@ -134,7 +134,7 @@ class View:
         return responses.decode(kept, now_ms)
 
     def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
-        """Of a document, what counts at this instant: not ended, not of a deleted generation."""
+        """The memberships in effect at an instant: not expired, generation not deleted."""
         counting = {}
         for segment, membership in document["segments"].items():
             expires_at = membership["expires_at"]
@@ -261,12 +261,12 @@ class View:
         return list(advanced)
 
     def mark_complete(self) -> None:
-        """From now on a user who is not here is unknown, not merely unread."""
+        """Record that the view is filled: an absent user is unknown rather than unread."""
         self._db.put(keys.COMPLETE_KEY, b"1")
         self.complete = True
 
     def require_rebuild(self) -> None:
-        """Let the next start fill the view anew: what is here cannot be trusted or continued."""
+        """Make the next start rebuild the view: its contents cannot be trusted or continued."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _REBUILD_MARK).touch()
 
@@ -276,7 +276,7 @@ class View:
 
 
 def staleness_ms(marker: Marker) -> int:
-    """How old an answer may be that rests on this marker."""
+    """The greatest age (ms) of a response based on this marker."""
     return max(0, times.now_ms() - marker.log_time_ms)
 
 

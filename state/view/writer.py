@@ -1,4 +1,4 @@
-"""One batch of consumed records on its way into the view: all of it, or nothing."""
+"""A batch of consumed records, written to the view atomically."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Memberships = dict[str, dict[str, Any]]
 
 
 class ViewBatch:
-    """Gathers the effects of records; `write` makes them visible together with their offsets.
+    """Collects the effects of records; `write` makes them visible together with their offsets.
 
-    `results` by command id and `advanced` partitions tell those who wait what has come.
+    `results` by command id and `advanced` partitions are for waiters.
     """
 
     def __init__(self, view: View) -> None:
@@ -116,7 +116,7 @@ class ViewBatch:
         self._offsets[topic, partition] = next_offset
 
     def _put_documents(self) -> None:
-        """The last document of each user, and the answer made of it."""
+        """Put the last document of each user and the response built from it."""
         batch = self._batch
         for user_key, last in self._documents.items():
             response_key, made = keys.response_key(user_key), None
@@ -140,7 +140,7 @@ class ViewBatch:
                 self._batch.delete(key_of(*generation))
 
     def write(self) -> None:
-        """Write everything at once, then let readers see what is kept in memory."""
+        """Write atomically, then update the state that the view keeps in memory."""
         batch, view = self._batch, self._view
         self._put_documents()
         self._put_counts(keys.size_key, self._sizes)
@@ -183,5 +183,5 @@ def _take_over(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int]
 
 
 def _counts_as(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two memberships of a segment are one in the counts."""
+    """Whether two memberships of a segment count as the same."""
     return bool(one["generation"] == other["generation"] and one["origin"] == other["origin"])
