@@ -83,7 +83,7 @@ def _start_and_stop(settings: Settings, name: str) -> float:
     output = told.data_dir / "shards-0.log"
 
     def ready() -> bool:
-        return output.read_text(encoding="utf-8").count('"shard ready"') == told.partitions
+        return output.read_text(encoding="utf-8").count('"shard_ready"') == told.partitions
 
     common.wait_until(ready, _TIMEOUT_S, f"{name} start", poll_s=0.02)
     took_s = time.monotonic() - started_s

@@ -79,7 +79,7 @@ def _rebuilds_ms(process: common.Process, partitions: int) -> list[int]:
     told = [
         orjson.loads(line)["rebuild_ms"]
         for line in process.output().splitlines()
-        if '"shard ready"' in line
+        if '"shard_ready"' in line
     ]
     if len(told) != partitions:
         raise common.BenchError(f"{len(told)} of {partitions} shards are ready")

@@ -1,4 +1,4 @@
-"""The RocksDB of one shard: where it lies, how it is opened and read."""
+"""Opening and scanning the RocksDB database of one shard."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scan(
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether RocksDB says that its files are not what it wrote.
+    """Whether RocksDB reports corrupt or missing files.
 
     Not so when another process holds them, nor when the disk is full: nothing is wrong with them.
     """

@@ -21,7 +21,7 @@ from segments.settings import Settings
 from segments.state.history.protocol import HistoryWriter, StoredRow
 from segments.state.history.sqlite import open_writer
 from segments.streams import quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.telemetry import logs, metrics, metrics_server
 
 NAME = "history"
@@ -81,7 +81,7 @@ def build(settings: Settings) -> Application:
     writer = open_writer(settings, topic_ids(settings, [HISTORY_TOPIC])[HISTORY_TOPIC])
     sink = HistorySink(writer)
     quix.sink(app, settings, HISTORY_TOPIC, sink)
-    Progress(app, settings, NAME, {HISTORY_TOPIC: sink.consumption})
+    LagReporter(app, settings, NAME, {HISTORY_TOPIC: sink.consumption})
     return app
 
 

@@ -1,4 +1,4 @@
-"""How far an application is with its topics, and that it moves at all, as metrics."""
+"""Metrics of an application's consumer lag and liveness."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class _Place(NamedTuple):
     since_s: float
 
 
-class Progress:
-    """Tells, about once a second, of the partitions that are read and of the producer's queue.
+class LagReporter:
+    """Updates the metrics of assigned partitions and of the producer's queue every second.
 
-    `consumptions`: by topic, None for one whose age somebody else tells.
+    `consumptions`: by topic; None when another part reports the topic's age.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class Progress:
         self._application = application
         self._consumptions = consumptions
         self._names = {settings.topic(name): name for name in consumptions}
-        self._told_at_s = 0.0
+        self._reported_at_s = 0.0
         self._places: dict[tuple[str, int], _Place] = {}
         self._last_turn = metrics.LAST_TURN_TIMESTAMP_SECONDS.labels(application)
         self._queue = metrics.PRODUCER_QUEUE_RECORDS.labels(application)
         limit = metrics.PRODUCER_QUEUE_LIMIT_RECORDS.labels(application)
-        limit.set(quix.QUEUE_MAX_RECORDS)
+        limit.set(quix.PRODUCER_QUEUE_MAX_RECORDS)
         quix.every_loop(app, self._every_loop)
 
     def _every_loop(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_at_s < _INTERVAL_S:
+        if now_s - self._reported_at_s < _INTERVAL_S:
             return
-        self._told_at_s = now_s
+        self._reported_at_s = now_s
         self._last_turn.set(time.time())
         self._queue.set(quix.queued(self._app))
-        self._tell(now_s)
+        self._report(now_s)
 
-    def _tell(self, now_s: float) -> None:
+    def _report(self, now_s: float) -> None:
         before, self._places = self._places, {}
         for on_cluster, partition in quix.assignment(self._app):
             name = self._names.get(on_cluster)
@@ -111,9 +111,9 @@ class Progress:
             if consumption is not None:
                 all_consumed = left is not None and left <= _MARKS
                 age_s = consumption.age_s(partition, all_consumed=all_consumed)
-                told_s = max(0.0, age_s, now_s - place.since_s)
-                self._labels(metrics.LAG_SECONDS, name, partition).set(told_s)
-        # Whoever has a partition now tells of it; two that do would be summed up.
+                lag_s = max(0.0, age_s, now_s - place.since_s)
+                self._labels(metrics.LAG_SECONDS, name, partition).set(lag_s)
+        # The new owner reports a revoked partition; two reports would be summed up.
         for name, partition in before.keys() - self._places.keys():
             metrics.LAG_RECORDS.remove(self._application, name, partition)
             metrics.LAG_SECONDS.remove(self._application, name, partition)

@@ -1,4 +1,4 @@
-"""What an operator does to the shards' state: digest, reset, rebuild (B4)."""
+"""Operator commands on the shards' state: digest, reset, rebuild."""
 
 from __future__ import annotations
 

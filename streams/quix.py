@@ -1,4 +1,4 @@
-"""All contact with Quix Streams: what its public interface offers and where we reach behind it.
+"""The boundary to Quix Streams: its public interface and the private parts in use.
 
 Every use of a private name of the library stands in this module and, for the store of our own, in
 `quix_store`; tests/quix holds both against a real broker and fails loudly when the pinned version
@@ -23,7 +23,7 @@ from segments.telemetry import logs, metrics
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
 # Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
-QUEUE_MAX_RECORDS = 200_000
+PRODUCER_QUEUE_MAX_RECORDS = 200_000
 # A second of the fastest application's input.
 _PREFETCHED_KIB = 16 * 1024
 # Between two looks at the checkpoint's age and at the work of every loop.
@@ -32,7 +32,7 @@ _RECORDS_A_TURN = 50
 log = logs.get(__name__)
 
 
-Handler = Callable[[Record], None]
+RecordHandler = Callable[[Record], None]
 
 
 class DirectApplication(Application):
@@ -48,11 +48,11 @@ class DirectApplication(Application):
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(**options)
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: dict[str, RecordHandler] = {}
         self._checkpoint_seconds = metrics.CHECKPOINT_SECONDS.labels(name)
         self._processing_context.commit_checkpoint = self._commit_checkpoint  # type: ignore[method-assign]
 
-    def handle(self, topic_on_cluster: str, handler: Handler) -> None:
+    def handle(self, topic_on_cluster: str, handler: RecordHandler) -> None:
         """Call `handler` for each record of a topic that has a dataframe, in its place."""
         self._handlers[topic_on_cluster] = handler
 
@@ -98,7 +98,7 @@ class DirectApplication(Application):
         try:
             self._handlers[topic](record)
         except Exception:
-            log.exception("record not processed", topic=topic, partition=partition, offset=offset)
+            log.exception("record_not_processed", topic=topic, partition=partition, offset=offset)
             raise
         self._processing_context.store_offset(topic, partition, offset)
         self._producer._broker_available()  # type: ignore[no-untyped-call]  # noqa: SLF001
@@ -119,7 +119,7 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
         "linger.ms": 2,
         "compression.type": "lz4",
         "message.max.bytes": settings.kafka.message_max_bytes,
-        "queue.buffering.max.messages": QUEUE_MAX_RECORDS,
+        "queue.buffering.max.messages": PRODUCER_QUEUE_MAX_RECORDS,
     }
     if exactly_once:
         producer |= {
@@ -154,7 +154,9 @@ def application(settings: Settings, name: str, *, exactly_once: bool = False) ->
     )
 
 
-def consume(app: DirectApplication, settings: Settings, topic_name: str, handler: Handler) -> None:
+def consume(
+    app: DirectApplication, settings: Settings, topic_name: str, handler: RecordHandler
+) -> None:
     """Call `handler` for every record of a topic, inside the checkpoint."""
     app.dataframe(bytes_topic(app, settings, topic_name))
     app.handle(settings.topic(topic_name), handler)

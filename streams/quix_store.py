@@ -1,4 +1,4 @@
-"""A store of our own inside Quix Streams: how it is put there and reached.
+"""Registers a custom state store with Quix Streams and gives access to it.
 
 With `quix` the only place that uses private names of the library.
 """
@@ -55,7 +55,7 @@ def stateful(
     settings: Settings,
     topic_name: str,
     make_store: Callable[[str, str, Path, Any], Store],
-    handler: quix.Handler,
+    handler: quix.RecordHandler,
 ) -> StoreAccess:
     """Call `handler` for every record of a topic, with a store of our own beside it.
 

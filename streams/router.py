@@ -21,7 +21,7 @@ from segments.contracts.topics import COMMANDS_TOPIC, DLQ_TOPIC, RESULTS_TOPIC, 
 from segments.kafka.clients import Record, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.streams.routing import ROUTING_STAGES, RoutedRecord, Router
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
@@ -43,7 +43,7 @@ def build(settings: Settings) -> Application:
     consumptions = {name: Consumption(NAME, name) for name in SOURCES}
     for name, consumption in consumptions.items():
         quix.consume(app, settings, name, _forwarding(app, settings, router, consumption))
-    Progress(app, settings, NAME, consumptions)
+    LagReporter(app, settings, NAME, consumptions)
     dlq.init_counters(NAME, ROUTING_STAGES)
     return app
 

@@ -152,15 +152,19 @@ class Router:
         outputs = [RoutedRecord(DLQ_TOPIC, key, value, headers)]
         if invalid.command_id is not None:
             trace = _trace(record, payload)
-            result = _invalid_result(invalid.command_id, invalid.message, record, trace)
-            outputs.append(self._as_event(result, record) if self._cloudevents else result)
+            outputs.append(self._rejection(record, invalid.command_id, invalid.message, trace))
         return outputs
 
-    def _as_event(self, result: RoutedRecord, record: Record) -> RoutedRecord:
-        source = outgoing.source_of(record.topic, self._sources[record.topic][1])
-        event_id = f"{record.partition}:{record.offset}"
-        event = outgoing.event_headers(result.topic, result.value or b"", source, event_id)
-        return result._replace(headers=result.headers + event)
+    def _rejection(
+        self, record: Record, command_id: str, detail: str, trace: tracing.Trace | None
+    ) -> RoutedRecord:
+        value = _invalid_result(record, command_id, detail)
+        headers = [] if trace is None else tracing.to_headers(trace)
+        if self._cloudevents:
+            source = outgoing.source_of(record.topic, self._sources[record.topic][1])
+            event_id = f"{record.partition}:{record.offset}"
+            headers = headers + outgoing.event_headers(RESULTS_TOPIC, value, source, event_id)
+        return RoutedRecord(RESULTS_TOPIC, command_id.encode(), encode(value), headers)
 
 
 def _payload(record: Record) -> Payload:
@@ -193,9 +197,7 @@ def _refresh(payload: Payload) -> RoutedRecord:
     return RoutedRecord(REFRESHES_TOPIC, event.user_id.encode(), encode(value), [])
 
 
-def _invalid_result(
-    command_id: str, detail: str, record: Record, trace: tracing.Trace | None
-) -> RoutedRecord:
+def _invalid_result(record: Record, command_id: str, detail: str) -> dict[str, Any]:
     at_ms = min(max(record.timestamp_ms, 0), _MAX_TIMESTAMP_MS)
     result = Result(
         command_id=command_id,
@@ -205,9 +207,7 @@ def _invalid_result(
         position=None,
         at=to_rfc3339(at_ms),
     )
-    headers = [] if trace is None else tracing.to_headers(trace)
-    value = encode(result.model_dump(mode="json"))
-    return RoutedRecord(RESULTS_TOPIC, command_id.encode(), value, headers)
+    return result.model_dump(mode="json")
 
 
 def readable_id(data: Any, derived: str) -> str | None:

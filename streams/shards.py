@@ -1,4 +1,4 @@
-"""The shards application: the log in, the state machine, everything it says out; exactly once."""
+"""The shards application: applies the log to the state machines, exactly once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from segments.contracts.topics import (
 from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.state.machine.config import Config, LogRecord
-from segments.state.machine.outputs import Output
+from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.shard import DROPPED, Shard
 from segments.state.store.store import ShardStore
 from segments.streams import quix, quix_store, startup_checks
-from segments.streams.lag import Progress
-from segments.streams.shard_gauges import Outcomes, ShardGauges
+from segments.streams.lag import LagReporter
+from segments.streams.shard_gauges import CommandCounter, ShardGauges
 from segments.streams.ticks import TickSchedule, WorkPace
 from segments.telemetry import logs, metrics, metrics_server, tracing
 
@@ -100,7 +100,7 @@ class Shards:
         self._metrics_at_ms = 0
         self._records = metrics.RECORDS.labels(NAME, SHARDS_TOPIC)
         self._count = 0
-        self._outcomes = Outcomes()
+        self._commands = CommandCounter()
         self._gauges = ShardGauges(settings.partitions, (NAME, SHARDS_TOPIC))
         self._names = {
             name: settings.topic(name)
@@ -144,14 +144,14 @@ class Shards:
             metrics.DUPLICATES_DROPPED.inc()
         if log_record.type == TICK:
             self._schedule(record.partition).applied()
-            self._pace.end(record.partition, times.now_ms())
+            self._pace.finished(record.partition, times.now_ms())
         self._produce_all(outputs, record)
 
-    def _produce_all(self, outputs: list[Output], record: Record) -> None:
+    def _produce_all(self, outputs: list[ShardOutput], record: Record) -> None:
         source = self._events_source
         for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
             if topic == RESULTS_TOPIC:
-                self._outcomes.count(value)
+                self._commands.count(value)
             options: dict[str, Any] = {}
             if partition is not None:
                 options["partition"] = partition
@@ -163,7 +163,7 @@ class Shards:
                 event_id = f"{record.partition}:{record.offset}:{number}"
                 event = outgoing.event_headers(topic, value, source, event_id)
                 options["headers"] = options.get("headers", []) + event
-            self._produce(self._names[topic], value, key, **options)
+            self._produce(self._names[topic], orjson.dumps(value), key, **options)
 
     def _machine(self, record: Record) -> Shard:
         partition = record.partition
@@ -202,7 +202,7 @@ class Shards:
         return schedule
 
     def every_loop(self) -> None:
-        """Append the ticks that are wanted; tell the metrics now and then."""
+        """Append due ticks and update the metrics at intervals."""
         now_ms = times.now_ms()
         shards = self._open_assigned()
         self._append_ticks(shards, now_ms)
@@ -215,12 +215,12 @@ class Shards:
         for partition, shard in self._pace.in_turn(shards):
             due_ms = shard.next_due_ms()
             sliced = due_ms == 0 and not shard.has_urgent_work
-            if sliced and not self._pace.may_begin(now_ms):
+            if sliced and not self._pace.may_start(now_ms):
                 due_ms = None
-            if self._schedule(partition).wanted(now_ms, due_ms):
+            if self._schedule(partition).should_append(now_ms, due_ms):
                 self._append_tick(partition)
                 if sliced:
-                    self._pace.begin(partition, now_ms)
+                    self._pace.started(partition, now_ms)
 
     def _append_tick(self, partition: int) -> None:
         try:
@@ -232,16 +232,16 @@ class Shards:
             )
         except BufferError:
             # The broker is away: ticks already wait in the queue, and any of them will do.
-            log.warning("tick not appended", partition=partition)
+            log.warning("tick_not_appended", partition=partition, reason="producer queue is full")
 
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
         for partition in [p for p, stored in self._opened.items() if stored.closed]:
             del self._opened[partition]  # another process has it now: its memory is ours again
-        self._outcomes.report()
-        self._gauges.tell(shards)
+        self._commands.report()
+        self._gauges.update(shards)
 
 
-def _applied(shard: Shard, record: LogRecord) -> list[Output]:
+def _applied(shard: Shard, record: LogRecord) -> list[ShardOutput]:
     """What a record gives, reported as a span where it belongs to a trace and anybody hears."""
     trace = record.value.get("trace")
     if trace is None or not tracing.is_reported():
@@ -265,7 +265,7 @@ def build(settings: Settings) -> Application:
         settings, queue_buffering_max_messages=1_000, linger_ms=0, enable_gapless_guarantee=False
     )
     Shards(settings, app, ticks, _events_source(settings))
-    Progress(app, settings, NAME, {SHARDS_TOPIC: None})
+    LagReporter(app, settings, NAME, {SHARDS_TOPIC: None})
     return app
 
 

@@ -1,4 +1,4 @@
-"""What must be true before a shards process takes part."""
+"""Checks before a shards process joins its group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to append a tick to a shard's log: pure of Kafka, told the time by its caller."""
+"""When to append ticks to a shard's log: no Kafka, no clock; callers pass the time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TickSchedule:
         """A tick came back through the log."""
         self._applied = True
 
-    def wanted(self, now_ms: int, due_ms: int | None) -> bool:
+    def should_append(self, now_ms: int, due_ms: int | None) -> bool:
         """Whether a tick should be appended now; if so it counts as appended.
 
         At once when something is due, but one at a time; and once an interval in any case.
@@ -41,7 +41,7 @@ class TickSchedule:
 
 
 class WorkPace:
-    """When the next slice of a job may begin: one at a time in a process, and a rest after each.
+    """Paces the slices of jobs: one at a time per process, with a rest after each.
 
     A job of many users keeps what follows the shards (view, history, broker) busy as well. Without
     a rest their queues grow for as long as the job lasts, and every command waits in them. The rest
@@ -63,18 +63,18 @@ class WorkPace:
         later = [each for each in shards if each[0] > self._last]
         return later + [each for each in shards if each[0] <= self._last]
 
-    def may_begin(self, now_ms: int) -> bool:
+    def may_start(self, now_ms: int) -> bool:
         """Whether a partition may begin a slice now."""
         if self._running is not None and 0 <= now_ms - self._began_ms < _LOST_MS:
             return False
         return now_ms >= self._free_at_ms or now_ms < self._began_ms
 
-    def begin(self, partition: int, now_ms: int) -> None:
+    def started(self, partition: int, now_ms: int) -> None:
         """The tick of a slice was appended."""
         self._running = self._last = partition
         self._began_ms = now_ms
 
-    def end(self, partition: int, now_ms: int) -> None:
+    def finished(self, partition: int, now_ms: int) -> None:
         """A tick of this partition was applied."""
         if partition == self._running:
             self._running = None

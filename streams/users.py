@@ -25,7 +25,7 @@ from segments.contracts.topics import REFRESHES_TOPIC
 from segments.kafka.clients import RecordHeaders, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.streams import dlq, quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.streams.refresh.fetcher import BUDGET_S, Fetcher
 from segments.streams.refresh.refresh_batch import (
     REFRESH_STAGES,
@@ -168,7 +168,7 @@ def build(settings: Settings) -> tuple[Application, RefreshSink]:
     app = quix.application(settings, NAME)
     sink = RefreshSink(settings, topic_ids(settings, [REFRESHES_TOPIC])[REFRESHES_TOPIC])
     quix.sink(app, settings, REFRESHES_TOPIC, sink)
-    Progress(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
+    LagReporter(app, settings, NAME, {REFRESHES_TOPIC: sink.consumption})
     dlq.init_counters(NAME, REFRESH_STAGES)
     return app, sink
 

@@ -84,12 +84,12 @@ class Feed:
         except Exception as error:
             log.exception("the view cannot be filled")
             if isinstance(error, FeedError) or is_damage(error):
-                self._view.demand_rebuild()
+                self._view.require_rebuild()
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def give_up(self, error: Exception) -> None:
         """The view was found damaged by a reader: the next start makes it anew."""
-        self._view.demand_rebuild()
+        self._view.require_rebuild()
         self._fail(error)
 
     def _fail(self, error: Exception) -> None:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from segments.contracts import times
 from segments.contracts.responses.users_and_segments import MemberPage
 from segments.contracts.times import to_rfc3339
+from segments.contracts.user_ids import unpack
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests
@@ -21,13 +22,13 @@ from segments.http.routing.operation import CSV, ELSEWHERE, FRESHNESS, NDJSON, S
 from segments.http.routing.query import OPAQUE, Page, foreign_cursor, place_of, unknown
 from segments.http.routing.routes import Routes
 from segments.http.routing.streaming import BrokenOffError, require_chunks, stream
-from segments.state.view.members import Member
+from segments.state.view.members import IndexedMember
 
 CHUNK_MEMBERS = 5_000
 _USER = re.compile("[0-9a-f]{32}")
 _CSV_HEADER = b"user;since;expires_at;origin\n"
 
-Encode = Callable[[list[Member]], bytes]
+Encode = Callable[[list[IndexedMember]], bytes]
 
 routes = Routes("segments")
 
@@ -128,7 +129,7 @@ async def _all(
         yield _CSV_HEADER
     after, count = "", 0
 
-    def chunk() -> tuple[bytes, list[Member], int]:
+    def chunk() -> tuple[bytes, list[IndexedMember], int]:
         found = services.view.members(segment, generation, after, CHUNK_MEMBERS)
         now_ms = times.now_ms()
         counting = [member for member in found if _counts(member, now_ms)]
@@ -148,41 +149,36 @@ async def _all(
     yield b"count;%d\n" % count if encode is csv else b'{"count":%d}\n' % count
 
 
-def _counts(member: Member, now_ms: int) -> bool:
+def _counts(member: IndexedMember, now_ms: int) -> bool:
     return member.expires_at_ms is None or member.expires_at_ms > now_ms
 
 
-def _item(member: Member) -> dict[str, str | None]:
+def _item(member: IndexedMember) -> dict[str, str | None]:
     end = member.expires_at_ms
     return {
-        "user_id": _user_id(member.user),
+        "user_id": unpack(member.user),
         "since": to_rfc3339(member.since_ms),
         "expires_at": None if end is None else to_rfc3339(end),
         "origin": member.origin,
     }
 
 
-def _user_id(user: bytes) -> str:
-    text = user.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def ndjson(members: list[Member]) -> bytes:
+def ndjson(members: list[IndexedMember]) -> bytes:
     """A line of JSON a member, as the items of a page."""
     lines = []
     for user, since_ms, end, origin in members:
         until = "null" if end is None else f'"{to_rfc3339(end)}"'
         lines.append(
-            f'{{"user_id":"{_user_id(user)}","since":"{to_rfc3339(since_ms)}",'
+            f'{{"user_id":"{unpack(user)}","since":"{to_rfc3339(since_ms)}",'
             f'"expires_at":{until},"origin":"{origin}"}}\n'
         )
     return "".join(lines).encode()
 
 
-def csv(members: list[Member]) -> bytes:
+def csv(members: list[IndexedMember]) -> bytes:
     """A line `user;since;expires_at;origin` a member."""
     lines = []
     for user, since_ms, end, origin in members:
         until = "" if end is None else to_rfc3339(end)
-        lines.append(f"{_user_id(user)};{to_rfc3339(since_ms)};{until};{origin}\n")
+        lines.append(f"{unpack(user)};{to_rfc3339(since_ms)};{until};{origin}\n")
     return "".join(lines).encode()

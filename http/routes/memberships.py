@@ -151,7 +151,7 @@ class _Reading:
         """What there is to say of a user. Problem 421 for one of another sidecar's partitions."""
         now_ms = times.now_ms()
         if self._only is None:
-            made = self._services.view.answer(user_id, now_ms)
+            made = self._services.view.response(user_id, now_ms)
             if made is not None:
                 self._partitions.add(made.partition)
                 return made.body[:-1] + b',"error":null}'

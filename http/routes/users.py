@@ -73,7 +73,7 @@ async def list_segments(request: web.Request, query: At) -> web.Response:
     if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
     progress, now_ms = view.progress, times.now_ms()
-    made = view.answer(user_id, now_ms)
+    made = view.response(user_id, now_ms)
     if made is not None:
         headers = services.freshness(made.partition, progress)
         return _tagged(request, made.body, made.digest, headers)

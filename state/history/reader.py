@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import aiosqlite
 
+from segments.contracts.user_ids import pack
 from segments.state.history.protocol import (
     Cursor,
     HistoryUnavailableError,
@@ -77,7 +77,7 @@ class SqliteHistoryReader:
             values.append(segment)
         if user_id is not None:
             condition += " AND user_id = ?"
-            values.append(UUID(user_id).bytes)
+            values.append(pack(user_id))
         if not with_extends:
             condition += " AND operation <> 'extend'"
         # The rows of one user are few: by_user. Everything else scans the period: by_instant.
@@ -117,7 +117,7 @@ class SqliteHistoryReader:
         rows = await self._rows(
             f"SELECT {HISTORY_COLUMNS} FROM history WHERE user_id = ? AND {condition} "  # noqa: S608
             "ORDER BY at DESC, partition DESC, offset DESC LIMIT ?",
-            (UUID(user_id).bytes, *values, limit),
+            (pack(user_id), *values, limit),
         )
         return [from_columns(row) for row in rows]
 
@@ -126,7 +126,7 @@ class SqliteHistoryReader:
         rows = await self._rows(
             f"SELECT {HISTORY_COLUMNS} FROM history WHERE user_id = ? AND at <= ? "  # noqa: S608
             "ORDER BY at, partition, offset",
-            (UUID(user_id).bytes, at_ms),
+            (pack(user_id), at_ms),
         )
         return fold([from_columns(row) for row in rows], at_ms)
 

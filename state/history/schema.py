@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
+from segments.contracts.user_ids import pack, unpack
 from segments.state.history.protocol import HistoryError, StoredRow
 
 HISTORY_SCHEMA_VERSION = 1
@@ -54,13 +54,13 @@ CREATE TABLE progress (
 
 def to_columns(entry: StoredRow) -> tuple[Any, ...]:
     """The values of an entry in the order of the columns."""
-    return entry._replace(user_id=UUID(entry.user_id).bytes)  # type: ignore[arg-type]
+    return entry._replace(user_id=pack(entry.user_id))  # type: ignore[arg-type]
 
 
 def from_columns(row: Any) -> StoredRow:
     """The entry of a row with all columns."""
     entry = StoredRow._make(row)
-    return entry._replace(user_id=str(UUID(bytes=row[_USER_ID])))
+    return entry._replace(user_id=unpack(row[_USER_ID]))
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:

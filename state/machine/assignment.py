@@ -1,7 +1,7 @@
-"""A shard's part in automatic assignment: it counts, chooses, and writes.
+"""A shard's part in automatic assignment: counting, selecting and writing.
 
-The decision falls at one log position, that of `select`; the writing is spread over ticks. Whoever
-is touched by a record before its turn is settled first, so nobody can tell the difference.
+The selection takes effect at one log position, that of `select`; writing it is spread over ticks. A
+user touched by another record earlier is settled first, so the delay is not observable.
 """
 
 from __future__ import annotations
@@ -13,29 +13,26 @@ from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
 from segments.contracts.log import REFINED, SELECTED, SURVEYED
-from segments.contracts.partitioning import partition_of
-from segments.state.machine import outputs, ranks
+from segments.state.machine import ranks
+from segments.state.machine.context import ShardContext
 from segments.state.machine.documents import (
     ASSIGNMENT_PREFIX,
     AssignmentState,
     KnownRule,
     MembershipState,
-    ShardState,
-    State,
-    UserState,
+    StoredUser,
     assignment_key,
     bitmap,
     replica_key,
 )
 from segments.state.machine.memberships import Step
-from segments.state.machine.outputs import Output, Reason
+from segments.state.machine.outputs import Reason
 from segments.state.machine.population import MemberKey, Population
 
 if TYPE_CHECKING:
-    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
 
-Write = Callable[[str, UserState, Step, Reason], None]
+Write = Callable[[str, StoredUser, Step, Reason], None]
 """Change one membership of a user, with its history row."""
 
 
@@ -44,22 +41,16 @@ class Assignments:
 
     def __init__(
         self,
-        config: Config,
-        state: State,
-        shard: ShardState,
-        out: list[Output],
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
     ) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+        self._context = context
         self._segments = segments
         self._population = population
         self._rounds: dict[str, AssignmentState] = {}
         self._order: list[tuple[int, str]] = []
-        for _, stored in state.scan(ASSIGNMENT_PREFIX):
+        for _, stored in context.state.scan(ASSIGNMENT_PREFIX):
             for name in ("candidates", "pending", "late"):
                 stored[name] = bitmap(stored[name])
             self._rounds[stored["segment"]] = stored
@@ -74,29 +65,29 @@ class Assignments:
 
     def _put(self, assignment: AssignmentState) -> None:
         key = assignment_key(assignment["segment"], assignment["generation"])
-        self._state.put(key, assignment)
+        self._context.state.put(key, assignment)
 
     def _remove(self, assignment: AssignmentState) -> None:
         del self._rounds[assignment["segment"]]
-        self._state.delete(assignment_key(assignment["segment"], assignment["generation"]))
+        self._context.state.delete(assignment_key(assignment["segment"], assignment["generation"]))
         self._sort()
 
-    # --- what the home asks ---
+    # --- messages from the segment's home ---
 
     def survey(self, value: dict[str, Any]) -> None:
-        """Count whom the rule lets through, as soon as nothing is due at the log time."""
+        """Count eligible users as soon as nothing is due at the log time."""
         segment, generation = value["segment"], value["generation"]
         if self._segments.usable.get(segment) != generation:
-            return  # deleted since: nobody waits for an answer
+            return  # deleted since: no reply is expected
         assignment = self._new(segment, generation, value["round"], value["rule"])
-        # Who was still to be let in by the rule before is judged by the new one.
+        # Late users of the previous rule are judged by the new one.
         running = self._rounds.get(segment)
         if running is not None:
             assignment["late"] = running["late"]
         self._add(assignment)
 
-    def welcome(self, segment: str, known: KnownRule) -> None:
-        """Other users than before are let through: those before the threshold join."""
+    def add_eligible(self, segment: str, known: KnownRule) -> None:
+        """Filters now admit other users: enroll those up to the threshold."""
         key = (segment, self._segments.usable[segment])
         found = self._population.eligible(known["rule"], key, self.members_of)
         running = self._rounds.get(segment)
@@ -124,7 +115,7 @@ class Assignments:
             pending=BitMap(),
             late=BitMap(),
             threshold=None,
-            at=self._shard["log_time"],
+            at=self._context.shard["log_time"],
             assigned=0,
             skipped=0,
             command_id=None,
@@ -137,7 +128,7 @@ class Assignments:
         self._sort()
 
     def answer(self) -> None:
-        """Answer the surveys that wait; only when nothing is due, or ends would be counted in."""
+        """Reply to deferred surveys. Only when nothing is due: expired members would count."""
         for assignment in list(self._in_order()):
             if assignment["stage"] == "asked":
                 self._answer(assignment)
@@ -157,7 +148,7 @@ class Assignments:
         self._reply(SURVEYED, segment, _identity(assignment) | reply)
 
     def members_of(self, segment: str) -> BitMap:
-        """Who has a segment, also those for whom it is still to be written."""
+        """Members of a segment, including assignments not yet written."""
         generation = self._segments.usable.get(segment)
         if generation is None:
             return BitMap()
@@ -167,13 +158,13 @@ class Assignments:
         if running is None or not running["pending"]:
             return members
         ttl_ms = running["rule"]["ttl_ms"]
-        if ttl_ms is not None and running["at"] + ttl_ms <= self._shard["log_time"]:
-            return members  # whoever is still to be given it has it no more
-        pending: BitMap = running["pending"] - self._population.pinned(key)
+        if ttl_ms is not None and running["at"] + ttl_ms <= self._context.shard["log_time"]:
+            return members  # the pending memberships have already expired
+        pending: BitMap = running["pending"] - self._population.opted_out(key)
         return members | pending
 
     def refine(self, value: dict[str, Any]) -> None:
-        """Tell the places of the candidates in one bucket."""
+        """Reply with the places of the candidates in one bucket."""
         assignment = self._current(value, "surveyed")
         if assignment is None:
             return
@@ -188,7 +179,7 @@ class Assignments:
         self._reply(REFINED, assignment["segment"], _identity(assignment) | {"places": places})
 
     def select(self, value: dict[str, Any]) -> None:
-        """From this log position on the candidates up to the chosen place have the segment."""
+        """Assign the segment to candidates up to the chosen place, as of this log position."""
         assignment = self._current(value, "surveyed")
         if assignment is None:
             return
@@ -198,18 +189,18 @@ class Assignments:
         assignment["candidates"] = BitMap()
         assignment["stage"] = "selected"
         assignment["threshold"] = value["threshold"]
-        assignment["at"] = self._shard["log_time"]
+        assignment["at"] = self._context.shard["log_time"]
         assignment["command_id"], assignment["actor"] = value["command_id"], value["actor"]
         self._sort()
         self._put(assignment)
         key = replica_key(assignment["segment"])
-        replica = self._state.get(key)
+        replica = self._context.state.get(key)
         replica["auto"]["threshold"] = value["threshold"]
-        self._state.put(key, replica)
-        self._segments.know_rule(assignment["segment"], replica["auto"])
+        self._context.state.put(key, replica)
+        self._segments.set_rule(assignment["segment"], replica["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
-        """Of these, whoever stands up to a place; for None: nobody."""
+        """The candidates up to and including a place; none for None."""
         if last is None:
             return BitMap()
         numbers, ranked = self._population.ranked(candidates, ranks.seed_of(*key))
@@ -235,11 +226,11 @@ class Assignments:
         return assignment
 
     def drop(self, segment: str, generation: int) -> None:
-        """A generation is deleted: whatever was still to be written of it never will be."""
+        """Discard the pending work of a deleted generation."""
         assignment = self._rounds.get(segment)
         if assignment is not None and assignment["generation"] <= generation:
             self._remove(assignment)
-        self._population.forget_pins((segment, generation))
+        self._population.drop_opted_out((segment, generation))
 
     # --- work of ticks ---
 
@@ -259,7 +250,7 @@ class Assignments:
         return any(a["stage"] != "surveyed" for a in self._rounds.values())
 
     def next_user(self) -> int | None:
-        """The ordinal whose turn it is, the oldest round first; rounds with nobody left end."""
+        """The next ordinal to settle, oldest round first; completes finished rounds."""
         for assignment in list(self._in_order()):
             if assignment["stage"] != "selected":
                 continue
@@ -279,7 +270,7 @@ class Assignments:
 
     # --- one user ---
 
-    def of(self, user: UserState) -> list[AssignmentState]:
+    def of(self, user: StoredUser) -> list[AssignmentState]:
         """The rounds that have chosen a user and have not been written for it, oldest first."""
         if not self._rounds:
             return []
@@ -289,14 +280,14 @@ class Assignments:
         """The round of a segment, if there is one."""
         return self._rounds.get(segment)
 
-    def give(
-        self, user_id: str, user: UserState, assignment: AssignmentState, write: Write
+    def assign(
+        self, user_id: str, user: StoredUser, assignment: AssignmentState, write: Write
     ) -> bool:
         """Write what a round has decided about a user; False when something is in the way."""
         assignment["pending"].discard(user["ordinal"])
         self._put(assignment)
         segment, generation = _key(assignment)
-        given = self.can_be_given(user, segment, generation)
+        given = self.can_assign(user, segment, generation)
         if given:
             reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
             after = membership_from(assignment["at"], generation, assignment["rule"]["ttl_ms"])
@@ -307,31 +298,30 @@ class Assignments:
         assignment["assigned" if chosen else "skipped"] += 1
         return given
 
-    def can_be_given(self, user: UserState, segment: str, generation: int) -> bool:
+    def can_assign(self, user: StoredUser, segment: str, generation: int) -> bool:
         """Whether nothing is in the way of a segment that the filters let a user have."""
         return (
             user["account"] != "deleted"
             and segment not in user["segments"]
             and user.get("pins", {}).get(segment) != generation
-            and len(user["segments"]) < self._config.segments_per_user
+            and len(user["segments"]) < self._context.config.segments_per_user
         )
 
-    def wait(self, assignment: AssignmentState, ordinal: int) -> None:
+    def add_late(self, assignment: AssignmentState, ordinal: int) -> None:
         """A user became eligible; the threshold is about to be found, or to be raised."""
         if ordinal not in assignment["candidates"] and ordinal not in assignment["late"]:
             assignment["late"].add(ordinal)
             self._put(assignment)
 
-    def wait_no_more(self, assignment: AssignmentState, ordinal: int) -> None:
+    def remove_late(self, assignment: AssignmentState, ordinal: int) -> None:
         """A user who became eligible is judged now."""
         if ordinal in assignment["late"]:
             assignment["late"].discard(ordinal)
             self._put(assignment)
 
     def _reply(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        value["partition"] = self._config.partition
-        home = partition_of(key, self._config.partitions)
-        self._out.append(outputs.message(home, key, kind, value))
+        value["partition"] = self._context.config.partition
+        self._context.send_home(key, kind, value)
 
 
 def _key(assignment: AssignmentState) -> MemberKey:
@@ -343,7 +333,7 @@ def _identity(assignment: AssignmentState) -> dict[str, Any]:
 
 
 def membership_from(at_ms: int, generation: int, ttl_ms: int | None) -> MembershipState:
-    """What automation gives at an instant."""
+    """An automatic membership that begins at `at_ms`."""
     return MembershipState(
         since=at_ms,
         expires_at=None if ttl_ms is None else at_ms + ttl_ms,

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 from segments.contracts.auto import WHOLE_PPM, AutoRule, target_of
 from segments.contracts.log import REFINE, SELECT, SURVEY
 from segments.state.machine.documents import AutoState, HomeState, RoundState
-from segments.state.machine.ranks import BUCKETS, LAST_OF_ALL, Place, bucket_of, proportional
+from segments.state.machine.ranks import BUCKETS, LAST_PLACE, Place, bucket_of, proportional
 
 
-class Message(NamedTuple):
+class RoundMessage(NamedTuple):
     """What the home tells every shard."""
 
     type: str
     value: dict[str, Any]
 
 
-def begin(segment: str, home: HomeState, command: dict[str, Any]) -> Message:
+def begin(segment: str, home: HomeState, command: dict[str, Any]) -> RoundMessage:
     """Begin a round of a segment whose document has its rule."""
     auto = home["auto"]
     auto["round"] += 1
@@ -51,7 +51,7 @@ def begin(segment: str, home: HomeState, command: dict[str, Any]) -> Message:
     return _message(SURVEY, segment, home, {"rule": auto["rule"]})
 
 
-def is_awaited(home: HomeState | None, reply: dict[str, Any], stage: str) -> bool:
+def is_expected(home: HomeState | None, reply: dict[str, Any], stage: str) -> bool:
     """Whether a reply belongs to the stage that its segment's round is in."""
     if home is None or home["state"] == "deleted" or "running" not in home:
         return False
@@ -66,7 +66,7 @@ def is_awaited(home: HomeState | None, reply: dict[str, Any], stage: str) -> boo
 
 def surveyed(
     segment: str, home: HomeState, reply: dict[str, Any], partitions: int
-) -> Message | None:
+) -> RoundMessage | None:
     """Add a shard's count; the next message once every shard has counted."""
     running = home["running"]
     running["replied"].append(reply["partition"])
@@ -83,22 +83,22 @@ def surveyed(
     running["wanted"] = max(0, target - running["members"])
     histogram, running["histogram"] = running["histogram"], []
     if auto["rule"]["ppm"] == WHOLE_PPM:
-        return _select(segment, home, LAST_OF_ALL, threshold_of(auto, LAST_OF_ALL))
+        return _select(segment, home, LAST_PLACE, threshold_below(auto, LAST_PLACE))
     if eligible == 0:
-        return _select(segment, home, None, threshold_of(auto, LAST_OF_ALL))
+        return _select(segment, home, None, threshold_below(auto, LAST_PLACE))
     running["stage"], running["replied"] = "refine", []
-    running["bucket"], running["before"] = bucket_of(histogram, _sought(running))
+    running["bucket"], running["before"] = bucket_of(histogram, _target_number(running))
     return _message(REFINE, segment, home, {"bucket": running["bucket"]})
 
 
-def _sought(running: RoundState) -> int:
+def _target_number(running: RoundState) -> int:
     """The number of the last one to be chosen; where nobody is, of the first to be left out."""
     return max(1, running["wanted"])
 
 
 def refined(
     segment: str, home: HomeState, reply: dict[str, Any], partitions: int
-) -> Message | None:
+) -> RoundMessage | None:
     """Add a shard's places in the bucket; the selection once all of them are known."""
     running = home["running"]
     running["replied"].append(reply["partition"])
@@ -106,16 +106,16 @@ def refined(
     if len(running["replied"]) < partitions:
         return None
     places, running["places"] = sorted(running["places"]), []
-    found = Place(*places[_sought(running) - running["before"] - 1])
+    found = Place(*places[_target_number(running) - running["before"] - 1])
     auto = home["auto"]
     if running["wanted"] == 0:
-        return _select(segment, home, None, threshold_of(auto, found.predecessor()))
-    return _select(segment, home, found, reached(auto, found))
+        return _select(segment, home, None, threshold_below(auto, found.predecessor()))
+    return _select(segment, home, found, threshold_through(auto, found))
 
 
 def _select(
     segment: str, home: HomeState, chosen: Place | None, threshold: Place | None
-) -> Message:
+) -> RoundMessage:
     auto, running = home["auto"], home["running"]
     running["stage"], running["replied"] = "select", []
     auto["threshold"] = None if threshold is None else list(threshold)
@@ -132,20 +132,20 @@ def _select(
     )
 
 
-def reached(auto: AutoState, chosen: Place) -> Place:
+def threshold_through(auto: AutoState, chosen: Place) -> Place:
     """The threshold after a round that chose up to this place."""
     held = auto["threshold"]
     return chosen if held is None else max(Place(*held), chosen)
 
 
-def threshold_of(auto: AutoState, most: Place) -> Place | None:
+def threshold_below(auto: AutoState, most: Place) -> Place | None:
     """The threshold after a round that found nobody up to this place and chose nobody.
 
     None where there is none: a number of users says nothing about the places of newcomers.
     """
     held, ppm = auto["threshold"], auto["rule"]["ppm"]
     if ppm is not None:
-        return reached(auto, min(proportional(ppm), most))
+        return threshold_through(auto, min(proportional(ppm), most))
     return None if held is None else Place(*held)
 
 
@@ -174,11 +174,11 @@ def raises(held: AutoRule, wanted: AutoRule) -> bool | None:
     return None if after < before else after > before
 
 
-def _message(kind: str, segment: str, home: HomeState, value: dict[str, Any]) -> Message:
+def _message(kind: str, segment: str, home: HomeState, value: dict[str, Any]) -> RoundMessage:
     running = home["running"]
     identity = {
         "segment": segment,
         "generation": home["generation"],
         "round": running["number"],
     }
-    return Message(kind, identity | value)
+    return RoundMessage(kind, identity | value)

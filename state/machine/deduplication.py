@@ -1,4 +1,4 @@
-"""What became of the last commands of a user or a segment, kept with their ids.
+"""Outcomes of the latest commands of a user or a segment, by command id.
 
 Most of the bytes of a document that has seen many commands are these, and each command writes all
 of them again: therefore a line of text each, made and read in a fraction of the time that JSON

@@ -58,9 +58,9 @@ def update(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
     if "description" in command:
         changed["description"] = command["description"]
     rule = command.get("auto")
-    refusal = None if rule is None else _change_rule(changed, rule, command["segment"])
-    if refusal is not None:
-        return refusal
+    rejection = None if rule is None else _change_rule(changed, rule, command["segment"])
+    if rejection is not None:
+        return rejection
     if changed == home:
         return home
     changed["version"] += 1

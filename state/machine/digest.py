@@ -1,4 +1,4 @@
-"""One number for all of a shard's state, whatever it is kept in (requirement B4)."""
+"""One number for all of a shard's state, whatever it is kept in."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ class MemoryState:
                 yield key, self._documents[key]
 
     def publish(self, user_id: str) -> None:
-        """Nobody reads the public documents of a replay."""
+        """A replay publishes nothing."""

@@ -24,7 +24,7 @@ HOME_PREFIX = b"h"
 JOB_PREFIX = b"j"
 ASSIGNMENT_PREFIX = b"a"
 PREVIEW_PREFIX = b"p"
-ASKED_PREFIX = b"q"
+DEFERRED_SURVEY_PREFIX = b"q"
 
 DefinitionState = Literal["active", "assigning", "deleted"]
 
@@ -49,7 +49,7 @@ class Outcome(TypedDict):
     at: int
 
 
-class Parked(TypedDict):
+class DeferredChange(TypedDict):
     """A change that waits for a segment not yet heard of. `at` is its own log time."""
 
     change: dict[str, Any]
@@ -58,7 +58,7 @@ class Parked(TypedDict):
     deadline: int
 
 
-class UserState(TypedDict):
+class StoredUser(TypedDict):
     """One user. `due` is the earliest end of a membership or the deadline of the first parked.
 
     `pins`: segment -> generation that automation gives this user no (more).
@@ -70,7 +70,7 @@ class UserState(TypedDict):
     refresh: list[Any] | None
     segments: dict[str, MembershipState]
     outcomes: dict[str, str]
-    parked: list[Parked]
+    parked: list[DeferredChange]
     due: int | None
     offset: int
     at: int
@@ -151,7 +151,7 @@ class PreviewState(TypedDict):
     trace: NotRequired[dict[str, str]]
 
 
-class AskedState(TypedDict):
+class DeferredSurvey(TypedDict):
     """A preview that a shard answers once nothing is due."""
 
     preview: str
@@ -206,7 +206,7 @@ class ShardState(TypedDict):
     defined: int
 
 
-class State(Protocol):
+class DocumentStore(Protocol):
     """Where a shard keeps its documents: a dictionary in tests, RocksDB in production.
 
     `get` gives the live object; whoever changes it must `put` it again before the checkpoint.
@@ -247,8 +247,8 @@ def preview_key(command_id: str) -> bytes:
     return PREVIEW_PREFIX + command_id.encode()
 
 
-def asked_key(command_id: str) -> bytes:
-    return ASKED_PREFIX + command_id.encode()
+def deferred_survey_key(command_id: str) -> bytes:
+    return DEFERRED_SURVEY_PREFIX + command_id.encode()
 
 
 def encode(document: Any, *, sort_keys: bool = False) -> bytes:
@@ -269,8 +269,8 @@ def bitmap(text: str | BitMap) -> BitMap:
     return text if isinstance(text, BitMap) else BitMap.deserialize(base64.b64decode(text))
 
 
-def new_user(ordinal: int) -> UserState:
-    return UserState(
+def new_user(ordinal: int) -> StoredUser:
+    return StoredUser(
         ordinal=ordinal,
         account="unknown",
         version=None,

@@ -1,14 +1,14 @@
-"""Whom a rule lets through: pure, for one user's document."""
+"""Whether a rule admits a user: pure functions of one document."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from segments.contracts.auto import AutoRule
-from segments.state.machine.documents import UserState
+from segments.state.machine.documents import StoredUser
 
 
-def is_eligible(user: UserState, rule: AutoRule, usable: Mapping[str, int]) -> bool:
+def is_eligible(user: StoredUser, rule: AutoRule, usable: Mapping[str, int]) -> bool:
     """Whether the filters let a settled user through, whatever else keeps it out.
 
     A segment that is deleted has no members: in `include` it lets nobody through, in `exclude` it
@@ -31,6 +31,6 @@ def same_filters(one: AutoRule, other: AutoRule) -> bool:
     )
 
 
-def _has(user: UserState, segment: str, usable: Mapping[str, int]) -> bool:
+def _has(user: StoredUser, segment: str, usable: Mapping[str, int]) -> bool:
     held = user["segments"].get(segment)
     return held is not None and held["generation"] == usable.get(segment)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from segments.contracts.documents import MembershipOperation
 from segments.contracts.times import MAX_TTL_MS
-from segments.state.machine.documents import MembershipState, UserState
+from segments.state.machine.documents import MembershipState, StoredUser
 
 Generations = Mapping[str, int]
 """Generation of every segment that can be used now."""
@@ -45,11 +45,11 @@ class Ending(NamedTuple):
 
 
 def plan_change(
-    user: UserState,
+    user: StoredUser,
     change: dict[str, Any],
     usable: Generations,
     *,
-    asked_at: int,
+    requested_at: int,
     now: int,
     max_segments: int,
 ) -> Rejection | list[Step]:
@@ -69,7 +69,7 @@ def plan_change(
     expired: list[str] = []
     too_long: list[str] = []
     for segment, ttl_ms, expires_at in additions:
-        end = expires_at if ttl_ms is None else asked_at + ttl_ms
+        end = expires_at if ttl_ms is None else requested_at + ttl_ms
         if end is not None and end <= now:
             expired.append(segment)
         elif end is not None and end > now + MAX_TTL_MS:
@@ -107,7 +107,7 @@ def _within_limit(held: int, steps: list[Step], max_segments: int) -> Rejection 
 
 
 def endings(
-    user: UserState, now: int, deleted_at: Callable[[str, int], int | None]
+    user: StoredUser, now: int, deleted_at: Callable[[str, int], int | None]
 ) -> list[Ending]:
     """Memberships that ended up to `now`, oldest first, ties by segment name.
 
@@ -125,7 +125,7 @@ def endings(
     return found
 
 
-def due_ms(user: UserState) -> int | None:
+def due_ms(user: StoredUser) -> int | None:
     """The earliest instant at which something is due: an end, or the first parked deadline."""
     instants = [
         membership["expires_at"]
@@ -137,7 +137,7 @@ def due_ms(user: UserState) -> int | None:
     return min(instants) if instants else None
 
 
-def is_stale(user: UserState, version: int | None, refresh: list[Any]) -> bool:
+def is_stale(user: StoredUser, version: int | None, refresh: list[Any]) -> bool:
     """Whether a fetched state is older than the one held.
 
     `refresh` = [topic id, partition, offset] of the event behind the fetch. States of one topic

@@ -1,11 +1,9 @@
-"""What a shard tells the outside, in the order in which it decides it."""
+"""Records that a shard produces, in the order of its decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-import orjson
 
 from segments.contracts.documents import Cause, MembershipOperation
 from segments.contracts.times import to_rfc3339
@@ -16,18 +14,21 @@ from segments.contracts.topics import (
     RESULTS_TOPIC,
     SHARDS_TOPIC,
 )
-from segments.state.machine.documents import MembershipState, Outcome, ShardState, UserState
+from segments.state.machine.documents import MembershipState, Outcome, ShardState, StoredUser
 
 
-class Output(NamedTuple):
+class ShardOutput(NamedTuple):
     """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
+
+    `value` is encoded by whoever produces it, before the next record is applied: it may share
+    objects with the documents.
 
     `trace`: the trace context (`tracing`) of the command behind it, if it came with one.
     """
 
     topic: str
     key: str
-    value: bytes
+    value: dict[str, Any]
     partition: int | None = None
     type: str | None = None
     trace: dict[str, str] | None = None
@@ -50,7 +51,7 @@ def history_row(
     operation: MembershipOperation,
     membership: MembershipState,
     reason: Reason,
-) -> Output:
+) -> ShardOutput:
     """A row of segments.history; `membership` as it is after an addition, before a removal."""
     expires_at = membership["expires_at"]
     row = {
@@ -64,10 +65,10 @@ def history_row(
         "actor": reason.actor,
         "expires_at": None if expires_at is None else to_rfc3339(expires_at),
     }
-    return Output(HISTORY_TOPIC, user_id, orjson.dumps(row), partition, trace=reason.trace)
+    return ShardOutput(HISTORY_TOPIC, user_id, row, partition, trace=reason.trace)
 
 
-def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Output:
+def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> ShardOutput:
     """A record of segments.results; `command` is the record of the log that it answers."""
     command_id: str = command["id"]
     value = {
@@ -81,43 +82,34 @@ def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> Outp
         "position": f"{partition}:{outcome['offset']}",
         "at": to_rfc3339(outcome["at"]),
     }
-    return Output(RESULTS_TOPIC, command_id, orjson.dumps(value), trace=command.get("trace"))
+    return ShardOutput(RESULTS_TOPIC, command_id, value, trace=command.get("trace"))
 
 
-def public_document(partition: int, user_id: str, user: UserState) -> bytes:
-    """Value of segments.users."""
-    return orjson.dumps(
-        {
-            "user_id": user_id,
-            "account": user["account"],
-            "segments": user["segments"],
-            "position": f"{partition}:{user['offset']}",
-            "at": user["at"],
-        }
-    )
+def public_document(partition: int, user_id: str, user: StoredUser) -> dict[str, Any]:
+    """Value of segments.users; shares objects with the user's document."""
+    return {
+        "user_id": user_id,
+        "account": user["account"],
+        "segments": user["segments"],
+        "position": f"{partition}:{user['offset']}",
+        "at": user["at"],
+    }
 
 
-def progress_marker(shard: ShardState, complete_at: int) -> bytes:
+def progress_marker(shard: ShardState, complete_at: int) -> dict[str, Any]:
     """Value of segments.users at the partition's progress key."""
-    return orjson.dumps(
-        {
-            "log_offset": shard["offset"],
-            "log_time": shard["log_time"],
-            "at": complete_at,
-            "history_rows": shard["history_rows"],
-            "defined": shard["defined"],
-        }
-    )
+    return {
+        "log_offset": shard["offset"],
+        "log_time": shard["log_time"],
+        "at": complete_at,
+        "history_rows": shard["history_rows"],
+        "defined": shard["defined"],
+    }
 
 
-def define(partition: int, segment: str, value: dict[str, Any]) -> Output:
-    """The home shard's word on a segment, for the log of one partition."""
-    return Output(SHARDS_TOPIC, segment, orjson.dumps(value), partition, "define")
-
-
-def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> Output:
-    """A record of the assignment protocol, for the log of one partition."""
-    return Output(SHARDS_TOPIC, key, orjson.dumps(value), partition, kind)
+def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> ShardOutput:
+    """A record that a shard writes to the log of one partition."""
+    return ShardOutput(SHARDS_TOPIC, key, value, partition, kind)
 
 
 def preview(
@@ -126,7 +118,7 @@ def preview(
     at: tuple[int, int],
     counts: dict[str, int],
     trace: dict[str, str] | None,
-) -> Output:
+) -> ShardOutput:
     """The result of a preview. `at` = log offset and log time of the last reply."""
     value: dict[str, Any] = {
         "command_id": command_id,
@@ -137,14 +129,14 @@ def preview(
         "at": to_rfc3339(at[1]),
         "preview": counts,
     }
-    return Output(RESULTS_TOPIC, command_id, orjson.dumps(value), trace=trace)
+    return ShardOutput(RESULTS_TOPIC, command_id, value, trace=trace)
 
 
-def definition(segment: str, value: dict[str, Any]) -> Output:
-    return Output(DEFINITIONS_TOPIC, segment, orjson.dumps(value))
+def definition(segment: str, value: dict[str, Any]) -> ShardOutput:
+    return ShardOutput(DEFINITIONS_TOPIC, segment, value)
 
 
-def refresh(partition: int, user_id: str) -> Output:
+def refresh(partition: int, user_id: str) -> ShardOutput:
     """Ask for the state of a user whom only a command has named."""
-    value = orjson.dumps({"user_id": user_id, "reason": "unknown"})
-    return Output(REFRESHES_TOPIC, user_id, value, partition)
+    value = {"user_id": user_id, "reason": "unknown"}
+    return ShardOutput(REFRESHES_TOPIC, user_id, value, partition)

@@ -1,4 +1,4 @@
-"""What a shard keeps in memory about all its users; derived from the documents, never stored."""
+"""In-memory index of a shard's users, derived from their documents and never stored."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from segments.contracts.auto import AutoRule
-from segments.state.machine.documents import UserState
+from segments.contracts.user_ids import USER_ID_BYTES, pack, unpack
+from segments.state.machine.documents import StoredUser
 from segments.state.machine.ranks import Ranks, ranks_of
 from segments.state.machine.timers import Timers
-
-_ID_BYTES = 16
 
 MemberKey = tuple[str, int]
 """(segment, generation)"""
 MembersOf = Callable[[str], BitMap]
-"""Who has a segment, also those in whose documents it is still to be written."""
+"""Members of a segment, including assignments not yet written to documents."""
 
 
 class Population:
-    """Users by ordinal, members of each segment's generation, who waits, and who has what due.
+    """Users by ordinal, members by generation, deferred commands and due times.
 
     `ids`: 16 bytes an ordinal. Bitmaps hold ordinals, so that every walk has one order, the same
-    before and after a restart. `ready`: whose first parked command has all its segments.
+    before and after a restart. `ready`: users whose first deferred command can be executed.
     """
 
     def __init__(self) -> None:
@@ -35,17 +34,17 @@ class Population:
         self._ids = bytearray()
         self._members: dict[MemberKey, BitMap] = {}
         self._chosen: dict[MemberKey, BitMap] = {}
-        self._pinned: dict[MemberKey, BitMap] = {}
+        self._opted_out: dict[MemberKey, BitMap] = {}
         self._accounts: dict[str, BitMap] = {}
         self._waiting: dict[str, BitMap] = {}
-        self._awaited: dict[int, int] = {}
+        self._missing_counts: dict[int, int] = {}
         self.ready = BitMap()
         self.timers = Timers()
 
     @classmethod
     def rebuild(
         cls,
-        users: Iterable[tuple[str, UserState]],
+        users: Iterable[tuple[str, StoredUser]],
         known_segments: Iterable[str],
         usable: Mapping[str, int],
     ) -> Population:
@@ -61,30 +60,29 @@ class Population:
                 population.add_member(key, ordinal, chosen=membership["origin"] == "auto")
             for segment, generation in user.get("pins", {}).items():
                 if usable.get(segment) == generation:
-                    population.pin((segment, generation), ordinal)
+                    population.opt_out((segment, generation), ordinal)
             if user["due"] is not None:
                 population.timers.set(ordinal, user["due"])
             if user["parked"]:
-                population.wait(ordinal, names_of(user["parked"][0]["change"]) - known)
+                population.await_segments(ordinal, segments_in(user["parked"][0]["change"]) - known)
         return population
 
     def add_user(self, ordinal: int, user_id: str) -> None:
         """Ordinals come once each; gaps are filled later when read out of order."""
         self.users += 1
-        end = (ordinal + 1) * _ID_BYTES
+        end = (ordinal + 1) * USER_ID_BYTES
         if len(self._ids) < end:
             self._ids.extend(bytes(end - len(self._ids)))
-        self._ids[end - _ID_BYTES : end] = bytes.fromhex(user_id.replace("-", ""))
+        self._ids[end - USER_ID_BYTES : end] = pack(user_id)
 
     @property
-    def parked_users(self) -> int:
-        """Users whose first parked command waits for a segment."""
-        return len(self._awaited)
+    def deferred_users(self) -> int:
+        """Number of users whose first deferred command waits for a segment."""
+        return len(self._missing_counts)
 
     def user_id(self, ordinal: int) -> str:
         """The canonical id of the user with this ordinal."""
-        text = self.id_bytes(ordinal).hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return unpack(self.id_bytes(ordinal))
 
     def set_account(self, ordinal: int, before: str | None, after: str) -> None:
         """A user's account changed its state."""
@@ -102,36 +100,36 @@ class Population:
         _discard(self._members, key, ordinal)
         _discard(self._chosen, key, ordinal)
 
-    def pin(self, key: MemberKey, ordinal: int) -> None:
-        """Automation gives this user the generation no more."""
-        _add(self._pinned, key, ordinal)
+    def opt_out(self, key: MemberKey, ordinal: int) -> None:
+        """Exclude a user from automatic assignment of a generation."""
+        _add(self._opted_out, key, ordinal)
 
-    def forget_pins(self, key: MemberKey) -> None:
+    def drop_opted_out(self, key: MemberKey) -> None:
         """The generation is deleted."""
-        self._pinned.pop(key, None)
+        self._opted_out.pop(key, None)
 
     def members(self, key: MemberKey) -> BitMap:
-        """Everybody who has a generation; not to be changed."""
-        return self._members.get(key, _NOBODY)
+        """Members of a generation; read-only."""
+        return self._members.get(key, _EMPTY)
 
-    def pinned(self, key: MemberKey) -> BitMap:
-        """Everybody whom automation gives a generation no more; not to be changed."""
-        return self._pinned.get(key, _NOBODY)
+    def opted_out(self, key: MemberKey) -> BitMap:
+        """Users opted out of a generation; read-only."""
+        return self._opted_out.get(key, _EMPTY)
 
     def chosen_count(self, key: MemberKey) -> int:
         """How many have a generation by automation."""
-        return len(self._chosen.get(key, _NOBODY))
+        return len(self._chosen.get(key, _EMPTY))
 
     def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
-        """Whom a rule lets through, less those who have `own` already or are pinned out of it."""
-        found = BitMap.union(_NOBODY, *(self._accounts.get(a, _NOBODY) for a in rule["accounts"]))
+        """Users that a rule admits, except members of `own` and those opted out of it."""
+        found = BitMap.union(_EMPTY, *(self._accounts.get(a, _EMPTY) for a in rule["accounts"]))
         if rule["include"]:
-            found &= BitMap.union(_NOBODY, *map(members_of, rule["include"]))
+            found &= BitMap.union(_EMPTY, *map(members_of, rule["include"]))
         for segment in rule["exclude"]:
             found -= members_of(segment)
         if own is not None:
-            found -= self._members.get(own, _NOBODY)
-            found -= self._pinned.get(own, _NOBODY)
+            found -= self._members.get(own, _EMPTY)
+            found -= self._opted_out.get(own, _EMPTY)
         return found
 
     def ranked(self, ordinals: BitMap, seed: int) -> tuple[NDArray[np.uint32], Ranks]:
@@ -143,26 +141,26 @@ class Population:
 
     def id_bytes(self, ordinal: int) -> bytes:
         """The 16 bytes of the id of the user with this ordinal."""
-        return bytes(self._ids[ordinal * _ID_BYTES : (ordinal + 1) * _ID_BYTES])
+        return bytes(self._ids[ordinal * USER_ID_BYTES : (ordinal + 1) * USER_ID_BYTES])
 
     def first_member(self, key: MemberKey) -> int | None:
         """The member with the lowest ordinal, or None when there is none left."""
         members = self._members.get(key)
         return None if members is None else members.min()
 
-    def wait(self, ordinal: int, segments: Collection[str]) -> None:
-        """The user's first parked command waits for these segments; for none: it can be decided."""
+    def await_segments(self, ordinal: int, segments: Collection[str]) -> None:
+        """Wait for segments before the first deferred command; with none, mark it ready."""
         if not segments:
             self.ready.add(ordinal)
             return
-        self._awaited[ordinal] = len(segments)
+        self._missing_counts[ordinal] = len(segments)
         for segment in segments:
             self._waiting.setdefault(segment, BitMap()).add(ordinal)
 
-    def wait_no_more(self, ordinal: int, segments: Iterable[str]) -> None:
-        """The user's first parked command was decided."""
+    def stop_waiting(self, ordinal: int, segments: Iterable[str]) -> None:
+        """Forget the wait of a deferred command that was executed."""
         self.ready.discard(ordinal)
-        self._awaited.pop(ordinal, None)
+        self._missing_counts.pop(ordinal, None)
         for segment in segments:
             waiting = self._waiting.get(segment)
             if waiting is not None:
@@ -170,16 +168,16 @@ class Population:
                 if not waiting:
                     del self._waiting[segment]
 
-    def heard_of(self, segment: str) -> None:
-        """Whoever waited for this segment, and for no other, may go on."""
+    def release(self, segment: str) -> None:
+        """Mark users ready that waited for this segment and no other."""
         for ordinal in self._waiting.pop(segment, BitMap()):
-            self._awaited[ordinal] -= 1
-            if not self._awaited[ordinal]:
-                del self._awaited[ordinal]
+            self._missing_counts[ordinal] -= 1
+            if not self._missing_counts[ordinal]:
+                del self._missing_counts[ordinal]
                 self.ready.add(ordinal)
 
 
-_NOBODY = BitMap()
+_EMPTY = BitMap()
 
 
 def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
@@ -200,7 +198,7 @@ def _discard(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
             del bitmaps[key]
 
 
-def names_of(change: dict[str, object]) -> set[str]:
+def segments_in(change: dict[str, object]) -> set[str]:
     """The segments that a `change` record names."""
     additions: list[list[str]] = change["add"]  # type: ignore[assignment]
     removals: list[str] = change["remove"]  # type: ignore[assignment]

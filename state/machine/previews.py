@@ -9,49 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 from segments.contracts.auto import AutoRule, target_of
 from segments.contracts.log import SURVEY, SURVEYED
-from segments.contracts.partitioning import partition_of
 from segments.state.machine import definitions, outputs
+from segments.state.machine.context import ShardContext
 from segments.state.machine.documents import (
-    ASKED_PREFIX,
-    AskedState,
-    Outcome,
+    DEFERRED_SURVEY_PREFIX,
+    DeferredSurvey,
     PreviewState,
-    ShardState,
-    State,
-    asked_key,
+    deferred_survey_key,
     preview_key,
 )
 from segments.state.machine.memberships import Rejection
-from segments.state.machine.outputs import Output
 from segments.state.machine.population import MembersOf, Population
 
 if TYPE_CHECKING:
-    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
 
 
 class Previews:
-    """The previews that this shard is asked about, and those that it counts."""
+    """Previews surveyed by this shard, and those whose replies it counts."""
 
     def __init__(
         self,
-        config: Config,
-        state: State,
-        shard: ShardState,
-        out: list[Output],
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
         members_of: MembersOf,
     ) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+        self._context = context
         self._segments = segments
         self._population = population
         self._members_of = members_of
-        self._asked: dict[str, AutoRule] = {
-            asked["preview"]: asked["rule"] for _, asked in state.scan(ASKED_PREFIX)
+        self._deferred: dict[str, AutoRule] = {
+            asked["preview"]: asked["rule"]
+            for _, asked in context.state.scan(DEFERRED_SURVEY_PREFIX)
         }
 
     # --- where the command is at home ---
@@ -61,44 +51,37 @@ class Previews:
         command_id, rule = command["id"], command["auto"]
         if unknown := definitions.unusable_filters(rule, self._segments.usable):
             rejection = Rejection("segment_unknown", "the filters name no such segment", unknown)
-            outcome = Outcome(
-                status="rejected",
-                error=rejection.as_error(),
-                changes=[],
-                offset=self._shard["offset"],
-                at=self._shard["log_time"],
-            )
-            self._out.append(outputs.result(self._config.partition, command, outcome))
+            self._context.reply(command, self._context.rejected(rejection))
             return
         key = preview_key(command_id)
-        if self._state.get(key) is not None:
+        if self._context.state.get(key) is not None:
             return  # replies to the two could not be told apart; the first's result is for both
         counting = PreviewState(rule=rule, replied=[], eligible=0)
         if (trace := command.get("trace")) is not None:
             counting["trace"] = trace
-        self._state.put(key, counting)
-        for partition in range(self._config.partitions):
-            value = {"preview": command_id, "rule": rule}
-            self._out.append(outputs.message(partition, command_id, SURVEY, value))
+        self._context.state.put(key, counting)
+        self._context.broadcast(command_id, SURVEY, {"preview": command_id, "rule": rule})
 
     def count(self, reply: dict[str, Any]) -> None:
         """Add a shard's reply; the last one gives the result."""
         command_id = reply["preview"]
         key = preview_key(command_id)
-        counting: PreviewState | None = self._state.get(key)
+        counting: PreviewState | None = self._context.state.get(key)
         if counting is None or reply["partition"] in counting["replied"]:
             return
         counting["replied"].append(reply["partition"])
         counting["eligible"] += reply["eligible"]
-        if len(counting["replied"]) < self._config.partitions:
-            self._state.put(key, counting)
+        if len(counting["replied"]) < self._context.config.partitions:
+            self._context.state.put(key, counting)
             return
-        self._state.delete(key)
+        self._context.state.delete(key)
         eligible = counting["eligible"]
         counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
-        at = (self._shard["offset"], self._shard["log_time"])
+        at = (self._context.shard["offset"], self._context.shard["log_time"])
         trace = counting.get("trace")
-        self._out.append(outputs.preview(self._config.partition, command_id, at, counts, trace))
+        self._context.outputs.append(
+            outputs.preview(self._context.config.partition, command_id, at, counts, trace)
+        )
 
     # --- at every shard ---
 
@@ -107,27 +90,26 @@ class Previews:
         if at_once:
             self._reply(value["preview"], value["rule"])
         else:
-            asked = AskedState(preview=value["preview"], rule=value["rule"])
-            self._asked[value["preview"]] = value["rule"]
-            self._state.put(asked_key(value["preview"]), asked)
+            asked = DeferredSurvey(preview=value["preview"], rule=value["rule"])
+            self._deferred[value["preview"]] = value["rule"]
+            self._context.state.put(deferred_survey_key(value["preview"]), asked)
 
     @property
     def has_work(self) -> bool:
-        """Whether somebody waits for an answer."""
-        return bool(self._asked)
+        """Whether surveys are deferred."""
+        return bool(self._deferred)
 
     def answer(self) -> None:
-        """Nothing is due any more: answer those who wait."""
+        """Reply to deferred surveys, now that nothing is due."""
         # In an order that is the same before and after a restart.
-        for command_id in sorted(self._asked):
-            self._reply(command_id, self._asked.pop(command_id))
-            self._state.delete(asked_key(command_id))
+        for command_id in sorted(self._deferred):
+            self._reply(command_id, self._deferred.pop(command_id))
+            self._context.state.delete(deferred_survey_key(command_id))
 
     def _reply(self, command_id: str, rule: AutoRule) -> None:
         value = {
             "preview": command_id,
-            "partition": self._config.partition,
+            "partition": self._context.config.partition,
             "eligible": len(self._population.eligible(rule, None, self._members_of)),
         }
-        home = partition_of(command_id, self._config.partitions)
-        self._out.append(outputs.message(home, command_id, SURVEYED, value))
+        self._context.send_home(command_id, SURVEYED, value)

@@ -14,9 +14,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-ID_BYTES = 16
-_ID_BITS = 8 * ID_BYTES
-HIGHEST = 2**64 - 1
+from segments.contracts.user_ids import USER_ID_BYTES
+
+_ID_BITS = 8 * USER_ID_BYTES
+MAX_RANK = 2**64 - 1
 BUCKET_BITS = 12
 BUCKETS = 1 << BUCKET_BITS
 
@@ -41,7 +42,7 @@ class Place(NamedTuple):
         return Place(rank, f"{user:032x}")
 
 
-LAST_OF_ALL = Place(HIGHEST, "f" * 32)
+LAST_PLACE = Place(MAX_RANK, "f" * 32)
 
 
 def seed_of(segment: str, generation: int) -> int:
@@ -63,7 +64,7 @@ def ranks_of(seed: int, ids: NDArray[Any]) -> Ranks:
     flip_high = np.uint64(((_SECRET[2] ^ _SECRET[3]) - seed) % 2**64)
     low = ids[:, 0] ^ flip_low
     high = ids[:, 1] ^ flip_high
-    mixed = np.uint64(ID_BYTES) + low.byteswap() + high + _folded_product(low, high)
+    mixed = np.uint64(USER_ID_BYTES) + low.byteswap() + high + _folded_product(low, high)
     mixed ^= mixed >> np.uint64(37)
     mixed *= np.uint64(_PRIME)
     mixed ^= mixed >> _HALF

@@ -1,21 +1,17 @@
-"""What a shard does about segments: as their home, and as one who has heard of them."""
+"""Decisions on segments: in their home shard, and in every shard that knows them."""
 
 from __future__ import annotations
 
 import heapq
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from segments.contracts.log import (
-    DELETE,
-    REFINED,
-    SELECT,
-    SELECTED,
-    SURVEYED,
-    UPDATE,
-)
+from segments.contracts.documents import ResultStatus
+from segments.contracts.log import DEFINE, SELECT
 from segments.contracts.partitioning import partition_of
 from segments.state.machine import assignment_coordinator, definitions, outputs
+from segments.state.machine.context import ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     HOME_PREFIX,
@@ -23,22 +19,19 @@ from segments.state.machine.documents import (
     HomeState,
     JobState,
     KnownRule,
-    Outcome,
     ReplicaState,
-    ShardState,
-    State,
     home_key,
     job_key,
     replica_key,
 )
 from segments.state.machine.memberships import Rejection
-from segments.state.machine.outputs import Output
 
-if TYPE_CHECKING:
-    from segments.state.machine.config import Config
-
-
-_STAGES = {SURVEYED: "survey", REFINED: "refine", SELECTED: "select"}
+Decide = Callable[[HomeState, dict[str, Any]], Rejection | HomeState]
+"""(home document, command) -> a rejection, or the document after the command."""
+RoundStep = Callable[
+    [str, HomeState, dict[str, Any], int], assignment_coordinator.RoundMessage | None
+]
+"""(segment, home document, reply, partitions) -> the next message to every shard, if any."""
 
 
 class SegmentDecisions:
@@ -48,37 +41,34 @@ class SegmentDecisions:
     `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
     """
 
-    def __init__(self, config: Config, state: State, shard: ShardState, out: list[Output]) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+    def __init__(self, context: ShardContext) -> None:
+        self._context = context
         self.jobs: dict[tuple[str, int], JobState] = {}
         self._jobs_in_order: list[tuple[int, str, int]] = []
         self.usable: dict[str, int] = {}
         self.joinable: dict[str, KnownRule] = {}
         self.automatic: set[str] = set()
-        self.heard_of: set[str] = set()
+        self.known_segments: set[str] = set()
         self._active_elsewhere = 0
-        for key, replica in state.scan(REPLICA_PREFIX):
-            self._know(key[1:].decode(), replica)
-        homes = (home for _, home in state.scan(HOME_PREFIX))
+        for key, replica in context.state.scan(REPLICA_PREFIX):
+            self._register_definition(key[1:].decode(), replica)
+        homes = (home for _, home in context.state.scan(HOME_PREFIX))
         self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
-    def _know(self, segment: str, replica: ReplicaState) -> None:
+    def _register_definition(self, segment: str, replica: ReplicaState) -> None:
         segment = sys.intern(segment)
-        self.heard_of.add(segment)
+        self.known_segments.add(segment)
         before = len(self.usable)
         if replica["state"] == "deleted":
             self.usable.pop(segment, None)
         else:
             self.usable[segment] = replica["generation"]
-        self.know_rule(segment, replica.get("auto"))
-        if partition_of(segment, self._config.partitions) != self._config.partition:
+        self.set_rule(segment, replica.get("auto"))
+        if partition_of(segment, self._context.config.partitions) != self._context.config.partition:
             self._active_elsewhere += len(self.usable) - before
 
-    def know_rule(self, segment: str, known: KnownRule | None) -> None:
-        """Take over the rule of a segment, or that it has none."""
+    def set_rule(self, segment: str, known: KnownRule | None) -> None:
+        """Set or clear the rule of a segment."""
         self.automatic.discard(segment)
         self.joinable.pop(segment, None)
         if known is not None:
@@ -88,132 +78,148 @@ class SegmentDecisions:
 
     @property
     def active(self) -> int:
-        """Segments in use: those at home here as decided, the others as heard of."""
+        """Segments in use: own ones as decided, others as last received."""
         here: int = self._active_here
         return here + self._active_elsewhere
 
-    def command(self, kind: str, command: dict[str, Any]) -> None:
-        """A `create`, `update` or `delete` at the segment's home."""
-        key = home_key(command["segment"])
-        home: HomeState = self._state.get(key) or definitions.undefined()
-        if (first := recall(home["outcomes"], command["id"])) is not None:
-            self._out.append(outputs.result(self._config.partition, command, first))
+    def create(self, command: dict[str, Any]) -> None:
+        """A `create` record: a new generation at the segment's home."""
+        self._execute(command, self._create)
+
+    def update(self, command: dict[str, Any]) -> None:
+        """An `update` record at the segment's home."""
+        self._execute(command, self._update)
+
+    def delete(self, command: dict[str, Any]) -> None:
+        """A `delete` record at the segment's home."""
+        self._execute(command, definitions.delete)
+
+    def _execute(self, command: dict[str, Any], decide: Decide) -> None:
+        segment, command_id = command["segment"], command["id"]
+        key = home_key(segment)
+        home: HomeState = self._context.state.get(key) or definitions.undefined()
+        if (first := recall(home["outcomes"], command_id)) is not None:
+            self._context.reply(command, first)
             return
-        decided = self._decide(kind, home, command)
-        rejection = decided if isinstance(decided, Rejection) else None
-        document = home if isinstance(decided, Rejection) else decided
-        outcome = Outcome(
-            status="rejected" if rejection else "unchanged" if document is home else "applied",
-            error=rejection.as_error() if rejection else None,
-            changes=[],
-            offset=self._shard["offset"],
-            at=self._shard["log_time"],
-        )
-        self._out.append(outputs.result(self._config.partition, command, outcome))
-        remember(document["outcomes"], command["id"], outcome, self._config.remembered_ids)
-        self._state.put(key, document)
+        decided = decide(home, command)
+        if isinstance(decided, Rejection):
+            document, outcome = home, self._context.rejected(decided)
+        else:
+            document = decided
+            status: ResultStatus = "unchanged" if document is home else "applied"
+            outcome = self._context.outcome(status, [])
+        self._context.reply(command, outcome)
+        remember(document["outcomes"], command_id, outcome, self._context.config.remembered_ids)
+        self._context.state.put(key, document)
         self._active_here += _in_use(document) - _in_use(home)
         if outcome["status"] == "applied":
-            begun = document["state"] == "assigning" and (home["state"] != "assigning")
-            survey = (
-                assignment_coordinator.begin(command["segment"], document, command)
-                if begun
-                else None
-            )
-            self._broadcast(command["segment"], document, command)
+            survey = None
+            if document["state"] == "assigning" and home["state"] != "assigning":
+                survey = assignment_coordinator.begin(segment, document, command)
+            self._broadcast(segment, document, command)
             if survey is not None:
-                self._tell_all(command["segment"], survey)
+                self._context.broadcast(segment, survey.type, survey.value)
 
-    def _decide(self, kind: str, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-        if kind == DELETE:
-            return definitions.delete(home, command)
-        if kind == UPDATE:
-            decided = definitions.update(home, command)
-        else:
-            decided = definitions.create(
-                home,
-                command,
-                now=self._shard["log_time"],
-                active=self.active,
-                max_segments=self._config.segments,
-            )
+    def _create(self, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        created = definitions.create(
+            home,
+            command,
+            now=self._context.shard["log_time"],
+            active=self.active,
+            max_segments=self._context.config.segments,
+        )
+        return self._with_known_filters(home, command, created)
+
+    def _update(self, home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
+        return self._with_known_filters(home, command, definitions.update(home, command))
+
+    def _with_known_filters(
+        self, home: HomeState, command: dict[str, Any], decided: Rejection | HomeState
+    ) -> Rejection | HomeState:
         if isinstance(decided, Rejection):
             return decided
         return definitions.refuse_unknown_filters(home, command, self.usable) or decided
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
-        """Publish a definition and tell every shard. `command` has the id and actor behind it."""
-        value = self._publish(segment, home)
-        value |= {"command_id": command["id"], "actor": command.get("actor")}
+        """Publish a definition and send it to every shard. `command`: its id and actor."""
+        cause = {"command_id": command["id"], "actor": command.get("actor")}
+        value = self._publish(segment, home) | cause
         if (auto := home.get("auto")) is not None:
             value["known"] = KnownRule(rule=auto["rule"], threshold=auto["threshold"])
-        for partition in range(self._config.partitions):
-            self._out.append(outputs.define(partition, segment, value))
+        self._context.broadcast(segment, DEFINE, value)
 
     def _publish(self, segment: str, home: HomeState) -> dict[str, Any]:
-        self._shard["defined"] = self._shard["offset"]
-        position = f"{self._config.partition}:{self._shard['offset']}"
+        self._context.shard["defined"] = self._context.shard["offset"]
+        position = f"{self._context.config.partition}:{self._context.shard['offset']}"
         public = definitions.definition(segment, home, position)
-        self._out.append(outputs.definition(segment, public))
+        self._context.outputs.append(outputs.definition(segment, public))
         return public
-
-    def _tell_all(self, key: str, message: assignment_coordinator.Message) -> None:
-        for partition in range(self._config.partitions):
-            self._out.append(outputs.message(partition, key, message.type, message.value))
 
     # --- rounds of automatic assignment, at home ---
 
-    def reply(self, kind: str, reply: dict[str, Any]) -> None:
-        """A shard's answer to `survey`, `refine` or `select`."""
+    def surveyed(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `survey`."""
+        self._advance(reply, "survey", assignment_coordinator.surveyed)
+
+    def refined(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `refine`."""
+        self._advance(reply, "refine", assignment_coordinator.refined)
+
+    def _advance(self, reply: dict[str, Any], stage: str, step: RoundStep) -> None:
         segment = reply["segment"]
-        home: HomeState | None = self._state.get(home_key(segment))
-        if home is None or not assignment_coordinator.is_awaited(home, reply, _STAGES[kind]):
+        home = self._expecting(reply, stage)
+        if home is None:
+            return
+        message = step(segment, home, reply, self._context.config.partitions)
+        if message is not None:
+            self._context.broadcast(segment, message.type, message.value)
+            if message.type == SELECT:
+                home["version"] += 1
+                self._publish(segment, home)
+        self._context.state.put(home_key(segment), home)
+
+    def selected(self, reply: dict[str, Any]) -> None:
+        """A shard's reply to `select`; the last one completes the round."""
+        segment = reply["segment"]
+        home = self._expecting(reply, "select")
+        if home is None:
             return
         running = home["running"]
-        if kind == SELECTED:
-            if assignment_coordinator.selected(home, reply, self._config.partitions):
-                behind = {"id": running["command_id"], "actor": running["actor"]}
-                self._broadcast(segment, home, behind)
-        else:
-            step = (
-                assignment_coordinator.surveyed
-                if kind == SURVEYED
-                else assignment_coordinator.refined
-            )
-            message = step(segment, home, reply, self._config.partitions)
-            if message is not None:
-                self._tell_all(segment, message)
-                if message.type == SELECT:
-                    home["version"] += 1
-                    self._publish(segment, home)
-        self._state.put(home_key(segment), home)
+        if assignment_coordinator.selected(home, reply, self._context.config.partitions):
+            cause = {"id": running["command_id"], "actor": running["actor"]}
+            self._broadcast(segment, home, cause)
+        self._context.state.put(home_key(segment), home)
 
-    # --- what the home says ---
+    def _expecting(self, reply: dict[str, Any], stage: str) -> HomeState | None:
+        home: HomeState | None = self._context.state.get(home_key(reply["segment"]))
+        return home if assignment_coordinator.is_expected(home, reply, stage) else None
+
+    # --- messages from a segment's home ---
 
     def define(self, value: dict[str, Any]) -> bool:
-        """Hear of a segment; whether it was news."""
+        """Apply a definition; False when it is not newer than the known one."""
         key = replica_key(value["segment"])
-        if not definitions.supersedes(value, self._state.get(key)):
+        if not definitions.supersedes(value, self._context.state.get(key)):
             return False
         replica = ReplicaState(
             generation=value["generation"], version=value["version"], state=value["state"]
         )
         if (known := value.get("known")) is not None:
             replica["auto"] = known
-        self._state.put(key, replica)
-        self._know(value["segment"], replica)
+        self._context.state.put(key, replica)
+        self._register_definition(value["segment"], replica)
         return True
 
     def begin_deletion(self, define: dict[str, Any]) -> None:
-        """From this log position on the generation counts for nothing; its rows follow."""
+        """Delete a generation as of this log position; ticks write the removals."""
         job = JobState(
             segment=define["segment"],
             generation=define["generation"],
-            at=self._shard["log_time"],
+            at=self._context.shard["log_time"],
             command_id=define["command_id"],
             actor=define["actor"],
         )
-        self._state.put(job_key(job["segment"], job["generation"]), job)
+        self._context.state.put(job_key(job["segment"], job["generation"]), job)
         self.add_job(job)
 
     def add_job(self, job: JobState) -> None:
@@ -221,16 +227,16 @@ class SegmentDecisions:
         heapq.heappush(self._jobs_in_order, (job["at"], job["segment"], job["generation"]))
 
     def end_first_job(self) -> None:
-        """Nothing is left of what `first_job` says."""
+        """Complete `first_job`."""
         job = self.jobs.pop(heapq.heappop(self._jobs_in_order)[1:])
-        self._state.delete(job_key(job["segment"], job["generation"]))
+        self._context.state.delete(job_key(job["segment"], job["generation"]))
 
     @property
     def has_jobs(self) -> bool:
         return bool(self.jobs)
 
     def first_job(self) -> JobState | None:
-        """The job that began first, ties by name: the same one before and after a restart."""
+        """The oldest job, ties by name: the same before and after a restart."""
         return self.jobs[self._jobs_in_order[0][1:]] if self.jobs else None
 
     def job_of(self, segment: str, generation: int) -> JobState | None:

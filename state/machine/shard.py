@@ -1,12 +1,13 @@
 """The state machine of one shard: `apply(record)` for each record of its log, in order.
 
 State, outputs and their order are a function of the log alone: no clock, no randomness, no walk
-over anything unordered. Users are decided in `UserDecisions`, segments in `SegmentDecisions`; this
-module holds what every record goes through: redelivery, time, ticks.
+over anything unordered. `UserDecisions` handles users and `SegmentDecisions` segments; this module
+handles what applies to every record: redelivery, log time, ticks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from segments.contracts.log import (
@@ -28,40 +29,64 @@ from segments.contracts.log import (
 from segments.state.machine import documents
 from segments.state.machine.assignment import Assignments
 from segments.state.machine.config import Config, LogRecord
-from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, ShardState, State
-from segments.state.machine.outputs import Output
+from segments.state.machine.context import ShardContext
+from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, DocumentStore, ShardState
+from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.population import Population
 from segments.state.machine.previews import Previews
 from segments.state.machine.segments import SegmentDecisions
 from segments.state.machine.users import UserDecisions
 
-DROPPED: list[Output] = []
-"""What a redelivered record gives."""
+DROPPED: list[ShardOutput] = []
+"""The outputs of a redelivered record."""
+
+_PREVIEW_TYPES = {SURVEY: "survey of a preview", SURVEYED: "surveyed for a preview"}
+"""In the log a preview's messages have the types of a round's; a field `preview` marks them."""
 
 
 class Shard:
-    """One partition of the log and what follows from it."""
+    """The state machine of one partition of the log."""
 
-    def __init__(self, config: Config, state: State) -> None:
+    def __init__(self, config: Config, state: DocumentStore) -> None:
         self._config = config
         self._state = state
         self.shard: ShardState = state.get(SHARD_KEY) or documents.new_shard()
-        self._outputs: list[Output] = []
-        self.segments = SegmentDecisions(config, state, self.shard, self._outputs)
+        self._outputs: list[ShardOutput] = []
+        context = ShardContext(config, state, self.shard, self._outputs)
+        self.segments = SegmentDecisions(context)
         self.population = Population.rebuild(
             ((key[1:].decode(), user) for key, user in state.scan(documents.USER_PREFIX)),
-            self.segments.heard_of,
+            self.segments.known_segments,
             self.segments.usable,
         )
-        parts = (config, state, self.shard, self._outputs, self.segments, self.population)
-        self.assignments = Assignments(*parts)
-        self.previews = Previews(*parts, self.assignments.members_of)
-        self.users = UserDecisions(*parts, self.assignments)
+        self.assignments = Assignments(context, self.segments, self.population)
+        self.previews = Previews(
+            context, self.segments, self.population, self.assignments.members_of
+        )
+        self.users = UserDecisions(context, self.segments, self.population, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            CHANGE: self.users.change,
+            USER: self.users.user_state,
+            TICK: self._tick,
+            CREATE: self.segments.create,
+            UPDATE: self.segments.update,
+            DELETE: self.segments.delete,
+            DEFINE: self._define,
+            SURVEY: self._survey,
+            REFINE: self.assignments.refine,
+            SELECT: self.assignments.select,
+            SURVEYED: self.segments.surveyed,
+            REFINED: self.segments.refined,
+            SELECTED: self.segments.selected,
+            PREVIEW: self.previews.command,
+            _PREVIEW_TYPES[SURVEY]: self._survey_preview,
+            _PREVIEW_TYPES[SURVEYED]: self.previews.count,
+        }
 
-    def apply(self, record: LogRecord) -> list[Output]:
-        """Apply one record and return what it gives; ValueError for a type nobody writes."""
+    def apply(self, record: LogRecord) -> list[ShardOutput]:
+        """Apply one record and return its outputs; ValueError for an unknown type."""
         shard = self.shard
         if record.source is not None:
             origin, offset = record.source
@@ -73,56 +98,39 @@ class Shard:
         shard["log_time"] = max(shard["log_time"], record.append_time)
         shard["offset"] = record.offset
         self._state.put(SHARD_KEY, shard)
-        self._dispatch(record)
+        self._handler(record)(record.value)
         taken = self._outputs.copy()
         self._outputs.clear()
         return taken
 
-    def _dispatch(self, record: LogRecord) -> None:
-        kind, value = record.type, record.value
-        if kind == CHANGE:
-            self.users.change(value)
-        elif kind == TICK:
-            self._tick()
-        elif kind == USER:
-            self.users.user_state(value)
-        elif kind == DEFINE:
-            self._define(value)
-        elif kind in (CREATE, UPDATE, DELETE):
-            self.segments.command(kind, value)
-        elif kind == SURVEYED and "preview" in value:
-            self.previews.count(value)
-        elif kind in (SURVEYED, REFINED, SELECTED):
-            self.segments.reply(kind, value)
-        elif kind == PREVIEW:
-            self.previews.command(value)
-        else:
-            self._dispatch_round(record)
-
-    def _dispatch_round(self, record: LogRecord) -> None:
-        """What a segment's home asks of every shard."""
-        if record.type == SURVEY:
-            self.users.settle_due(self._config.job_slice)
-            if "preview" in record.value:
-                self.previews.survey(record.value, at_once=not self._is_due())
-            else:
-                self.assignments.survey(record.value)
-            self._answer_surveys()
-        elif record.type == REFINE:
-            self.assignments.refine(record.value)
-        elif record.type == SELECT:
-            self.assignments.select(record.value)
-        else:
+    def _handler(self, record: LogRecord) -> Callable[[dict[str, Any]], None]:
+        """The method that applies a record; ValueError for an unknown type."""
+        record_type = record.type
+        if "preview" in record.value:
+            record_type = _PREVIEW_TYPES.get(record_type, record_type)
+        try:
+            return self._handlers[record_type]
+        except KeyError:
             raise ValueError(
                 f"unknown type of log record: {record.type!r} at offset {record.offset}"
-            )
+            ) from None
+
+    def _survey(self, value: dict[str, Any]) -> None:
+        self.users.settle_due(self._config.job_slice)
+        self.assignments.survey(value)
+        self._answer_surveys()
+
+    def _survey_preview(self, value: dict[str, Any]) -> None:
+        self.users.settle_due(self._config.job_slice)
+        self.previews.survey(value, at_once=not self._is_due())
+        self._answer_surveys()
 
     def _is_due(self) -> bool:
         due = self.population.timers.next_due_ms()
         return due is not None and due <= self.shard["log_time"]
 
     def _answer_surveys(self) -> None:
-        """Only while nothing is due: what has ended must not be counted in."""
+        """Answer only while nothing is due, so that ended memberships are not counted."""
         if not self._is_due():
             self.assignments.answer()
             self.previews.answer()
@@ -137,24 +145,24 @@ class Shard:
         if deleted:
             if self.population.first_member((segment, generation)) is not None:
                 self.segments.begin_deletion(value)
-            self.users.newcomers.filter_gone(segment)
+            self.users.enrollment.segment_deleted(segment)
         else:
-            self.users.newcomers.filters_changed(segment, before)
-        self.population.heard_of(segment)
-        self.users.resume_parked(self._config.job_slice)
+            self.users.enrollment.filters_updated(segment, before)
+        self.population.release(segment)
+        self.users.resume_deferred(self._config.job_slice)
 
-    def _tick(self) -> None:
-        # One budget for all kinds of work, so that no tick holds commands up for long.
+    def _tick(self, _value: dict[str, Any]) -> None:
+        # One budget for all kinds of work bounds the time that a tick delays commands.
         left = self.users.settle_due(self._config.job_slice)
         self._answer_surveys()
-        left = self.users.resume_parked(left)
+        left = self.users.resume_deferred(left)
         while left > 0 and (job := self.segments.first_job()) is not None:
             key = (job["segment"], job["generation"])
             left -= self.users.end_members(key, left)
             if self.population.first_member(key) is None:
                 self.segments.end_first_job()
         while (ordinal := self.assignments.next_user()) is not None and left > 0:
-            self.users.settle_late(ordinal)
+            self.users.settle_assigned(ordinal)
             left -= 1
 
     @property
@@ -173,11 +181,11 @@ class Shard:
 
     @property
     def has_urgent_work(self) -> bool:
-        """Whether somebody waits for what the next tick does: it is not just a slice of a job."""
+        """Whether the next tick unblocks a command or preview, not only continues a job."""
         return bool(self.population.ready) or self.previews.has_work
 
     def next_due_ms(self) -> int | None:
-        """When a tick is wanted: 0 = at once, None = nothing is due at any time."""
+        """When the next tick is needed (ms): 0 = at once, None = nothing is due."""
         if self.population.ready or self.segments.has_jobs:
             return 0
         if self.assignments.has_work or self.previews.has_work:
@@ -185,7 +193,7 @@ class Shard:
         return self.population.timers.next_due_ms()
 
     def complete_at_ms(self) -> int:
-        """Every change with an instant up to this one has been given out.
+        """The watermark (ms): every change up to this instant has been output.
 
         Never the log time itself: the next record may have been appended in the same millisecond.
         """

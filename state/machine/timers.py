@@ -1,4 +1,4 @@
-"""Who has something due, and when: a heap with lazy deletion."""
+"""Timer queue of users by due time (binary heap, lazy deletion)."""
 
 from __future__ import annotations
 

@@ -1,83 +1,76 @@
-"""What a shard does about users: changes, endings, parked commands, account states."""
+"""Decisions on users: membership changes, expiries, deferred commands, account states."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from segments.state.machine import memberships, outputs
+from segments.state.machine.context import ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
+    DeferredChange,
     MembershipState,
-    Outcome,
-    Parked,
-    ShardState,
-    State,
-    UserState,
+    StoredUser,
     new_user,
     user_key,
 )
-from segments.state.machine.enrollment import Newcomers
+from segments.state.machine.enrollment import Enrollment
 from segments.state.machine.memberships import Ending, Rejection, Step
-from segments.state.machine.outputs import Output, Reason
-from segments.state.machine.population import MemberKey, Population, names_of
+from segments.state.machine.outputs import Reason
+from segments.state.machine.population import MemberKey, Population, segments_in
 
 if TYPE_CHECKING:
     from segments.state.machine.assignment import Assignments
-    from segments.state.machine.config import Config
     from segments.state.machine.segments import SegmentDecisions
 
 
 class UserDecisions:
-    """Everything that touches a user's document, which is settled before anything else."""
+    """Applies records to users' documents; a document is settled before anything else."""
 
     def __init__(
         self,
-        config: Config,
-        state: State,
-        shard: ShardState,
-        out: list[Output],
+        context: ShardContext,
         segments: SegmentDecisions,
         population: Population,
         assignments: Assignments,
     ) -> None:
-        self._config = config
-        self._state = state
-        self._shard = shard
-        self._out = out
+        self._context = context
         self._segments = segments
         self._population = population
         self._assignments = assignments
-        self.newcomers = Newcomers(shard, segments, population, assignments)
+        self.enrollment = Enrollment(context, segments, population, assignments)
         self._changed = False
 
     # --- records ---
 
     def change(self, change: dict[str, Any]) -> None:
-        """A `change` record: decided now, or parked behind a segment not yet heard of."""
+        """Apply a `change` record, or defer it until its segments are known."""
         user_id = change["user_id"]
-        user: UserState | None = self._state.get(user_key(user_id))
-        if not self._config.accept_unknown_users and (user is None or user["account"] == "unknown"):
+        user: StoredUser | None = self._context.state.get(user_key(user_id))
+        if not self._context.config.accept_unknown_users and (
+            user is None or user["account"] == "unknown"
+        ):
             rejection = Rejection("user_unknown", "the user is not in the replica")
-            self._reply(change, self._outcome(rejection, []))
+            self._context.reply(change, self._context.rejected(rejection))
             return
         if user is None:
             user = self._new_user(user_id)
-            self._out.append(outputs.refresh(self._config.partition, user_id))
+            self._context.outputs.append(outputs.refresh(self._context.config.partition, user_id))
         self._settle(user_id, user)
         if change["id"] not in user["outcomes"]:
-            self._make_room(user_id, user)
+            self._limit_deferred(user_id, user)
         if (first := recall(user["outcomes"], change["id"])) is not None:
-            self._reply(change, first)
-        elif user["account"] != "deleted" and (user["parked"] or self._unheard(change)):
-            self._park(user, change)
+            self._context.reply(change, first)
+        elif user["account"] != "deleted" and (user["parked"] or self._unknown_segments(change)):
+            self._defer(user, change)
         else:
-            self._execute(user_id, user, change, self._shard["log_time"])
-        self._keep(user_id, user)
+            self._execute(user_id, user, change, self._context.shard["log_time"])
+        self._save(user_id, user)
 
     def user_state(self, record: dict[str, Any]) -> None:
-        """A `user` record: what the user service says, unless something newer is held."""
+        """Apply a `user` record unless the document holds a newer state."""
         user_id, account, version = record["user_id"], record["account"], record["version"]
-        user: UserState | None = self._state.get(user_key(user_id))
+        user: StoredUser | None = self._context.state.get(user_key(user_id))
         if user is None:
             user = self._new_user(user_id)
         elif memberships.is_stale(user, version, record["refresh"]):
@@ -88,98 +81,98 @@ class UserDecisions:
             self._population.set_account(user["ordinal"], user["account"], account)
             user["account"] = account
             self._changed = True
-            self._show(user_id, user)
+            self._publish(user_id, user)
             if account == "deleted":
                 self._end_everything(user_id, user)
-        self._keep(user_id, user)
+        self._save(user_id, user)
 
-    # --- work of ticks: at most `budget` users; what is left of it is given back ---
+    # --- work of ticks: at most `budget` users; returns the remaining budget ---
 
     def settle_due(self, budget: int) -> int:
-        """Ends and deadlines that no other record has touched."""
-        now = self._shard["log_time"]
+        """Settle users whose memberships or deadlines are due."""
+        now = self._context.shard["log_time"]
         while budget > 0:
             ordinal = self._population.timers.first_due(now)
             if ordinal is None:
                 break
-            self._settle_and_keep(ordinal)
+            self._settle_and_save(ordinal)
             budget -= 1
         return budget
 
-    def resume_parked(self, budget: int) -> int:
-        """Commands whose segment has been heard of."""
+    def resume_deferred(self, budget: int) -> int:
+        """Execute deferred commands whose segments are known by now."""
         ready = self._population.ready
         while budget > 0 and ready:
-            self._settle_and_keep(ready.min())
+            self._settle_and_save(ready.min())
             budget -= 1
         return budget
 
     def end_members(self, key: MemberKey, budget: int) -> int:
-        """Members of a deleted generation, in order of their ordinals; how many were ended."""
+        """Remove members of a deleted generation by ordinal; returns how many."""
         ended = 0
         while ended < budget:
             ordinal = self._population.first_member(key)
             if ordinal is None:
                 break
-            self._settle_and_keep(ordinal)
+            self._settle_and_save(ordinal)
             ended += 1
         return ended
 
-    def settle_late(self, ordinal: int) -> None:
-        """A user chosen by a round, or who became eligible in its course."""
+    def settle_assigned(self, ordinal: int) -> None:
+        """Settle a user chosen by a round, or one that became eligible during it."""
         self._changed = True
-        self._settle_and_keep(ordinal)
+        self._settle_and_save(ordinal)
 
-    def _settle_and_keep(self, ordinal: int) -> None:
+    def _settle_and_save(self, ordinal: int) -> None:
         user_id = self._population.user_id(ordinal)
-        user: UserState = self._state.get(user_key(user_id))
+        user: StoredUser = self._context.state.get(user_key(user_id))
         self._settle(user_id, user)
-        self._keep(user_id, user)
+        self._save(user_id, user)
 
     # --- one document ---
 
-    def _new_user(self, user_id: str) -> UserState:
-        ordinal = self._shard["next_ordinal"]
-        self._shard["next_ordinal"] = ordinal + 1
+    def _new_user(self, user_id: str) -> StoredUser:
+        ordinal = self._context.shard["next_ordinal"]
+        self._context.shard["next_ordinal"] = ordinal + 1
         self._population.add_user(ordinal, user_id)
         user = new_user(ordinal)
         self._population.set_account(ordinal, None, user["account"])
         self._changed = True
-        self._show(user_id, user)
+        self._publish(user_id, user)
         return user
 
-    def _keep(self, user_id: str, user: UserState) -> None:
+    def _save(self, user_id: str, user: StoredUser) -> None:
         if self._changed and self._segments.joinable:
-            self.newcomers.let_in(user_id, user, self._write)
+            self.enrollment.enroll(user_id, user, self._write)
         self._changed = False
-        self._state.put(user_key(user_id), user)
+        self._context.state.put(user_key(user_id), user)
         due = memberships.due_ms(user)
         if due != user["due"]:
             user["due"] = due
             self._population.timers.set(user["ordinal"], due)
 
-    def _show(self, user_id: str, user: UserState) -> None:
-        user["offset"], user["at"] = self._shard["offset"], self._shard["log_time"]
-        self._state.publish(user_id)
+    def _publish(self, user_id: str, user: StoredUser) -> None:
+        user["offset"], user["at"] = self._context.shard["offset"], self._context.shard["log_time"]
+        self._context.state.publish(user_id)
 
-    def _settle(self, user_id: str, user: UserState) -> None:
-        """Give what was decided and end what has ended, oldest first; then decide what waited."""
+    def _settle(self, user_id: str, user: StoredUser) -> None:
+        """Write assignments and expiries, oldest first; then execute deferred commands."""
         due = user["due"]
         for assignment in self._assignments.of(user):
             # An older generation of the same segment may still be there.
             self._end_up_to(assignment["at"], due, user_id, user)
-            if self._assignments.give(user_id, user, assignment, self._write):
+            if self._assignments.assign(user_id, user, assignment, self._write):
                 due = memberships.due_ms(user)
-        self._end_up_to(self._shard["log_time"], due, user_id, user)
+        self._end_up_to(self._context.shard["log_time"], due, user_id, user)
         self._resume(user_id, user)
 
-    def _end_up_to(self, until: int, due: int | None, user_id: str, user: UserState) -> None:
+    def _end_up_to(self, until: int, due: int | None, user_id: str, user: StoredUser) -> None:
         if (due is not None and due <= until) or self._segments.has_jobs:
             for ending in memberships.endings(user, until, self._segments.deleted_at):
                 if ending.at <= until:
                     self._end(user_id, user, ending)
 
-    def _end(self, user_id: str, user: UserState, ending: Ending) -> None:
+    def _end(self, user_id: str, user: StoredUser, ending: Ending) -> None:
         held = user["segments"][ending.segment]
         reason = Reason(ending.at, "expired")
         if ending.cause == "segment_deleted":
@@ -188,15 +181,15 @@ class UserDecisions:
             reason = Reason(ending.at, "segment_deleted", job["command_id"], job["actor"])
         self._write(user_id, user, Step(ending.segment, "remove", held, None), reason)
 
-    def _end_everything(self, user_id: str, user: UserState) -> None:
-        reason = Reason(self._shard["log_time"], "user_deleted")
+    def _end_everything(self, user_id: str, user: StoredUser) -> None:
+        reason = Reason(self._context.shard["log_time"], "user_deleted")
         for segment in sorted(user["segments"]):
             step = Step(segment, "remove", user["segments"][segment], None)
             self._write(user_id, user, step, reason)
         while user["parked"]:
-            self._unpark_first(user_id, user)
+            self._execute_first_deferred(user_id, user)
 
-    def _write(self, user_id: str, user: UserState, step: Step, reason: Reason) -> None:
+    def _write(self, user_id: str, user: StoredUser, step: Step, reason: Reason) -> None:
         segment, operation, before, after = step
         shown = after or before
         assert shown is not None, "a step has a before, an after, or both"
@@ -204,32 +197,34 @@ class UserDecisions:
         if after is None:
             del user["segments"][segment]
             self._population.remove_member(key, user["ordinal"])
-            self._pin_lost(user, segment, shown, reason)
+            self._opt_out_lost(user, segment, shown, reason)
         else:
             user["segments"][segment] = after
             self._population.add_member(key, user["ordinal"], chosen=after["origin"] == "auto")
         self._changed = True
-        self._shard["history_rows"] += 1
-        self._out.append(
-            outputs.history_row(self._config.partition, user_id, segment, operation, shown, reason)
+        self._context.shard["history_rows"] += 1
+        self._context.outputs.append(
+            outputs.history_row(
+                self._context.config.partition, user_id, segment, operation, shown, reason
+            )
         )
-        self._show(user_id, user)
+        self._publish(user_id, user)
 
-    def _pin_lost(
-        self, user: UserState, segment: str, before: MembershipState, reason: Reason
+    def _opt_out_lost(
+        self, user: StoredUser, segment: str, before: MembershipState, reason: Reason
     ) -> None:
-        """Whoever has lost what automation gave is given it no more, in this generation."""
+        """Opt a user out of a generation after it loses an automatic membership."""
         lost = before["origin"] == "auto" and reason.cause != "segment_deleted"
         if lost and self._segments.usable.get(segment) == before["generation"]:
-            self._pin(user, segment)
+            self._opt_out(user, segment)
 
-    def _pin_removed(self, user: UserState, segments: list[str]) -> None:
-        """A removal by hand beats automation, also of a user who was not yet given the segment."""
+    def _opt_out_removed(self, user: StoredUser, segments: list[str]) -> None:
+        """A removal by command overrides automation, even before the segment was assigned."""
         for segment in segments:
             if segment in self._segments.automatic:
-                self._pin(user, segment)
+                self._opt_out(user, segment)
 
-    def _pin(self, user: UserState, segment: str) -> None:
+    def _opt_out(self, user: StoredUser, segment: str) -> None:
         usable = self._segments.usable
         pins = {
             name: generation
@@ -237,82 +232,79 @@ class UserDecisions:
             if usable.get(name) == generation
         }
         user["pins"] = pins | {segment: usable[segment]}
-        self._population.pin((segment, usable[segment]), user["ordinal"])
+        self._population.opt_out((segment, usable[segment]), user["ordinal"])
 
     # --- commands ---
 
-    def _unheard(self, change: dict[str, Any]) -> set[str]:
-        heard_of = self._segments.heard_of
-        return {name for name in names_of(change) if name not in heard_of}
+    def _unknown_segments(self, change: dict[str, Any]) -> set[str]:
+        known_segments = self._segments.known_segments
+        return {name for name in segments_in(change) if name not in known_segments}
 
-    def _make_room(self, user_id: str, user: UserState) -> None:
-        # The queue is bounded: its oldest command is decided as if its time were over.
-        if len(user["parked"]) >= self._config.parked_per_user:
-            self._unpark_first(user_id, user)
+    def _limit_deferred(self, user_id: str, user: StoredUser) -> None:
+        # The queue is bounded: its oldest command is executed as if its deadline had passed.
+        if len(user["parked"]) >= self._context.config.parked_per_user:
+            self._execute_first_deferred(user_id, user)
             self._resume(user_id, user)
 
-    def _resume(self, user_id: str, user: UserState) -> None:
-        now = self._shard["log_time"]
+    def _resume(self, user_id: str, user: StoredUser) -> None:
+        now = self._context.shard["log_time"]
         while user["parked"]:
             first = user["parked"][0]
-            if first["deadline"] > now and self._unheard(first["change"]):
+            if first["deadline"] > now and self._unknown_segments(first["change"]):
                 break
-            self._unpark_first(user_id, user)
+            self._execute_first_deferred(user_id, user)
 
-    def _park(self, user: UserState, change: dict[str, Any]) -> None:
-        now = self._shard["log_time"]
-        parked = Parked(
+    def _defer(self, user: StoredUser, change: dict[str, Any]) -> None:
+        now = self._context.shard["log_time"]
+        parked = DeferredChange(
             change=change,
-            offset=self._shard["offset"],
+            offset=self._context.shard["offset"],
             at=now,
-            deadline=now + self._config.park_ms,
+            deadline=now + self._context.config.park_ms,
         )
         user["parked"].append(parked)
         if len(user["parked"]) == 1:
-            self._population.wait(user["ordinal"], self._unheard(change))
+            self._population.await_segments(user["ordinal"], self._unknown_segments(change))
 
-    def _unpark_first(self, user_id: str, user: UserState) -> None:
+    def _execute_first_deferred(self, user_id: str, user: StoredUser) -> None:
         parked = user["parked"].pop(0)
-        self._population.wait_no_more(user["ordinal"], names_of(parked["change"]))
+        self._population.stop_waiting(user["ordinal"], segments_in(parked["change"]))
         first = recall(user["outcomes"], parked["change"]["id"])
         if first is not None:
-            self._reply(parked["change"], first)
+            self._context.reply(parked["change"], first)
         else:
             self._execute(user_id, user, parked["change"], parked["at"])
         if user["parked"]:
-            self._population.wait(user["ordinal"], self._unheard(user["parked"][0]["change"]))
+            self._population.await_segments(
+                user["ordinal"], self._unknown_segments(user["parked"][0]["change"])
+            )
 
     def _execute(
-        self, user_id: str, user: UserState, change: dict[str, Any], asked_at: int
+        self, user_id: str, user: StoredUser, change: dict[str, Any], requested_at: int
     ) -> None:
-        now = self._shard["log_time"]
+        now = self._context.shard["log_time"]
         plan = memberships.plan_change(
             user,
             change,
             self._segments.usable,
-            asked_at=asked_at,
+            requested_at=requested_at,
             now=now,
-            max_segments=self._config.segments_per_user,
+            max_segments=self._context.config.segments_per_user,
         )
-        steps = [] if isinstance(plan, Rejection) else plan
-        command_id = change["id"]
-        reason = Reason(now, "command", command_id, change.get("actor"), change.get("trace"))
+        if isinstance(plan, Rejection):
+            outcome = self._context.rejected(plan)
+        else:
+            self._apply(user_id, user, change, plan)
+            changes = [[step.segment, step.operation] for step in plan]
+            outcome = self._context.outcome("applied" if plan else "unchanged", changes)
+        remember(user["outcomes"], change["id"], outcome, self._context.config.remembered_ids)
+        self._context.reply(change, outcome)
+
+    def _apply(
+        self, user_id: str, user: StoredUser, change: dict[str, Any], steps: list[Step]
+    ) -> None:
+        now = self._context.shard["log_time"]
+        reason = Reason(now, "command", change["id"], change.get("actor"), change.get("trace"))
         for step in steps:
             self._write(user_id, user, step, reason)
-        if not isinstance(plan, Rejection):
-            self._pin_removed(user, change["remove"])
-        outcome = self._outcome(plan if isinstance(plan, Rejection) else None, steps)
-        remember(user["outcomes"], command_id, outcome, self._config.remembered_ids)
-        self._reply(change, outcome)
-
-    def _outcome(self, rejection: Rejection | None, steps: list[Step]) -> Outcome:
-        return Outcome(
-            status="rejected" if rejection else "applied" if steps else "unchanged",
-            error=rejection.as_error() if rejection else None,
-            changes=[[step.segment, step.operation] for step in steps],
-            offset=self._shard["offset"],
-            at=self._shard["log_time"],
-        )
-
-    def _reply(self, change: dict[str, Any], outcome: Outcome) -> None:
-        self._out.append(outputs.result(self._config.partition, change, outcome))
+        self._opt_out_removed(user, change["remove"])

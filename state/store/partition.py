@@ -3,9 +3,8 @@
 A document touched many times between two checkpoints is encoded once, at the commit: one changelog
 row, one entry of one WriteBatch and, where other services see it, one public document.
 
-State in memory is ahead of the committed one until the commit. Whoever finds it so where it must
-not be gets an `UncommittedStateError`, and the process ends: the next one begins with what is
-committed.
+In-memory state is ahead of the committed state until the commit. Where that must not be, an
+`UncommittedStateError` ends the process; the next one starts from the committed state.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def partition_path(state_dir: Path, partition: int) -> Path:
     return state_dir / str(partition)
 
 
-class Surroundings(NamedTuple):
-    """What the shards of a process have in common. `users_topic`: segments.users on the cluster."""
+class StoreContext(NamedTuple):
+    """What the shards of a process share. `users_topic`: segments.users on the cluster."""
 
     users_topic: str
     produce: Produce
@@ -70,12 +69,12 @@ class ShardPartition(StorePartition):
     """One shard's documents. Implements `documents.State` for its machine."""
 
     def __init__(
-        self, path: Path, changelog: Any, config: Config, *, surroundings: Surroundings
+        self, path: Path, changelog: Any, config: Config, *, context: StoreContext
     ) -> None:
         super().__init__(orjson.dumps, orjson.loads, changelog)
         self._path = path
         self._config = config
-        self._surroundings = surroundings
+        self._context = context
         self._db = self._open()
         self.closed = False
         # Least recently written first. A key maps to None once its document is deleted.
@@ -94,14 +93,16 @@ class ShardPartition(StorePartition):
         except Exception as error:  # rocksdict raises bare Exceptions
             if not rocksdb.is_damage(error):
                 raise
-            log.warning("state is damaged, restoring it from the changelog", error=str(error))
+            log.warning("state_damaged", action="restoring from the changelog", error=str(error))
             shutil.rmtree(self._path)
             return rocksdb.open_database(self._path)
 
     def _remove_if_damaged(self, error: Exception) -> None:
-        """The process is about to end by this error: let the next one restore the state."""
+        """Remove a damaged database, so that the next process restores it from the changelog."""
         if rocksdb.is_damage(error):
-            log.error("state is damaged, removed: the next start restores it", error=str(error))
+            log.error(
+                "state_damaged", action="removed; the next start restores it", error=str(error)
+            )
             self.closed = True
             self._db.close()
             shutil.rmtree(self._path)
@@ -122,7 +123,7 @@ class ShardPartition(StorePartition):
                     "has lost rows and must come from a backup"
                 )
             log.info(
-                "shard ready",
+                "shard_ready",
                 partition=self._config.partition,
                 offset=shard.shard["offset"],
                 users=users,
@@ -181,14 +182,14 @@ class ShardPartition(StorePartition):
         return bool(self._dirty)
 
     def begin(self) -> ShardTransaction:
-        """A checkpoint's transaction; UncommittedStateError when the last one was given up."""
+        """A checkpoint's transaction; UncommittedStateError when the last one was abandoned."""
         self.require_open()
         if self._dirty:
             raise UncommittedStateError(
                 f"shard {self._config.partition} holds changes of a checkpoint that was not "
                 "committed; the process must begin again from what is committed"
             )
-        return ShardTransaction(self, self._changelog_producer, self._surroundings.produce)
+        return ShardTransaction(self, self._changelog_producer, self._context.produce)
 
     def require_open(self) -> None:
         """UncommittedStateError once the partition was taken away."""
@@ -209,18 +210,20 @@ class ShardPartition(StorePartition):
     def publish_changes(self) -> None:
         """Produce the public documents, then the marker that says they are complete."""
         partition = self._config.partition
-        topic, produce, _ = self._surroundings
+        topic, produce, _ = self._context
         for user_id in self._published:
             user = self.get(user_key(user_id))
             document = public_document(partition, user_id, user)
-            produce(topic, document, user_id, partition=partition)
+            produce(topic, orjson.dumps(document), user_id, partition=partition)
         shard = self.shard
         marker = progress_marker(shard.shard, shard.complete_at_ms())
-        produce(topic, marker, f"{PROGRESS_KEY_PREFIX}{partition}", partition=partition)
+        produce(
+            topic, orjson.dumps(marker), f"{PROGRESS_KEY_PREFIX}{partition}", partition=partition
+        )
         self._published.clear()
 
     def write(self, cache: Any, changelog_offset: int | None) -> None:
-        """Write encoded changes (key -> value or None) and the changelog's offset at once."""
+        """Write changes (key -> value, None = deleted) and the changelog offset atomically."""
         assert changelog_offset is not None, "the offset of the last row is known"
         batch = WriteBatch(raw_mode=True)
         for key, value in cache.items():
@@ -234,7 +237,7 @@ class ShardPartition(StorePartition):
         self._settle_cache(cache)
 
     def _settle_cache(self, written: dict[bytes, bytes | None]) -> None:
-        """Move what was written to the end, and drop from the beginning what is too much."""
+        """Move written documents to the end of the cache and evict from its beginning."""
         cache, sizes = self._cache, self._sizes
         cached_bytes = self.cached_bytes
         for key, value in written.items():
@@ -242,7 +245,7 @@ class ShardPartition(StorePartition):
             cached_bytes += size - sizes.get(key, 0)
             sizes[key] = size
             cache.move_to_end(key)
-        limit = self._surroundings.cache_bytes()
+        limit = self._context.cache_bytes()
         while cached_bytes > limit:
             key, _ = cache.popitem(last=False)
             cached_bytes -= sizes.pop(key)
@@ -331,7 +334,7 @@ class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
         changelog.produce(key=key, value=value, headers=headers)
 
     def flush(self, changelog_offset: int | None = None) -> None:
-        """The transaction is committed: write what it said to RocksDB."""
+        """Write the committed transaction to RocksDB."""
         if self._encoded:
             self.store_partition.write(self._encoded, changelog_offset)
         self._status = PartitionTransactionStatus.COMPLETE

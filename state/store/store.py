@@ -14,7 +14,7 @@ from segments.state.store.partition import (
     CACHE_BYTES,
     Produce,
     ShardPartition,
-    Surroundings,
+    StoreContext,
     partition_path,
 )
 
@@ -40,7 +40,7 @@ class ShardStore(Store):
         self._base_dir = base_dir
         self._changelogs = changelogs
         self._configure = configure
-        self._surroundings = Surroundings(users_topic, produce, self._cache_bytes)
+        self._context = StoreContext(users_topic, produce, self._cache_bytes)
 
     def _cache_bytes(self) -> int:
         return CACHE_BYTES // max(1, len(self.partitions))
@@ -50,7 +50,7 @@ class ShardStore(Store):
             partition_path(self._base_dir, partition),
             self._changelogs.get_partition_producer(partition),
             self._configure(partition),
-            surroundings=self._surroundings,
+            context=self._context,
         )
 
     def destroy_partition(self, partition: int) -> bool:

@@ -18,42 +18,44 @@
 
 from __future__ import annotations
 
+from segments.contracts.user_ids import pack
+
 IDENTITY_KEY = b"!identity"
 COMPLETE_KEY = b"!complete"
-USER = b"u"
-ANSWER = b"a"
-MEMBER = b"m"
-SIZE = b"c"
-CHOSEN = b"h"
-DEFINITION = b"s"
-RESULT = b"r"
-RESULT_AGE = b"x"
-MARKER = b"p"
-DEFINED = b"d"
-OFFSET = b"o"
+USER_RANGE = b"u"
+RESPONSE_RANGE = b"a"
+MEMBER_RANGE = b"m"
+SIZE_RANGE = b"c"
+CHOSEN_RANGE = b"h"
+DEFINITION_RANGE = b"s"
+RESULT_RANGE = b"r"
+RESULT_AGE_RANGE = b"x"
+MARKER_RANGE = b"p"
+DEFINED_RANGE = b"d"
+OFFSET_RANGE = b"o"
 
 
 def user_key(user_id: str) -> bytes:
     """Key of a user's document; `user_id` is canonical."""
-    return USER + bytes.fromhex(user_id.replace("-", ""))
+    return USER_RANGE + pack(user_id)
 
 
-def answer_key(user: bytes) -> bytes:
+def response_key(user: bytes) -> bytes:
     """Key of the answer made beforehand; `user` is a `user_key`."""
-    return ANSWER + user[1:]
+    return RESPONSE_RANGE + user[1:]
 
 
 def size_key(segment: str, generation: int) -> bytes:
-    return SIZE + _generation(segment, generation)
+    return SIZE_RANGE + _generation(segment, generation)
 
 
 def chosen_key(segment: str, generation: int) -> bytes:
-    return CHOSEN + _generation(segment, generation)
+    return CHOSEN_RANGE + _generation(segment, generation)
 
 
 def members_prefix(segment: str, generation: int) -> bytes:
     """What the keys of all members of a generation begin with."""
-    return MEMBER + _generation(segment, generation)
+    return MEMBER_RANGE + _generation(segment, generation)
 
 
 def parse_size_key(key: bytes) -> tuple[str, int]:
@@ -63,31 +65,31 @@ def parse_size_key(key: bytes) -> tuple[str, int]:
 
 def member_key(segment: str, generation: int, user: bytes) -> bytes:
     """Key of the membership index; `user` is a `user_key`."""
-    return MEMBER + _generation(segment, generation) + user[1:]
+    return MEMBER_RANGE + _generation(segment, generation) + user[1:]
 
 
 def definition_key(segment: str) -> bytes:
-    return DEFINITION + segment.encode()
+    return DEFINITION_RANGE + segment.encode()
 
 
 def result_key(command_id: str) -> bytes:
-    return RESULT + command_id.encode()
+    return RESULT_RANGE + command_id.encode()
 
 
 def result_age_key(at_ms: int, command_id: bytes) -> bytes:
-    return RESULT_AGE + at_ms.to_bytes(8, "big") + command_id
+    return RESULT_AGE_RANGE + at_ms.to_bytes(8, "big") + command_id
 
 
 def marker_key(partition: int) -> bytes:
-    return MARKER + partition.to_bytes(4, "big")
+    return MARKER_RANGE + partition.to_bytes(4, "big")
 
 
 def defined_key(partition: int) -> bytes:
-    return DEFINED + partition.to_bytes(4, "big")
+    return DEFINED_RANGE + partition.to_bytes(4, "big")
 
 
 def offset_key(topic: str, partition: int) -> bytes:
-    return OFFSET + topic.encode() + b"\0" + partition.to_bytes(4, "big")
+    return OFFSET_RANGE + topic.encode() + b"\0" + partition.to_bytes(4, "big")
 
 
 def parse_offset_key(key: bytes) -> tuple[str, int]:

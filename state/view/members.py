@@ -1,4 +1,4 @@
-"""Values of the membership index: what a list of a segment's members tells of each."""
+"""Values of the membership index: the fields listed for each member."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from segments.contracts.documents import Origin
 
-_NEVER_MS = -1
+_NO_EXPIRY_MS = -1
 _VALUE = Struct(">qqB")
 _ORIGINS: tuple[Origin, ...] = ("command", "auto")
 
 
-class Member(NamedTuple):
+class IndexedMember(NamedTuple):
     """`user` is the 16 bytes of the id; instants in ms."""
 
     user: bytes
@@ -23,11 +23,11 @@ class Member(NamedTuple):
 
 def encode(since_ms: int, expires_at_ms: int | None, origin: str) -> bytes:
     """The value of a membership, 17 bytes."""
-    end = _NEVER_MS if expires_at_ms is None else expires_at_ms
+    end = _NO_EXPIRY_MS if expires_at_ms is None else expires_at_ms
     return _VALUE.pack(since_ms, end, origin == "auto")
 
 
-def decode(user: bytes, value: bytes) -> Member:
+def decode(user: bytes, value: bytes) -> IndexedMember:
     """The member of an entry."""
     since_ms, end, origin = _VALUE.unpack(value)
-    return Member(user, since_ms, None if end == _NEVER_MS else end, _ORIGINS[origin])
+    return IndexedMember(user, since_ms, None if end == _NO_EXPIRY_MS else end, _ORIGINS[origin])

@@ -1,4 +1,4 @@
-"""Answers about users, made when their documents come, so that asking costs no more than reading.
+"""Responses about users, encoded when their documents arrive, so that a GET is one read.
 
 What is kept with an answer says until when it holds: a membership that ends makes another one true.
 Segments that are deleted meanwhile are the view's business (`View.dead`).
@@ -17,11 +17,11 @@ from segments.contracts.times import to_rfc3339
 MEMBERSHIPS_MAX = 64
 """Users with more are answered from their document: their answer would cost every change dearly."""
 
-_NEVER_MS = 2**63 - 1
+_MAX_INSTANT_MS = 2**63 - 1
 _HEAD = Struct(">QI24s")
 
 
-class Answer(NamedTuple):
+class StoredResponse(NamedTuple):
     """`body` is JSON: user_id, account, segments. `partition` is that of the user's shard."""
 
     partition: int
@@ -64,13 +64,13 @@ def encode(document: dict[str, Any]) -> bytes | None:
     ends = [each["expires_at"] for each in held.values() if each["expires_at"] is not None]
     made = body(document, held)
     partition = int(document["position"].partition(":")[0])
-    head = _HEAD.pack(min(ends, default=_NEVER_MS), partition, digest(made).encode())
+    head = _HEAD.pack(min(ends, default=_MAX_INSTANT_MS), partition, digest(made).encode())
     return head + made
 
 
-def decode(kept: bytes, now_ms: int) -> Answer | None:
+def decode(kept: bytes, now_ms: int) -> StoredResponse | None:
     """The answer, if it still holds at this instant."""
     ends_at_ms, partition, hexadecimal = _HEAD.unpack_from(kept)
     if ends_at_ms <= now_ms:
         return None
-    return Answer(partition, hexadecimal.decode(), kept[_HEAD.size :])
+    return StoredResponse(partition, hexadecimal.decode(), kept[_HEAD.size :])

@@ -16,11 +16,11 @@ import orjson
 from rocksdict import Options, Rdict
 
 from segments.contracts import times
+from segments.contracts.user_ids import pack
 from segments.state.rocksdb import is_damage
 from segments.state.rocksdb import scan as scan_entries
-from segments.state.view import keys
-from segments.state.view import responses as answers
-from segments.state.view.members import Member
+from segments.state.view import keys, responses
+from segments.state.view.members import IndexedMember
 from segments.state.view.members import decode as decode_member
 from segments.telemetry import logs
 
@@ -45,8 +45,8 @@ class Marker(NamedTuple):
     log_time_ms: int
 
 
-class Known(NamedTuple):
-    """What filters memberships: the newest generation of a segment, and whether it is deleted."""
+class SegmentGeneration(NamedTuple):
+    """The newest generation of a segment, and whether it is deleted; filters memberships."""
 
     generation: int
     deleted: bool
@@ -60,7 +60,7 @@ def parse_marker(value: bytes) -> Marker:
 
 
 class View:
-    """Open view. Reads are safe from any thread; what a batch changes is seen once it is written.
+    """An open view. Reads are safe from any thread and see a batch once it is written.
 
     `progress` holds, by partition, the newest marker up to which *everything* of that partition has
     been applied: its documents and the definitions that its shard is home to. `dead` are (segment,
@@ -74,7 +74,7 @@ class View:
         self._db = _open(folder, wanted)
         if not self._loaded():
             self._db.close()
-            self.demand_rebuild()
+            self.require_rebuild()
             self._db = _open(folder, wanted)
             self._load()
 
@@ -90,26 +90,26 @@ class View:
 
     def _load(self) -> None:
         self.complete = self._db.get(keys.COMPLETE_KEY) is not None
-        self.segments: dict[str, Known] = {}
+        self.segments: dict[str, SegmentGeneration] = {}
         self.sizes: dict[tuple[str, int], int] = {}
         self.chosen: dict[tuple[str, int], int] = {}
         self.filters: dict[str, frozenset[str]] = {}
         self.newest: dict[int, Marker] = {}
         self.defined: dict[int, int] = {}
         self.progress: dict[int, Marker] = {}
-        self.dead: set[tuple[str, int]] = set()
-        for _, value in self.scan(keys.DEFINITION):
-            self.know(orjson.loads(value))
-        for key, value in self.scan(keys.SIZE):
+        self.stale: set[tuple[str, int]] = set()
+        for _, value in self.scan(keys.DEFINITION_RANGE):
+            self.register_definition(orjson.loads(value))
+        for key, value in self.scan(keys.SIZE_RANGE):
             self.sizes[keys.parse_size_key(key)] = int(value)
-        for key, value in self.scan(keys.CHOSEN):
+        for key, value in self.scan(keys.CHOSEN_RANGE):
             self.chosen[keys.parse_size_key(key)] = int(value)
-        for key, value in self.scan(keys.DEFINED):
+        for key, value in self.scan(keys.DEFINED_RANGE):
             self.defined[int.from_bytes(key[1:], "big")] = int(value)
-        for key, value in self.scan(keys.MARKER):
+        for key, value in self.scan(keys.MARKER_RANGE):
             self.newest[int.from_bytes(key[1:], "big")] = parse_marker(value)
         self.advance(self.newest)
-        self.bury(self.sizes)
+        self.drop_stale(self.sizes)
 
     # --- reading ---
 
@@ -124,27 +124,27 @@ class View:
         document: dict[str, Any] = orjson.loads(raw)
         return document
 
-    def answer(self, user_id: str, now_ms: int) -> answers.Answer | None:
-        """The answer made beforehand about a user; None when it must be made from the document."""
-        dead = self.dead
-        kept = self._db.get(keys.ANSWER + bytes.fromhex(user_id.replace("-", "")))
+    def response(self, user_id: str, now_ms: int) -> responses.StoredResponse | None:
+        """The stored response about a user; None when it must be built from the document."""
+        stale = self.stale
+        kept = self._db.get(keys.RESPONSE_RANGE + pack(user_id))
         # The writer says what is dead before it writes a document with it: look again after.
-        if kept is None or dead or self.dead is not dead:
+        if kept is None or stale or self.stale is not stale:
             return None
-        return answers.decode(kept, now_ms)
+        return responses.decode(kept, now_ms)
 
     def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
-        """Of a document, what counts at this instant: not ended, not of a deleted generation."""
+        """The memberships in effect at an instant: not expired, generation not deleted."""
         counting = {}
         for segment, membership in document["segments"].items():
             expires_at = membership["expires_at"]
             if expires_at is not None and expires_at <= now_ms:
                 continue
-            if not self.is_dead(segment, membership["generation"]):
+            if not self.is_stale(segment, membership["generation"]):
                 counting[segment] = membership
         return counting
 
-    def is_dead(self, segment: str, generation: int) -> bool:
+    def is_stale(self, segment: str, generation: int) -> bool:
         """Whether memberships of a generation count for nothing."""
         known = self.segments.get(segment)
         # A generation not yet heard of is newer than all that is known here.
@@ -164,7 +164,7 @@ class View:
         """At most `limit` segments in use, in the order of their names, after this one."""
         page: list[dict[str, Any]] = []
         start = keys.definition_key(after) + (b"\0" if after else b"")
-        for _, raw in self.scan(keys.DEFINITION, start):
+        for _, raw in self.scan(keys.DEFINITION_RANGE, start):
             definition = orjson.loads(raw)
             if definition["state"] != "deleted":
                 page.append(definition)
@@ -180,14 +180,14 @@ class View:
         """The automatic segments whose filters name this one, by name."""
         return sorted(name for name, named in self.filters.items() if segment in named)
 
-    def members(self, segment: str, generation: int, after: str, limit: int) -> list[Member]:
+    def members(self, segment: str, generation: int, after: str, limit: int) -> list[IndexedMember]:
         """At most `limit` members in the order of their ids, after this one; ended ones as well.
 
         Whoever is a member throughout is met once by whoever goes on after the last one met,
         whatever changes meanwhile.
         """
         prefix = keys.members_prefix(segment, generation)
-        start = prefix + bytes.fromhex(after.replace("-", "")) + b"\0" if after else prefix
+        start = prefix + pack(after) + b"\0" if after else prefix
         found = islice(self.scan(prefix, start), limit)
         return [decode_member(key[-16:], value) for key, value in found]
 
@@ -206,7 +206,7 @@ class View:
         """
         end = keys.result_age_key(max(before_ms, 0), b"")
         old: list[bytes] = []
-        for key, _ in self.scan(keys.RESULT_AGE, start):
+        for key, _ in self.scan(keys.RESULT_AGE_RANGE, start):
             if key >= end or len(old) == limit:
                 break
             old.append(key)
@@ -214,7 +214,7 @@ class View:
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """Next offset to consume by (topic in topics.yaml, partition)."""
-        return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET)}
+        return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET_RANGE)}
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Every entry of a kind, in key order, from `start` on."""
@@ -226,9 +226,9 @@ class View:
     def database(self) -> Rdict:
         return self._db
 
-    def know(self, definition: dict[str, Any]) -> None:
-        """Take over a definition for the filter."""
-        self.segments[definition["segment"]] = Known(
+    def register_definition(self, definition: dict[str, Any]) -> None:
+        """Apply a definition to the filter of memberships."""
+        self.segments[definition["segment"]] = SegmentGeneration(
             definition["generation"], definition["state"] == "deleted"
         )
         auto = definition["auto"]
@@ -237,17 +237,17 @@ class View:
         else:
             self.filters[definition["segment"]] = frozenset(auto["include"] + auto["exclude"])
 
-    def doom(self, members: Mapping[tuple[str, int], int]) -> None:
+    def mark_stale(self, members: Mapping[tuple[str, int], int]) -> None:
         """Before these sizes are written: what is known to be dead, and may get members, is so."""
-        dead = {key for key, size in members.items() if size > 0 and self.is_dead(*key)}
-        if not dead <= self.dead:
-            self.dead = self.dead | dead
+        stale = {key for key, size in members.items() if size > 0 and self.is_stale(*key)}
+        if not stale <= self.stale:
+            self.stale = self.stale | stale
 
-    def bury(self, touched: Collection[tuple[str, int]]) -> None:
+    def drop_stale(self, touched: Collection[tuple[str, int]]) -> None:
         """Bring `dead` up to date with the sizes and definitions of these generations."""
-        dead = {key for key in touched if self.sizes.get(key) and self.is_dead(*key)}
-        if dead != self.dead.intersection(touched):
-            self.dead = self.dead.difference(touched) | dead
+        stale = {key for key in touched if self.sizes.get(key) and self.is_stale(*key)}
+        if stale != self.stale.intersection(touched):
+            self.stale = self.stale.difference(touched) | stale
 
     def advance(self, partitions: Iterable[int]) -> list[int]:
         """Of these, the partitions whose newest marker counts now: its definitions are here too."""
@@ -261,12 +261,12 @@ class View:
         return list(advanced)
 
     def mark_complete(self) -> None:
-        """From now on a user who is not here is unknown, not merely unread."""
+        """Record that the view is filled: an absent user is unknown rather than unread."""
         self._db.put(keys.COMPLETE_KEY, b"1")
         self.complete = True
 
-    def demand_rebuild(self) -> None:
-        """Let the next start fill the view anew: what is here cannot be trusted or continued."""
+    def require_rebuild(self) -> None:
+        """Make the next start rebuild the view: its contents cannot be trusted or continued."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _REBUILD_MARK).touch()
 
@@ -276,26 +276,26 @@ class View:
 
 
 def staleness_ms(marker: Marker) -> int:
-    """How old an answer may be that rests on this marker."""
+    """The greatest age (ms) of a response based on this marker."""
     return max(0, times.now_ms() - marker.log_time_ms)
 
 
 def _open(folder: Path, identity: dict[str, Any]) -> Rdict:
     """The database, made anew when it's damaged or was filled from other topics."""
     if (folder / _REBUILD_MARK).exists():
-        log.warning("rebuilding the view from the topics", reason="it was marked for that")
+        log.warning("view_rebuild_started", reason="a rebuild was required")
         shutil.rmtree(folder)
     try:
         opened, found = _opened(folder)
     except Exception as error:  # rocksdict raises bare Exceptions
         if not is_damage(error):
             raise
-        log.warning("rebuilding the view from the topics", reason=str(error))
+        log.warning("view_rebuild_started", reason=str(error))
         shutil.rmtree(folder)
         opened, found = _opened(folder)
     wanted = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
     if found is not None and found != wanted:
-        log.warning("rebuilding the view from the topics", reason="the topics are not those before")
+        log.warning("view_rebuild_started", reason="filled from other topics")
         opened.close()
         shutil.rmtree(folder)
         opened, _ = _opened(folder)

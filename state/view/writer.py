@@ -1,4 +1,4 @@
-"""One batch of consumed records on its way into the view: all of it, or nothing."""
+"""A batch of consumed records, written to the view atomically."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import orjson
 from rocksdict import WriteBatch
 
 from segments.contracts.topics import PROGRESS_KEY_PREFIX
-from segments.state.view import keys, members
-from segments.state.view import responses as answers
+from segments.state.view import keys, members, responses
 from segments.state.view.view import Marker, View, parse_marker
 
 _PROGRESS = PROGRESS_KEY_PREFIX.encode()
@@ -21,9 +20,9 @@ Memberships = dict[str, dict[str, Any]]
 
 
 class ViewBatch:
-    """Gathers the effects of records; `write` makes them visible together with their offsets.
+    """Collects the effects of records; `write` makes them visible together with their offsets.
 
-    `results` by command id and `advanced` partitions tell those who wait what has come.
+    `results` by command id and `advanced` partitions are for waiters.
     """
 
     def __init__(self, view: View) -> None:
@@ -100,14 +99,14 @@ class ViewBatch:
         if value is None:
             return
         age_key = keys.result_age_key(max(at_ms, 0), key)
-        self._batch.put(keys.RESULT + key, age_key[1:9] + value)
+        self._batch.put(keys.RESULT_RANGE + key, age_key[1:9] + value)
         self._batch.put(age_key, b"")
         self.results[key.decode()] = value
 
     def forget_result(self, age_key: bytes) -> None:
         """Remove a result that is old enough, unless it came again since."""
         self._batch.delete(age_key)
-        result_key = keys.RESULT + age_key[9:]
+        result_key = keys.RESULT_RANGE + age_key[9:]
         stored = self._view.database.get(result_key)
         if stored is not None and stored[:8] == age_key[1:9]:
             self._batch.delete(result_key)
@@ -117,19 +116,19 @@ class ViewBatch:
         self._offsets[topic, partition] = next_offset
 
     def _put_documents(self) -> None:
-        """The last document of each user, and the answer made of it."""
+        """Put the last document of each user and the response built from it."""
         batch = self._batch
         for user_key, last in self._documents.items():
-            answer_key, made = keys.answer_key(user_key), None
+            response_key, made = keys.response_key(user_key), None
             if last is None:
                 batch.delete(user_key)
             else:
                 batch.put(user_key, last[0])
-                made = answers.encode(last[1])
+                made = responses.encode(last[1])
             if made is None:
-                batch.delete(answer_key)
+                batch.delete(response_key)
             else:
-                batch.put(answer_key, made)
+                batch.put(response_key, made)
 
     def _put_counts(
         self, key_of: Callable[[str, int], bytes], counts: dict[tuple[str, int], int]
@@ -141,7 +140,7 @@ class ViewBatch:
                 self._batch.delete(key_of(*generation))
 
     def write(self) -> None:
-        """Write everything at once, then let readers see what is kept in memory."""
+        """Write atomically, then update the state that the view keeps in memory."""
         batch, view = self._batch, self._view
         self._put_documents()
         self._put_counts(keys.size_key, self._sizes)
@@ -154,7 +153,7 @@ class ViewBatch:
             batch.put(keys.marker_key(partition), value)
         for (topic, partition), offset in self._offsets.items():
             batch.put(keys.offset_key(topic, partition), b"%d" % offset)
-        view.doom(self._sizes)
+        view.mark_stale(self._sizes)
         view.database.write(batch)
         self._show({number: parse_marker(value) for number, value in self._markers.items()})
 
@@ -166,10 +165,10 @@ class ViewBatch:
             known = view.segments.get(segment)
             first = 0 if known is None else min(known.generation, newest)
             touched |= {(segment, number) for number in range(first, newest + 1)}
-            view.know(definition)
+            view.register_definition(definition)
         _take_over(view.sizes, self._sizes)
         _take_over(view.chosen, self._chosen)
-        view.bury(touched)
+        view.drop_stale(touched)
         view.defined.update(self._defined)
         view.newest.update(markers)
         self.advanced = view.advance(sorted(markers.keys() | self._defined.keys()))
@@ -184,5 +183,5 @@ def _take_over(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int]
 
 
 def _counts_as(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two memberships of a segment are one in the counts."""
+    """Whether two memberships of a segment count as the same."""
     return bool(one["generation"] == other["generation"] and one["origin"] == other["origin"])

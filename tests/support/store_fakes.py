@@ -9,7 +9,7 @@ import orjson
 
 from segments.state.machine.config import Config
 from segments.state.rocksdb import scan
-from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardPartition, Surroundings
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardPartition, StoreContext
 
 CHANGELOG = "changelog"
 USERS = "segments.users"
@@ -85,10 +85,8 @@ class Host:
         self._open()
 
     def _open(self) -> None:
-        surroundings = Surroundings(USERS, self.broker.produce_raw, lambda: self._cache_bytes)
-        self.partition = ShardPartition(
-            self.folder, self.broker, self._config, surroundings=surroundings
-        )
+        context = StoreContext(USERS, self.broker.produce_raw, lambda: self._cache_bytes)
+        self.partition = ShardPartition(self.folder, self.broker, self._config, context=context)
         self.transaction = self.partition.begin()
 
     def prepare(self) -> list[Produced]:

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from segments.process.ports import free_port
 from segments.state.machine import outputs
 from segments.state.machine.documents import Outcome
-from segments.streams.shard_gauges import Outcomes
+from segments.streams.shard_gauges import CommandCounter
 from tests.support import deployments
 from tests.support.records import send
 
@@ -39,10 +39,10 @@ def test_a_result_counts_for_its_status_or_its_code(
 ) -> None:
     decided = Outcome(status=status, error=error, changes=[], offset=1, at=1)  # type: ignore[typeddict-item]
     before = {name: _counted(name) for name in ("applied", "unchanged", "user_deleted", "invalid")}
-    outcomes = Outcomes()
-    outcomes.count(outputs.result(0, {"id": command_id}, decided).value)
-    outcomes.report()
-    outcomes.report()
+    commands = CommandCounter()
+    commands.count(outputs.result(0, {"id": command_id}, decided).value)
+    commands.report()
+    commands.report()
     after = {name: _counted(name) - count for name, count in before.items()}
     assert after == dict.fromkeys(before, 0.0) | {outcome: 1.0}
 

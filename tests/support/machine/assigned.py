@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from segments.contracts.log import PREVIEW, SELECT, SELECTED, SURVEY, SURVEYED
-from segments.state.machine.outputs import Output
 from tests.support.machine.chosen import LAST, Place, Rule, Witness, place, rounded
+from tests.support.machine.hosted import Produced
 from tests.support.machine.world import World
 
 Round = tuple[str, int, int]
@@ -34,7 +34,7 @@ class AssignedWorld(World):
         self.written: dict[Round, list[tuple[int, int]]] = {}
         self.previewed: dict[str, dict[str, Any]] = {}
 
-    def apply(self, partition: int) -> list[Output]:
+    def apply(self, partition: int) -> list[Produced]:
         record = self.shards[partition].record(self.shards[partition].applied)
         outputs = super().apply(partition)
         if record.type == SELECT:

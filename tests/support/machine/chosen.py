@@ -19,7 +19,7 @@ import xxhash
 
 from segments.contracts.log import CHANGE, DEFINE, SELECT, SELECTED, SURVEYED, USER
 from segments.state.machine.config import Config, LogRecord
-from segments.state.machine.outputs import Output
+from tests.support.machine.hosted import Produced
 from tests.support.machine.world import Row, row_of
 
 Rule = dict[str, Any]
@@ -92,7 +92,7 @@ class Witness:
 
     # --- one record, and all that it gave ---
 
-    def see(self, record: LogRecord, outputs: list[Output]) -> None:
+    def see(self, record: LogRecord, outputs: list[Produced]) -> None:
         self.now = max(self.now, record.append_time)
         self._record = record
         value = record.value
@@ -113,7 +113,7 @@ class Witness:
         for user in touched:
             assert self.missing(user) == [], user
 
-    def _before(self, record: LogRecord, outputs: list[Output]) -> set[str]:
+    def _before(self, record: LogRecord, outputs: list[Produced]) -> set[str]:
         """Take over what the record says; the users whose documents it changes without a row."""
         value = record.value
         if record.type == CHANGE:

@@ -13,7 +13,7 @@ from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import USER_PREFIX, encode, user_key
-from segments.state.machine.outputs import Output, progress_marker, public_document
+from segments.state.machine.outputs import ShardOutput, progress_marker, public_document
 from segments.state.machine.shard import Shard
 
 CONTRACTS: dict[str, Any] = {
@@ -31,6 +31,27 @@ class Appended(NamedTuple):
     value: bytes
     append_time: int
     source: tuple[str, int] | None
+
+
+class Produced(NamedTuple):
+    """An output as Kafka gets it: its value is bytes, so that no two machines share an object."""
+
+    topic: str
+    key: str
+    value: bytes
+    partition: int | None
+    type: str | None
+    trace: dict[str, str] | None
+
+
+def encoded(outputs: list[ShardOutput]) -> list[Produced]:
+    """Outputs with their values encoded, as the shards application does at once."""
+    return [Produced(*output._replace(value=orjson.dumps(output.value))) for output in outputs]  # type: ignore[arg-type]
+
+
+def _copy(value: dict[str, Any]) -> dict[str, Any]:
+    copied: dict[str, Any] = orjson.loads(orjson.dumps(value))
+    return copied
 
 
 class WatchedState(MemoryState):
@@ -61,7 +82,7 @@ class HostedShard:
     def __init__(self, config: Config, log: list[Appended] | None = None) -> None:
         self.config = config
         self.log: list[Appended] = [] if log is None else log
-        self.outputs: list[list[Output]] = []
+        self.outputs: list[list[Produced]] = []
         self.documents: dict[str, dict[str, Any]] = {}
         self.state = WatchedState()
         self.machine = Shard(config, self.state)
@@ -83,15 +104,15 @@ class HostedShard:
         kind, value, append_time, source = self.log[offset]
         return LogRecord(kind, orjson.loads(value), offset, append_time, source)
 
-    def apply_next(self) -> list[Output]:
+    def apply_next(self) -> list[Produced]:
         """Apply the next record and check what must hold after any record."""
         offset = self.applied
-        outputs = list(self.machine.apply(self.record(offset)))
+        outputs = encoded(self.machine.apply(self.record(offset)))
         self.outputs.append(outputs)
         self._watch(offset, outputs)
         return outputs
 
-    def _watch(self, offset: int, outputs: list[Output]) -> None:
+    def _watch(self, offset: int, outputs: list[Produced]) -> None:
         for output in outputs:
             value = orjson.loads(output.value)
             if (model := CONTRACTS.get(output.topic)) is not None:
@@ -103,7 +124,7 @@ class HostedShard:
                 self._defined = offset
         for user_id in self.state.published:
             user = self.state.get(user_key(user_id))
-            document = orjson.loads(public_document(self.config.partition, user_id, user))
+            document = _copy(public_document(self.config.partition, user_id, user))
             contracts.UserDocument.model_validate(document)
             self.documents[user_id] = document
         self.state.published.clear()
@@ -113,7 +134,7 @@ class HostedShard:
         complete_at = self.machine.complete_at_ms()
         assert complete_at >= self._complete_at, "completeness never goes back"
         self._complete_at = complete_at
-        marker = orjson.loads(progress_marker(self.machine.shard, complete_at))
+        marker = _copy(progress_marker(self.machine.shard, complete_at))
         contracts.ProgressMarker.model_validate(marker)
         assert marker == {
             "log_offset": offset,
@@ -127,7 +148,7 @@ class HostedShard:
         """Every public document was written after its last change."""
         for key, user in self.state.scan(USER_PREFIX):
             user_id = key[1:].decode()
-            shown = orjson.loads(public_document(self.config.partition, user_id, user))
+            shown = _copy(public_document(self.config.partition, user_id, user))
             assert self.documents[user_id] == shown
 
     # --- crashes ---
@@ -144,7 +165,7 @@ class HostedShard:
         self.state = WatchedState.load(dumped)
         self.machine = Shard(self.config, self.state)
         for offset in range(applied, self.applied):
-            assert list(self.machine.apply(self.record(offset))) == self.outputs[offset]
+            assert encoded(self.machine.apply(self.record(offset))) == self.outputs[offset]
         self.state.published.clear()
         assert self.digest() == before
         assert (self.machine.next_due_ms(), self.machine.jobs) == (due, jobs)

@@ -7,9 +7,8 @@ from typing import Any
 import orjson
 
 from segments.contracts.times import to_rfc3339
-from segments.state.machine.documents import USER_PREFIX, UserState, user_key
-from segments.state.machine.outputs import Output
-from tests.support.machine.hosted import HostedShard
+from segments.state.machine.documents import USER_PREFIX, StoredUser, user_key
+from tests.support.machine.hosted import HostedShard, Produced
 from tests.support.machine.oracle import Oracle, Person
 from tests.support.machine.world import Row, World
 
@@ -21,7 +20,7 @@ class JudgedWorld(World):
         super().__init__(partitions, **limits)
         self.oracles = [Oracle(shard.config) for shard in self.shards]
 
-    def apply(self, partition: int) -> list[Output]:
+    def apply(self, partition: int) -> list[Produced]:
         shard, oracle = self.shards[partition], self.oracles[partition]
         record = shard.record(shard.applied)
         outputs = super().apply(partition)
@@ -47,7 +46,7 @@ class JudgedWorld(World):
         }
 
     def _compare_person(self, shard: HostedShard, oracle: Oracle, user: str) -> None:
-        state: UserState | None = shard.state.get(user_key(user))
+        state: StoredUser | None = shard.state.get(user_key(user))
         person = oracle.people.get(user)
         if state is None or person is None:
             assert state is None
@@ -82,7 +81,7 @@ class JudgedWorld(World):
             population = shard.machine.population
             if not any(person.queue for person in oracle.people.values()):
                 assert not population.ready
-                assert population._waiting == population._awaited == {}
+                assert population._waiting == population._missing_counts == {}
             users = [key[1:].decode() for key, _ in shard.state.scan(USER_PREFIX)]
             assert sorted(users) == sorted(oracle.people)
             for user in users:
@@ -123,7 +122,7 @@ def _by_id(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(results, key=lambda result: result["command_id"])
 
 
-def _held(state: UserState) -> dict[str, tuple[int, int | None, int]]:
+def _held(state: StoredUser) -> dict[str, tuple[int, int | None, int]]:
     return {
         name: (held["since"], held["expires_at"], held["generation"])
         for name, held in state["segments"].items()

@@ -19,9 +19,8 @@ from segments.contracts.log import TICK, USER, encode, user_record
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config
-from segments.state.machine.documents import UserState, user_key
-from segments.state.machine.outputs import Output
-from tests.support.machine.hosted import Appended, HostedShard
+from segments.state.machine.documents import StoredUser, user_key
+from tests.support.machine.hosted import Appended, HostedShard, Produced
 
 START_MS = 1_795_500_000_000
 TOPIC_ID = "c0ffee"
@@ -64,7 +63,7 @@ class World:
         self.partitions = partitions
         self.clock_ms = START_MS
         self.shards = [HostedShard(Config(p, partitions, **limits)) for p in range(partitions)]
-        self.in_flight: dict[tuple[int, int], deque[Output]] = {
+        self.in_flight: dict[tuple[int, int], deque[Produced]] = {
             (writer, target): deque()
             for writer in range(partitions)
             for target in range(partitions)
@@ -123,7 +122,7 @@ class World:
 
     # --- moving ---
 
-    def apply(self, partition: int) -> list[Output]:
+    def apply(self, partition: int) -> list[Produced]:
         """Apply the next record of one log."""
         outputs = self.shards[partition].apply_next()
         for output in outputs:
@@ -212,9 +211,9 @@ class World:
     def shard_of(self, key: str) -> HostedShard:
         return self.shards[partition_of(key, self.partitions)]
 
-    def state(self, user: str = ALICE) -> UserState | None:
+    def state(self, user: str = ALICE) -> StoredUser | None:
         """The internal document of a user."""
-        found: UserState | None = self.shard_of(user).state.get(user_key(user))
+        found: StoredUser | None = self.shard_of(user).state.get(user_key(user))
         return found
 
     def held(self, user: str = ALICE) -> dict[str, int | None]:

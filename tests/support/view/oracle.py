@@ -57,12 +57,12 @@ class Oracle:
 
     def counting(self, user: str, now_ms: int) -> set[str]:
         """The segments of a user at an instant."""
-        dead = {
+        stale = {
             segment
             for segment, held in self.users[user].items()
             if self._is_dead(segment, held["generation"])
         }
-        return self.users[user].keys() - dead - self.ended(user, now_ms)
+        return self.users[user].keys() - stale - self.ended(user, now_ms)
 
     def progress(self) -> dict[int, int]:
         """By partition the log offset that counts, where one does.
@@ -79,14 +79,14 @@ class Oracle:
 
 def _wrong_answer(view: View, oracle: Oracle, user: str, now_ms: int) -> list[str]:
     """An answer made beforehand says what the document says; it is there while all counts."""
-    made, document = view.answer(user, now_ms), view.user(user)
+    made, document = view.response(user, now_ms), view.user(user)
     if document is None:
         return [] if made is None else [f"an answer about {user}, who is unknown"]
     if made is None:
         excused = oracle.dead_members() or oracle.ended(user, now_ms)
         return [] if excused else [f"no answer about {user}"]
     body = responses.body(document, view.memberships(document, now_ms))
-    wanted = responses.Answer(0, responses.digest(body), body)
+    wanted = responses.StoredResponse(0, responses.digest(body), body)
     return [] if made == wanted else [f"{user} is answered with {made}"]
 
 
@@ -97,7 +97,7 @@ def differences(view: View, oracle: Oracle, users: list[str], now_ms: int) -> li
         keys.member_key(segment, generation, keys.user_key(user))
         for segment, generation, user in oracle.members()
     }
-    if {key for key, _ in view.scan(keys.MEMBER)} != members:
+    if {key for key, _ in view.scan(keys.MEMBER_RANGE)} != members:
         found.append("the membership index")
     sizes = Counter((segment, generation) for segment, generation, _ in oracle.members())
     if view.sizes != dict(sizes):

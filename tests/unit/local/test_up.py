@@ -12,7 +12,7 @@ from segments.settings import Settings
 
 ENTRY = {
     "partition": 3,
-    "event": "shard ready",
+    "event": "shard_ready",
     "application": "shards",
     "level": "info",
     "timestamp": "2026-11-24T18:53:46.151366Z",
@@ -28,7 +28,7 @@ def _printed(line: str, *, terminal: bool) -> str:
 
 def test_people_read_words_behind_the_name() -> None:
     shown = _printed(json.dumps(ENTRY), terminal=True)
-    assert shown == "shards-1 │ 18:53:46 info    shard ready partition=3\n"
+    assert shown == "shards-1 │ 18:53:46 info    shard_ready partition=3\n"
 
 
 def test_a_trace_stays_readable() -> None:

@@ -10,17 +10,16 @@ import orjson
 import pytest
 
 from segments.contracts.cloudevents.outgoing import event_headers
-from segments.state.machine.outputs import Output
 from tests.support import published_schemas
 from tests.support.machine.assigning import auto, world_of
-from tests.support.machine.hosted import HostedShard
+from tests.support.machine.hosted import HostedShard, Produced
 from tests.support.machine.stir import Stirrer
 from tests.support.machine.world import World, user_id
 
 EVENTS = ("segments.results", "segments.history")
 
 
-def said(world: World) -> Iterator[tuple[str, Output]]:
+def said(world: World) -> Iterator[tuple[str, Produced]]:
     """(event id, output) of everything that the shards have said."""
     for shard in world.shards:
         for offset, outputs in enumerate(shard.outputs):
@@ -34,7 +33,7 @@ def kinds(world: World) -> Counter[tuple[str, str]]:
     for event_id, (topic, key, value, _, kind, _) in said(world):
         headers = {} if kind is None else {"type": kind.encode()}
         if topic in EVENTS:
-            headers = dict(event_headers(topic, value, "/log/id", event_id))
+            headers = dict(event_headers(topic, orjson.loads(value), "/log/id", event_id))
         found = published_schemas.kinds_that_fit(topic, value, headers, key.encode())
         assert len(found) == 1, (topic, published_schemas.complaints(topic, orjson.loads(value)))
         counts[topic, found[0]] += 1

@@ -1,4 +1,4 @@
-"""How far applications are, and what shards have to do, as metrics: told, and forgotten."""
+"""How far applications are, and what shards have to do, as metrics: reported, and forgotten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from segments.settings import Settings
 from segments.streams import lag, quix
-from segments.streams.lag import Consumption, Progress
+from segments.streams.lag import Consumption, LagReporter
 from segments.streams.shard_gauges import ShardGauges
 
 APPLICATION = "of-a-test"
@@ -46,7 +46,7 @@ class Group:
         monkeypatch.setattr(quix, "queued", lambda _app: 7)
         monkeypatch.setattr(quix, "assignment", lambda _app: [(TOPIC, p) for p in self.places])
         monkeypatch.setattr(quix, "consumer_position", lambda _app, _topic, p: self.places[p])
-        Progress(SimpleNamespace(), Settings(), APPLICATION, {TOPIC: self.consumption})  # type: ignore[arg-type]
+        LagReporter(SimpleNamespace(), Settings(), APPLICATION, {TOPIC: self.consumption})  # type: ignore[arg-type]
         [self._loop] = loops
 
     def turn(self, after_s: float = 1.0) -> None:
@@ -72,26 +72,26 @@ def group(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Group]:
     group.turn()
 
 
-def told(name: str, partition: int) -> float | None:
+def reported(name: str, partition: int) -> float | None:
     labels = {"application": APPLICATION, "topic": TOPIC, "partition": str(partition)}
     return REGISTRY.get_sample_value(name, labels)
 
 
 def lag_s(partition: int = 0) -> float | None:
-    return told("segments_lag_seconds", partition)
+    return reported("segments_lag_seconds", partition)
 
 
-def test_what_is_consumed_late_is_told_while_more_waits(group: Group) -> None:
+def test_what_is_consumed_late_is_reported_while_more_waits(group: Group) -> None:
     group.places[0] = (10, 100)
     group.consumed(0, age_s=40)
     group.turn()
-    assert (told("segments_lag_records", 0), lag_s()) == (90, 40)
+    assert (reported("segments_lag_records", 0), lag_s()) == (90, 40)
     group.places[0] = (20, 100)
     group.turn()
     assert lag_s() == 40
 
 
-def test_once_all_is_consumed_the_age_of_the_last_is_told_once(group: Group) -> None:
+def test_once_all_is_consumed_the_age_of_the_last_is_reported_once(group: Group) -> None:
     group.places[0] = (100, 100)
     group.consumed(0, age_s=40)
     group.turn()
@@ -130,26 +130,26 @@ def test_what_is_held_back_grows_old_also_when_it_is_one(group: Group, clock: Cl
     assert lag_s() == 0
 
 
-def test_what_another_process_has_is_told_by_that_one_alone(group: Group) -> None:
+def test_what_another_process_has_is_reported_by_that_one_alone(group: Group) -> None:
     group.places = {0: (10, 100), 1: (10, 100)}
     group.consumed(0, age_s=40)
     group.turn()
     assert lag_s(0) is not None
     del group.places[0]
     group.turn()
-    assert (told("segments_lag_records", 0), lag_s(0)) == (None, None)
-    assert told("segments_lag_records", 1) == 90
+    assert (reported("segments_lag_records", 0), lag_s(0)) == (None, None)
+    assert reported("segments_lag_records", 1) == 90
     # It comes back with nothing of what it was.
     group.places[0] = (50, 100)
     group.turn()
     assert lag_s(0) == 0
 
 
-def test_a_position_that_is_not_known_is_not_told(group: Group) -> None:
+def test_a_position_that_is_not_known_is_not_reported(group: Group) -> None:
     group.places = {0: (-1001, 100)}
     group.turn()
     group.turn(after_s=60)
-    assert (told("segments_lag_records", 0), lag_s()) == (None, 0)
+    assert (reported("segments_lag_records", 0), lag_s()) == (None, 0)
 
 
 def test_what_is_held_back_is_not_forgotten_while_the_position_is_not_known(
@@ -160,22 +160,24 @@ def test_what_is_held_back_is_not_forgotten_while_the_position_is_not_known(
     group.consumption.held_back(0, round(clock.now_s * 1000))
     group.places = {0: (-1001, 100)}
     group.turn(after_s=20)
-    assert (told("segments_lag_records", 0), lag_s()) == (50, 20)
+    assert (reported("segments_lag_records", 0), lag_s()) == (50, 20)
 
 
-def test_a_turn_of_the_loop_is_told_and_what_the_producer_holds(group: Group, clock: Clock) -> None:
+def test_a_turn_of_the_loop_is_reported_and_what_the_producer_holds(
+    group: Group, clock: Clock
+) -> None:
     group.turn()
     labels = {"application": APPLICATION}
     at_s = REGISTRY.get_sample_value("segments_last_turn_timestamp_seconds", labels)
     assert at_s == clock.now_s
     assert REGISTRY.get_sample_value("segments_producer_queue_records", labels) == 7
     limit = REGISTRY.get_sample_value("segments_producer_queue_limit_records", labels)
-    assert limit == quix.QUEUE_MAX_RECORDS
+    assert limit == quix.PRODUCER_QUEUE_MAX_RECORDS
 
 
 def shard(**state: Any) -> Any:
     """What is looked at of a shard."""
-    population = SimpleNamespace(timers=range(3), parked_users=state.get("parked", 0))
+    population = SimpleNamespace(timers=range(3), deferred_users=state.get("parked", 0))
     return SimpleNamespace(
         jobs=state.get("jobs", 0),
         oldest_job_at=state.get("oldest_job_at"),
@@ -192,14 +194,14 @@ def test_of_a_shard_that_has_moved_nothing_is_left() -> None:
         labels = {"partition": partition}
         return [REGISTRY.get_sample_value(f"segments_{name}", labels) for name in names]
 
-    gauges.tell([(901, shard(jobs=2, parked=4)), (902, shard())])
+    gauges.update([(901, shard(jobs=2, parked=4)), (902, shard())])
     assert values("901") == [2, 0, 3, 4, 5]
-    gauges.tell([(902, shard(jobs=1, oldest_job_at=1))])
+    gauges.update([(902, shard(jobs=1, oldest_job_at=1))])
     assert values("901") == [None] * 5
     jobs, age_s, *_ = values("902")
     assert jobs == 1
     assert age_s is not None
     assert age_s > 1e9, "since 1970"
-    gauges.tell([])
+    gauges.update([])
     assert values("902") == [None] * 5
     assert REGISTRY.get_sample_value("segments_partitions") == 8

@@ -9,52 +9,52 @@ from segments.streams.ticks import TickSchedule, WorkPace
 
 def test_a_heartbeat_comes_once_an_interval() -> None:
     schedule = TickSchedule(1_000)
-    wanted = [now_ms for now_ms in range(5_000, 8_001, 100) if schedule.wanted(now_ms, None)]
+    wanted = [now_ms for now_ms in range(5_000, 8_001, 100) if schedule.should_append(now_ms, None)]
     assert wanted == [5_000, 6_000, 7_000, 8_000]
 
 
 def test_what_is_due_gets_one_tick_at_a_time() -> None:
     schedule = TickSchedule(1_000)
-    assert schedule.wanted(10_000, 9_990)
-    assert not schedule.wanted(10_500, 9_990)
+    assert schedule.should_append(10_000, 9_990)
+    assert not schedule.should_append(10_500, 9_990)
     schedule.applied()
-    assert schedule.wanted(10_501, 9_990)
+    assert schedule.should_append(10_501, 9_990)
 
 
 def test_a_clock_that_is_ahead_does_not_repeat_a_tick_in_a_tight_loop() -> None:
     schedule = TickSchedule(1_000)
     appended = 0
     for now_ms in range(10_000, 10_100):
-        appended += schedule.wanted(now_ms, 9_990)
+        appended += schedule.should_append(now_ms, 9_990)
         schedule.applied()
     assert appended == 5
 
 
 def test_work_left_gets_its_next_tick_at_once() -> None:
     schedule = TickSchedule(1_000)
-    assert schedule.wanted(10_000, 0)
+    assert schedule.should_append(10_000, 0)
     schedule.applied()
-    assert schedule.wanted(10_001, 0)
+    assert schedule.should_append(10_001, 0)
 
 
 def test_one_slice_runs_at_a_time_in_a_process() -> None:
     pace = WorkPace(0.0)
-    assert pace.may_begin(10_000)
-    pace.begin(3, 10_000)
-    assert not pace.may_begin(10_050)
-    pace.end(5, 10_060)
-    assert not pace.may_begin(10_060), "the tick of another partition is not this slice's end"
-    pace.end(3, 10_070)
-    assert pace.may_begin(10_070)
+    assert pace.may_start(10_000)
+    pace.started(3, 10_000)
+    assert not pace.may_start(10_050)
+    pace.finished(5, 10_060)
+    assert not pace.may_start(10_060), "the tick of another partition is not this slice's end"
+    pace.finished(3, 10_070)
+    assert pace.may_start(10_070)
 
 
 @pytest.mark.parametrize("took_ms", [0, 10, 400])
 def test_the_rest_follows_what_the_slice_took(took_ms: int) -> None:
     pace = WorkPace(0.5)
-    pace.begin(0, 10_000)
+    pace.started(0, 10_000)
     ended_ms = 10_000 + took_ms
-    pace.end(0, ended_ms)
-    first = next(now_ms for now_ms in range(ended_ms, 20_000) if pace.may_begin(now_ms))
+    pace.finished(0, ended_ms)
+    first = next(now_ms for now_ms in range(ended_ms, 20_000) if pace.may_start(now_ms))
     assert first - ended_ms == took_ms // 2
 
 
@@ -67,28 +67,28 @@ def test_every_partition_has_its_turn_however_often_is_asked(partitions: list[in
         for now_ms in range(between * 3 * len(partitions)):
             [(partition, _), *_] = pace.in_turn(shards)
             if now_ms % between == 0:
-                pace.begin(partition, now_ms)
+                pace.started(partition, now_ms)
                 began.append(partition)
         assert began == partitions * 3
 
 
 def test_a_turn_passes_over_partitions_that_come_and_go() -> None:
     pace = WorkPace(0.0)
-    pace.begin(5, 10_000)
+    pace.started(5, 10_000)
     assert pace.in_turn([]) == []
     assert [partition for partition, _ in pace.in_turn([(1, 0), (4, 0), (6, 0)])] == [6, 1, 4]
 
 
 def test_a_slice_that_went_away_with_its_partition_holds_nobody_up_for_ever() -> None:
     pace = WorkPace(1.0)
-    pace.begin(0, 10_000)
-    assert not pace.may_begin(10_999)
-    assert pace.may_begin(11_000)
+    pace.started(0, 10_000)
+    assert not pace.may_start(10_999)
+    assert pace.may_start(11_000)
 
 
 def test_a_clock_set_back_ends_a_rest() -> None:
     pace = WorkPace(10.0)
-    pace.begin(0, 10_000)
-    pace.end(0, 10_900)
-    assert not pace.may_begin(10_950)
-    assert pace.may_begin(4_000)
+    pace.started(0, 10_000)
+    pace.finished(0, 10_900)
+    assert not pace.may_start(10_950)
+    assert pace.may_start(4_000)

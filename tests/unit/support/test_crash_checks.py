@@ -68,7 +68,7 @@ class World:
     def publish(self) -> None:
         """Fill the documents and the store."""
         for key, user in self._state.scan(USER_PREFIX):
-            document = public_document(0, key[1:].decode(), user)
+            document = orjson.dumps(public_document(0, key[1:].decode(), user))
             self._add("segments.users", key[1:], document, BEGIN_MS, {})
         rows = [
             decode(0, entry.offset, entry.key, entry.value)

@@ -7,10 +7,8 @@ the same values, so consumers can detect duplicates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import orjson
 
 from segments.contracts.cloudevents.incoming import CONTENT_TYPE_HEADER, HEADER_PREFIX, SPEC_VERSION
 from segments.contracts.topics import HISTORY_TOPIC, RESULTS_TOPIC
@@ -19,7 +17,7 @@ from segments.contracts.topics import HISTORY_TOPIC, RESULTS_TOPIC
 class _Description(NamedTuple):
     """How the attributes `type` and `subject` follow from a value."""
 
-    type_of: Callable[[dict[str, Any]], str]
+    type_of: Callable[[Mapping[str, Any]], str]
     subject: str
 
 
@@ -40,18 +38,22 @@ def source_of(topic_on_cluster: str, topic_id: str) -> str:
     return f"/{topic_on_cluster}/{topic_id}"
 
 
-def event_headers(topic: str, value: bytes, source: str, event_id: str) -> list[tuple[str, bytes]]:
-    """CloudEvents headers for a record of the topic; empty for topics without events."""
+def event_headers(
+    topic: str, value: Mapping[str, Any], source: str, event_id: str
+) -> list[tuple[str, bytes]]:
+    """The headers that make a record of this topic an event; none for topics without events.
+
+    `value` is the record's value before it is encoded.
+    """
     description = _DESCRIPTIONS.get(topic)
     if description is None:
         return []
-    body = orjson.loads(value)
     attributes = {
         "id": event_id,
         "source": source,
-        "type": description.type_of(body),
-        "time": body["at"],
-        "subject": body[description.subject],
+        "type": description.type_of(value),
+        "time": value["at"],
+        "subject": value[description.subject],
     }
     return _CONSTANT + [
         (HEADER_PREFIX + name, attribute.encode()) for name, attribute in attributes.items()

@@ -16,7 +16,7 @@ import pytest
 
 from segments.http.routes import members
 from segments.http.routing import streaming
-from segments.state.view.members import Member
+from segments.state.view.members import IndexedMember
 from tests.support.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running, until
 from tests.support.view.filling import document, held
 
@@ -109,7 +109,7 @@ async def test_a_segment_deleted_meanwhile_breaks_the_answer_off(
     first, deleted = threading.Event(), threading.Event()
     encode = members.ndjson
 
-    def waiting(chunk: list[Member]) -> bytes:
+    def waiting(chunk: list[IndexedMember]) -> bytes:
         if first.is_set():
             assert deleted.wait(30)
         first.set()

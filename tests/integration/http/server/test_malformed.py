@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.state.view.responses import Answer
+from segments.state.view.responses import StoredResponse
 from tests.support.sidecar import Sidecar, assert_problem, running
 
 USER = "00000000-0000-0000-0000-000000000001"
@@ -68,8 +68,8 @@ async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) ->
 async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
     """Wherever they come from: nothing is sent at all."""
 
-    def answer(_user_id: str, _now_ms: int) -> Answer:
-        return Answer(0, "a\r\nSet-Cookie: x", b"{}")
+    def answer(_user_id: str, _now_ms: int) -> StoredResponse:
+        return StoredResponse(0, "a\r\nSet-Cookie: x", b"{}")
 
     sidecar.services.view.answer = answer  # type: ignore[method-assign]
     request = f"GET /v1/users/{USER}/segments HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -78,7 +78,7 @@ async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
 
 
 async def test_what_breaks_beneath_a_handler_is_a_problem(sidecar: Sidecar) -> None:
-    def answer(_user_id: str, _now_ms: int) -> Answer:
+    def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         raise ConnectionResetError("secret")
 
     sidecar.services.view.answer = answer  # type: ignore[method-assign]

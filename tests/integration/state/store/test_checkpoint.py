@@ -181,7 +181,7 @@ class TestFailure:
 
 _WRITES_UNTIL_KILLED = """
 import pathlib, sys
-from tests.store.fakes import Host
+from tests.support.store_fakes import Host
 host = Host(pathlib.Path(sys.argv[1]))
 host.partition.shard
 number = 0

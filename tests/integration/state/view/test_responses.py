@@ -33,7 +33,7 @@ def fill(view: View) -> Filling:
 
 
 def said(view: View, now_ms: int = NOW_MS) -> Any:
-    made = view.answer(USER, now_ms)
+    made = view.response(USER, now_ms)
     return None if made is None else orjson.loads(made.body)
 
 
@@ -57,7 +57,7 @@ def test_an_answer_says_what_a_reader_is_told(view: View, fill: Filling) -> None
             },
         ],
     }
-    made = view.answer(USER, NOW_MS)
+    made = view.response(USER, NOW_MS)
     assert made is not None
     assert made.digest == responses.digest(made.body)
 
@@ -79,7 +79,7 @@ def test_the_partition_is_that_of_the_shard(view: View) -> None:
     batch = ViewBatch(view)
     batch.user(USER.encode(), orjson.dumps(document))
     batch.write()
-    made = view.answer(USER, NOW_MS)
+    made = view.response(USER, NOW_MS)
     assert made is not None
     assert made.partition == 1023
 
@@ -125,11 +125,11 @@ def test_there_is_no_answer_while_a_deleted_segment_has_members(tmp_path: Path) 
     fill.user(USER, {"A": held()})
     fill.user(other, {"B": held()})
     fill.define("B", state="deleted")
-    assert view.dead == {("B", 1)}
+    assert view.stale == {("B", 1)}
     assert said(view) is None, "whoever it is that has it: none of the answers is looked into"
     view.close()
     view = opened(tmp_path / "view")
-    assert view.dead == {("B", 1)}
+    assert view.stale == {("B", 1)}
     Filling(view).user(other, {})
     assert said(view) is not None
     view.close()
@@ -144,7 +144,7 @@ def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
 
     class Watched:
         def write(self, batch: Any) -> None:
-            seen.append(view.dead)
+            seen.append(view.stale)
             database.write(batch)
 
         def get(self, key: bytes) -> Any:
@@ -155,7 +155,7 @@ def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
     fill.user(USER, {"A": held(1)})
     fill.user(USER, {"A": held(2)})
     assert seen == [{("A", 1)}, {("A", 1)}]
-    assert view.dead == set()
+    assert view.stale == set()
     monkeypatch.undo()
 
 
@@ -180,6 +180,6 @@ def test_an_answer_read_while_the_dead_changed_is_not_given(
         fill.user(USER, {"A": held(2)})
 
     monkeypatch.setattr(view, "_db", Slow())
-    assert view.answer(USER, NOW_MS) is None
-    assert view.dead == set()
+    assert view.response(USER, NOW_MS) is None
+    assert view.stale == set()
     assert said(view) is not None

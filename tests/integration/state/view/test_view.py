@@ -44,7 +44,7 @@ def shown(view: View, user_id: str, now_ms: int = NOW_MS) -> list[str]:
 
 
 def index(view: View) -> set[bytes]:
-    return {key for key, _ in view.scan(keys.MEMBER)}
+    return {key for key, _ in view.scan(keys.MEMBER_RANGE)}
 
 
 # --- documents, index and sizes ---

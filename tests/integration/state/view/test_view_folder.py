@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from segments.state.view import view as view_module
-from segments.state.view.view import Known, Marker, View
+from segments.state.view.view import Marker, SegmentGeneration, View
 from tests.support.view.filling import (
     IDENTITY,
     Filling,
@@ -48,7 +48,7 @@ def filled(folder: Path) -> None:
 def assert_as_filled(view: View) -> None:
     assert view.complete
     assert shown(view, USERS[0]) == ["A"]
-    assert view.segments == {"A": Known(1, deleted=False)}
+    assert view.segments == {"A": SegmentGeneration(1, deleted=False)}
     assert view.size("A", 1) == 1
     assert view.progress == {0: Marker(6, 60, 1, 5, 60)}
     assert view.result("c") is not None
@@ -111,7 +111,7 @@ def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, ob
 def test_a_view_that_was_marked_is_made_anew_once(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
-    view.demand_rebuild()
+    view.require_rebuild()
     view.close()
     view = opened(tmp_path / "view")
     assert_empty(view)
@@ -127,7 +127,7 @@ def test_a_folder_deleted_under_an_open_view_can_be_marked(tmp_path: Path) -> No
     for file in (tmp_path / "view").iterdir():
         file.unlink()
     (tmp_path / "view").rmdir()
-    view.demand_rebuild()
+    view.require_rebuild()
     view.close()
     view = opened(tmp_path / "view")
     assert_empty(view)

@@ -160,7 +160,7 @@ class ViewMachine(RuleBasedStateMachine):
             command_id = f"c{number}"
             shown = self.view.result(command_id) is not None
             assert shown == (command_id in self.oracle.results)
-        ages = {key for key, _ in self.view.scan(keys.RESULT_AGE)}
+        ages = {key for key, _ in self.view.scan(keys.RESULT_AGE_RANGE)}
         newest = {
             keys.result_age_key(at_ms, command_id.encode())
             for command_id, at_ms in self.oracle.results.items()

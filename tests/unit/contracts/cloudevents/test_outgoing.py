@@ -14,15 +14,15 @@ from segments.contracts.cloudevents.outgoing import event_headers, source_of
 from segments.contracts.examples import EXAMPLES
 from segments.contracts.messages import message_types_of
 from segments.kafka.clients import Record
-from segments.state.machine.outputs import Output
+from segments.state.machine.outputs import ShardOutput
 from segments.streams.routing import Router
 from segments.streams.shards import Shards
 from segments.telemetry import tracing
 from tests.support import published_schemas
 
 SOURCE = source_of("p.segments.shards", "c0ffee")
-RESULT = orjson.dumps(EXAMPLES["segments.results", "result"][0].payload)
-ROW = orjson.dumps(EXAMPLES["segments.history", "row"][0].payload)
+RESULT = EXAMPLES["segments.results", "result"][0].payload
+ROW = EXAMPLES["segments.history", "row"][0].payload
 # https://github.com/cloudevents/spec: attribute names, and the required ones in binary mode.
 ATTRIBUTE = re.compile(r"ce_[a-z0-9]{1,20}")
 REQUIRED = {"ce_specversion", "ce_id", "ce_source", "ce_type"}
@@ -33,50 +33,50 @@ Headers = dict[str, bytes]
 @pytest.mark.parametrize(
     ("topic", "value"), [("segments.results", RESULT), ("segments.history", ROW)]
 )
-def test_a_record_is_an_event_in_binary_mode(topic: str, value: bytes) -> None:
+def test_a_record_is_an_event_in_binary_mode(topic: str, value: dict[str, Any]) -> None:
     headers = dict(event_headers(topic, value, SOURCE, "3:1042:0"))
     assert headers.keys() >= REQUIRED | {"ce_time", "ce_subject", "content-type"}
     assert headers["ce_specversion"] == b"1.0"
     assert headers["content-type"] == b"application/json"
     assert all(ATTRIBUTE.fullmatch(name) for name in headers if name != "content-type")
     assert all(headers.values())
-    read = unwrap(value, list(headers.items()))
+    read = unwrap(orjson.dumps(value), list(headers.items()))
     assert read.event == Event("/p.segments.shards/c0ffee", "3:1042:0")
-    assert read.data == orjson.loads(value)
+    assert read.data == value
     [kind] = [kind for kind in message_types_of(topic) if kind.name in ("result", "row")]
-    assert published_schemas.fits(kind._replace(key=None), value, headers, None)
+    assert published_schemas.fits(kind._replace(key=None), orjson.dumps(value), headers, None)
 
 
 @pytest.mark.parametrize("status", ["applied", "unchanged", "rejected"])
 def test_the_type_of_a_result_says_what_became_of_the_command(status: str) -> None:
-    value = orjson.dumps(orjson.loads(RESULT) | {"status": status, "command_id": "Bestellung-ü"})
+    value = RESULT | {"status": status, "command_id": "Bestellung-ü"}
     headers = dict(event_headers("segments.results", value, SOURCE, "0:0:0"))
     assert headers["ce_type"].decode() == f"segments.command.{status}"
     assert headers["ce_subject"].decode() == "Bestellung-ü"
-    assert headers["ce_time"].decode() == orjson.loads(RESULT)["at"]
+    assert headers["ce_time"].decode() == RESULT["at"]
 
 
 @pytest.mark.parametrize("operation", ["add", "remove", "extend"])
 def test_the_type_of_a_row_says_what_happened(operation: str) -> None:
-    value = orjson.dumps(orjson.loads(ROW) | {"operation": operation})
+    value = ROW | {"operation": operation}
     headers = dict(event_headers("segments.history", value, SOURCE, "0:0:0"))
     assert headers["ce_type"].decode() == f"segments.membership.{operation}"
-    assert headers["ce_subject"].decode() == orjson.loads(ROW)["user_id"]
+    assert headers["ce_subject"].decode() == ROW["user_id"]
 
 
 @pytest.mark.parametrize(
     "topic", ["segments.users", "segments.definitions", "segments.shards", "users.refreshes"]
 )
 def test_other_topics_have_no_events(topic: str) -> None:
-    assert event_headers(topic, b"not looked at", SOURCE, "0:0:0") == []
+    assert event_headers(topic, {}, SOURCE, "0:0:0") == []
 
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 OUTPUTS = [
-    Output("segments.history", "u", ROW, 3, trace=TRACE),
-    Output("segments.history", "u", ROW, 3),
-    Output("segments.shards", "s", b"{}", 1, "define"),
-    Output("segments.results", "c", RESULT),
+    ShardOutput("segments.history", "u", ROW, 3, trace=TRACE),
+    ShardOutput("segments.history", "u", ROW, 3),
+    ShardOutput("segments.shards", "s", {}, 1, "define"),
+    ShardOutput("segments.results", "c", RESULT),
 ]
 
 
@@ -85,12 +85,12 @@ def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
     found: list[tuple[str, Headers]] = []
 
     def produce(topic: str, value: bytes, key: str, **options: Any) -> None:
-        assert value in (ROW, RESULT, b"{}")
+        assert orjson.loads(value) in (ROW, RESULT, {})
         found.append((topic, dict(options.get("headers", []))))
 
     shard = SimpleNamespace(
         _events_source=source,
-        _outcomes=SimpleNamespace(count=lambda value: None),
+        _commands=SimpleNamespace(count=lambda value: None),
         _names={output.topic: output.topic for output in OUTPUTS},
         _produce=produce,
     )

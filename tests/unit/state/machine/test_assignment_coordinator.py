@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segments.contracts.auto import Auto
 from segments.state.machine import assignment_coordinator, definitions
 from segments.state.machine.documents import HomeState
-from segments.state.machine.ranks import BUCKETS, HIGHEST, Place
+from segments.state.machine.ranks import BUCKETS, MAX_RANK, Place
 from tests.support.machine.chosen import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
@@ -50,10 +50,10 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
                 reply |= {"places": inside}
                 stage, step = "refine", assignment_coordinator.refined
             assert message is None, "nobody goes on before all have replied"
-            assert assignment_coordinator.is_awaited(home, reply, stage)
+            assert assignment_coordinator.is_expected(home, reply, stage)
             message = step("A", home, reply, len(shards))
             again = "select" if message is not None and message.type == "select" else stage
-            assert message is not None or not assignment_coordinator.is_awaited(home, reply, again)
+            assert message is not None or not assignment_coordinator.is_expected(home, reply, again)
     assert message is not None
     return message.value
 
@@ -112,7 +112,7 @@ def test_just_as_many_as_are_missing_with_the_lowest_places(
 
 
 def test_the_place_before_another() -> None:
-    for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(HIGHEST, "f" * 32)):
+    for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(MAX_RANK, "f" * 32)):
         before = place.predecessor()
         assert before < place
         assert len(before.user) == 32

@@ -45,11 +45,11 @@ def test_it_waits_until_the_segment_is_heard_of(world: World) -> None:
     world.run()
     assert statuses(world, "x") == [None]
     population = world.shards[0].machine.population
-    assert population.parked_users == 1
+    assert population.deferred_users == 1
     world.later(3_000)
     world.create("new")
     assert statuses(world, "x") == ["applied"]
-    assert population.parked_users == 0
+    assert population.deferred_users == 0
     [row] = world.rows(command_id="x")
     assert row.at == START_MS + 3_000
 

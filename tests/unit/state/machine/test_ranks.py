@@ -52,7 +52,7 @@ def test_a_share_of_all_places() -> None:
     found = ranks.ranks_of(ranks.seed_of("A", 1), ids)
     inside = int((found <= np.uint64(ranks.proportional(250_000).rank)).sum())
     assert abs(inside - USERS / 4) < 700  # five standard deviations
-    assert ranks.proportional(1_000_000).rank == ranks.HIGHEST
+    assert ranks.proportional(1_000_000).rank == ranks.MAX_RANK
 
 
 def chi_square(first: np.ndarray, second: np.ndarray) -> float:

@@ -97,9 +97,11 @@ def test_who_is_ready_is_the_same_after_a_restart() -> None:
     world.run()
     world.create("a")
     living = world.shards[0].machine.population
-    heard_of = world.shards[0].machine.segments.heard_of
+    known_segments = world.shards[0].machine.segments.known_segments
     users = world.shards[0].state.scan(USER_PREFIX)
-    restored = Population.rebuild(((key[1:].decode(), user) for key, user in users), heard_of, {})
+    restored = Population.rebuild(
+        ((key[1:].decode(), user) for key, user in users), known_segments, {}
+    )
     assert list(restored.ready) == list(living.ready)
     assert len(living.ready) == 2
     assert restored._waiting == living._waiting

@@ -9,7 +9,7 @@ import pytest
 
 from segments.contracts.log import DEFINE
 from segments.contracts.partitioning import partition_of
-from segments.state.machine.outputs import Output
+from tests.support.machine.hosted import Produced
 from tests.support.machine.world import ALICE, START_MS, World, user_id
 
 
@@ -216,7 +216,7 @@ def test_the_first_word_on_a_segment_may_be_its_deletion() -> None:
     assert list(world.due()) == [None]
 
 
-def _define(segment: str, version: int, state: str) -> Output:
+def _define(segment: str, version: int, state: str) -> Produced:
     value = {
         "segment": segment,
         "generation": 1,
@@ -225,7 +225,7 @@ def _define(segment: str, version: int, state: str) -> Output:
         "command_id": "d",
         "actor": None,
     }
-    return Output("segments.shards", segment, orjson.dumps(value), 0, DEFINE)
+    return Produced("segments.shards", segment, orjson.dumps(value), 0, DEFINE, None)
 
 
 def test_there_are_so_many_segments_and_no_more() -> None:

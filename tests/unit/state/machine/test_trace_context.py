@@ -11,8 +11,8 @@ from segments.contracts.commands import COMMAND_ADAPTER
 from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
 from segments.kafka.clients import Record
-from segments.state.machine.outputs import Output
 from segments.streams.routing import RoutedRecord, Router
+from tests.support.machine.hosted import Produced
 from tests.support.machine.world import ALICE, World
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -98,7 +98,7 @@ def change(world: World, trace: dict[str, str] | None, **fields: Any) -> None:
     send(world, trace, **(CHANGE | fields))
 
 
-def said(world: World, topic: str) -> list[Output]:
+def said(world: World, topic: str) -> list[Produced]:
     """All that was said to a topic, by every shard, in order."""
     return [
         output

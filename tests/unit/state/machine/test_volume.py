@@ -20,8 +20,8 @@ import pytest
 from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import user_key
-from segments.state.machine.outputs import Output
 from segments.state.machine.shard import Shard
+from tests.support.machine.hosted import Produced, encoded
 from tests.support.machine.judged import _held, _rows
 from tests.support.machine.oracle import Oracle
 from tests.support.machine.world import START_MS, Row, row_of, user_id
@@ -49,7 +49,7 @@ class Feed:
         self._commands = 0
         self._at = START_MS
         self.offset = -1
-        self.messages: deque[Output] = deque()
+        self.messages: deque[Produced] = deque()
 
     def next(self) -> LogRecord:
         self.offset += 1
@@ -119,7 +119,7 @@ def run(seed: int, oracle: Oracle | None, rows: list[Row]) -> Run:
     said = hashlib.sha256()
     while feed.offset < RECORDS or feed.messages or shard.next_due_ms() == 0:
         record = feed.next()
-        outputs = list(shard.apply(record))
+        outputs = encoded(shard.apply(record))
         feed.messages.extend(o for o in outputs if o.topic == "segments.shards")
         for output in outputs:
             said.update(b"%b %b %b;" % (output.topic.encode(), output.key.encode(), output.value))
@@ -129,7 +129,7 @@ def run(seed: int, oracle: Oracle | None, rows: list[Row]) -> Run:
     return Run(state, shard, said.hexdigest())
 
 
-def _judge(oracle: Oracle, record: LogRecord, outputs: list[Output]) -> None:
+def _judge(oracle: Oracle, record: LogRecord, outputs: list[Produced]) -> None:
     results = [orjson.loads(o.value) for o in outputs if o.topic == "segments.results"]
     said = [(r["command_id"], r["status"], (r["error"] or {}).get("code")) for r in results]
     answers = oracle.apply(record, {command_id for command_id, _, _ in said})
