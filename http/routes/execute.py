@@ -1,7 +1,8 @@
-"""A write over HTTP: its command id, the wait for the result, and for the view to show it."""
+"""Executes commands: command id, wait for the result, read-your-writes, response."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -46,13 +47,24 @@ def command_id(request: web.Request) -> str:
         ) from None
 
 
-async def perform(
-    request: web.Request, key: str, command: dict[str, Any], *, addressed: str | None = None
-) -> dict[str, Any] | web.Response:
-    """The result of a command once the view shows it, or the 202 to answer.
+def result_response(result: dict[str, Any]) -> web.Response:
+    """200 with the result as its body."""
+    return json_response(result, headers=position_header(result))
 
-    Problem when the command was rejected, when its id is that of another one, or when Kafka did not
-    take it.
+
+async def execute(
+    request: web.Request,
+    key: str,
+    command: dict[str, Any],
+    *,
+    segment: str | None = None,
+    respond: Callable[[dict[str, Any]], web.Response] = result_response,
+) -> web.Response:
+    """Send a command and respond to its result once the view shows it; 202 if that takes too long.
+
+    `key` is the record key; `segment` is the segment in the path, if any: it is 404 if it does not
+    exist. Raises Problem if the command was rejected, if its id belongs to another command, or if
+    Kafka did not accept it.
     """
     services = request.app[SERVICES]
     join_trace(request)
@@ -70,7 +82,7 @@ async def perform(
     if result is None:
         return pending(request, command["id"])
     if result["status"] == "rejected":
-        raise rejection(result, addressed=addressed)
+        raise rejection(result, addressed=segment)
     if ("preview" in result) != (command["type"] == "preview_segment"):
         # Results are told apart by their command's id alone.
         detail = f"the id {command['id']!r} is that of another command"
@@ -79,7 +91,7 @@ async def perform(
     # wait already it reads with the position: the command was applied, which is what counts.
     with suppress(Problem):
         await services.waiting.fresh(Position.parse(result["position"]), left_s)
-    return result
+    return respond(result)
 
 
 def join_trace(request: web.Request) -> None:

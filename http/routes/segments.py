@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from segments.contracts.responses import users_and_segments as bodies
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests, serializers
-from segments.http.routes.execute import PENDING, command_id, perform, position_header
+from segments.http.routes.execute import PENDING, command_id, execute, position_header
 from segments.http.routing.body import as_model
 from segments.http.routing.headers import (
     FRESH,
@@ -88,10 +89,7 @@ async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Re
     """
     name = body.model.segment
     command = {"type": "create_segment", "id": command_id(request), **body.raw}
-    result = await perform(request, name, command)
-    if isinstance(result, web.Response):
-        return result
-    return _shown(request, name, result, status=201)
+    return await execute(request, name, command, respond=partial(_shown, request, name, 201))
 
 
 @routes.patch(
@@ -119,13 +117,11 @@ async def update(request: web.Request, body: Received[SegmentBody]) -> web.Respo
     name = requests.segment(request)
     command = {"type": "update_segment", "id": command_id(request), "segment": name, **body.raw}
     as_model(command, UpdateSegment)
-    result = await perform(request, name, command, addressed=name)
-    if isinstance(result, web.Response):
-        return result
-    return _shown(request, name, result, status=200)
+    respond = partial(_shown, request, name, 200)
+    return await execute(request, name, command, segment=name, respond=respond)
 
 
-def _shown(request: web.Request, name: str, result: dict[str, Any], status: int) -> web.Response:
+def _shown(request: web.Request, name: str, status: int, result: dict[str, Any]) -> web.Response:
     """The definition as it is after the command, or 202 when the view does not show it yet."""
     services = request.app[SERVICES]
     headers = position_header(result)
@@ -157,9 +153,10 @@ async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Resp
     Changes nothing.
     """
     command = {"type": "preview_segment", "id": command_id(request), **body.raw}
-    result = await perform(request, command["id"], command)
-    if isinstance(result, web.Response):
-        return result
+    return await execute(request, command["id"], command, respond=_preview_response)
+
+
+def _preview_response(result: dict[str, Any]) -> web.Response:
     return requests.json_response(result["preview"], headers=position_header(result))
 
 
@@ -180,13 +177,13 @@ async def delete(request: web.Request) -> web.Response:
     """
     name = requests.segment(request)
     command = {"type": "delete_segment", "id": command_id(request), "segment": name}
-    result = await perform(request, name, command, addressed=name)
-    if isinstance(result, web.Response):
-        return result
-    referenced_by = request.app[SERVICES].view.referring_to(name)
-    return requests.json_response(
-        {**result, "referenced_by": referenced_by}, headers=position_header(result)
-    )
+    view = request.app[SERVICES].view
+
+    def respond(result: dict[str, Any]) -> web.Response:
+        body = {**result, "referenced_by": view.referring_to(name)}
+        return requests.json_response(body, headers=position_header(result))
+
+    return await execute(request, name, command, segment=name, respond=respond)
 
 
 @routes.get(

@@ -15,7 +15,7 @@ from segments.contracts.times import to_rfc3339
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import history, requests
-from segments.http.routes.execute import PENDING, command_id, perform, position_header
+from segments.http.routes.execute import PENDING, command_id, execute
 from segments.http.routing.headers import (
     COMPLETE_UNTIL,
     FRESH,
@@ -175,7 +175,4 @@ async def change_segments(request: web.Request, body: Received[MembershipChange]
         "add": body.raw.get("add", []),
         "remove": body.raw.get("remove", []),
     }
-    result = await perform(request, user_id, command)
-    if isinstance(result, web.Response):
-        return result
-    return requests.json_response(result, headers=position_header(result))
+    return await execute(request, user_id, command)
