@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -16,7 +16,9 @@ from aiohttp.typedefs import Handler
 from segments.http import problems
 from segments.http.auth.authorization import ADMISSION, Guard
 from segments.http.auth.rate_limits import LIMITS
+from segments.http.auth.roles import UNMATCHED
 from segments.http.context import SERVICES
+from segments.http.routing.routes import Routes
 from segments.http.routing.streaming import NO_SNIFFING
 from segments.state.history.protocol import HistoryUnavailableError
 from segments.state.rocksdb import is_damage
@@ -30,9 +32,9 @@ _FORESEEN = (problems.Problem, web.HTTPException, HistoryUnavailableError)
 log = logs.get(__name__)
 
 
-def add_routes(app: web.Application, routes: Iterable[web.AbstractRouteDef]) -> None:
-    """Add the routes of a module, each of them answered for."""
-    admission, limits = app[ADMISSION], app[LIMITS]
+def add_routes(app: web.Application, routes: Routes) -> None:
+    """Add the routes of a module, each wrapped in authorization, limits and metrics."""
+    admission, limits, auth = app[ADMISSION], app[LIMITS], app[SERVICES].settings.auth
     app.add_routes(
         web.RouteDef(
             route.method,
@@ -40,12 +42,16 @@ def add_routes(app: web.Application, routes: Iterable[web.AbstractRouteDef]) -> 
             answered(
                 route.handler,
                 route.path,
-                limits.around(admission.guard(route.method, route.path), route.path),
+                limits.around(
+                    admission.guard(
+                        operation.required_role(auth), signed_link=operation.signed_link
+                    ),
+                    route.path,
+                ),
             ),
             route.kwargs,
         )
-        for route in routes
-        if isinstance(route, web.RouteDef)
+        for operation, route in routes
     )
 
 
@@ -53,7 +59,7 @@ def refuse_the_rest(app: web.Application) -> None:
     """Add, after all routes, the answer to what none of them takes."""
     rest = _Anything("/")
     app.router.register_resource(rest)
-    guard = app[LIMITS].around(app[ADMISSION].guard_elsewhere(), _UNKNOWN)
+    guard = app[LIMITS].around(app[ADMISSION].guard(UNMATCHED), _UNKNOWN)
     rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN, guard))
 
 

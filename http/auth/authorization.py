@@ -8,7 +8,7 @@ from aiohttp import web
 
 from segments.http.auth.bearer import Verifier, role_needed, subject_of
 from segments.http.auth.key_verifier import KeyRing
-from segments.http.auth.roles import ANONYMOUS, ELSEWHERE, SUBJECT, Role, Row, row
+from segments.http.auth.roles import ANONYMOUS, SUBJECT, Role
 from segments.http.auth.signed_links import Links, is_signed, links
 from segments.http.auth.token_verifier import TokenVerifier
 from segments.settings import Settings
@@ -27,22 +27,15 @@ class Admission:
         self._verifier = verifier
         self.links = links
 
-    def guard(self, method: str, path: str) -> Guard | None:
-        """The check before a route's handler; None where nobody needs to be known.
+    def guard(self, role: Role, *, signed_link: bool = False) -> Guard | None:
+        """The check before a route's handler; None if it needs no credentials.
 
-        LookupError for a route that the table does not have.
+        `signed_link`: a signed link replaces credentials.
         """
-        return self._guard(row(method, path, self._auth))
-
-    def guard_elsewhere(self) -> Guard | None:
-        """The check before the answer to what no route takes."""
-        return self._guard(ELSEWHERE)
-
-    def _guard(self, needed: Row) -> Guard | None:
-        verifier, signed = self._verifier, self.links if needed.link else None
+        verifier, signed = self._verifier, self.links if signed_link else None
         if verifier is None:
             return _admit_everybody
-        if needed.role is Role.OPEN:
+        if role is Role.OPEN:
             return None
 
         async def guard(request: web.Request) -> None:
@@ -54,8 +47,8 @@ class Admission:
                 signed.check(request.path, request.query)
                 return
             subject = await subject_of(request, verifier)
-            if not subject.role.covers(needed.role):
-                raise role_needed(needed.role)
+            if not subject.role.covers(role):
+                raise role_needed(role)
             request[SUBJECT] = subject
 
         return guard

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from what the routes say of themselves.
 
 Nothing is listed here a second time: operations come from their declarations, bodies from the
-models, roles from the table in `access`, the meaning of codes from `problem_catalogue`.
+models, the meaning of codes from `problem_catalogue`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 from segments import __version__
 from segments.contracts.responses.service import ProblemDetails
-from segments.http.auth import roles as access
+from segments.http.auth.roles import Role
 from segments.http.auth.signed_links import SIGNATURE
 from segments.http.openapi import schemas as openapi_schemas
 from segments.http.openapi.schemas import Schemas, parameters_of_path, parameters_of_query
@@ -79,13 +79,13 @@ def document(operations: Iterable[Operation], variant: Variant) -> dict[str, Any
     paths: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     for operation in declared:
-        row = access.row(operation.method, operation.path, auth)
+        role = operation.required_role(auth)
         item = paths.setdefault(operation.path, {})
         if "{" in operation.path:
             item["parameters"] = parameters_of_path(operation.path)
-        made = _operation(operation, schemas, row, variant)
+        made = _operation(operation, schemas, role, variant)
         item[operation.method.lower()] = made
-        problems = _problems(kinds(operation, row), schemas)
+        problems = _problems(kinds(operation, role), schemas)
         shared |= problems
         made["responses"] |= {
             name[:3]: {"$ref": f"#/components/responses/{name}"} for name in problems
@@ -138,7 +138,7 @@ def _bodies(operations: Iterable[Operation]) -> list[Any]:
 
 
 def _operation(
-    operation: Operation, schemas: Schemas, row: access.Row, variant: Variant
+    operation: Operation, schemas: Schemas, role: Role, variant: Variant
 ) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": operation_id(operation),
@@ -166,9 +166,9 @@ def _operation(
     made["responses"] = {
         str(status): _answer(answer, schemas) for status, answer in operation.answers.items()
     }
-    made["security"] = _security(row, variant)
-    if row.role is not access.Role.OPEN:
-        made["x-required-role"] = str(row.role)
+    made["security"] = _security(operation, role, variant)
+    if role is not Role.OPEN:
+        made["x-required-role"] = str(role)
     return made
 
 
@@ -217,12 +217,12 @@ def _headers(always: tuple[str, ...], maybe: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def kinds(operation: Operation, row: access.Row) -> list[Kind]:
-    """Every kind of problem that an operation answers, those of access as well."""
+def kinds(operation: Operation, role: Role) -> list[Kind]:
+    """Every type of problem that an operation responds with, including those of authorization."""
     found = set(operation.kinds())
-    if row.role is not access.Role.OPEN:
+    if role is not Role.OPEN:
         found |= set(openapi_schemas.ACCESS)
-    if row.link:
+    if operation.signed_link:
         found |= {(403, "link_invalid"), (403, "link_expired")}
     return sorted(found)
 
@@ -265,11 +265,11 @@ def example(status: int, code: str) -> dict[str, Any]:
     return made
 
 
-def _security(row: access.Row, variant: Variant) -> list[dict[str, list[str]]]:
-    """What opens an operation: any one of these."""
-    if row.role is access.Role.OPEN:
+def _security(operation: Operation, role: Role, variant: Variant) -> list[dict[str, list[str]]]:
+    """The alternative security requirements of an operation."""
+    if role is Role.OPEN:
         return []
-    ways: list[dict[str, list[str]]] = [{"bearer": [str(row.role)]}]
-    if row.link:
+    ways: list[dict[str, list[str]]] = [{"bearer": [str(role)]}]
+    if operation.signed_link:
         ways.append({"link": []})
     return [*ways, {}] if variant.auth == "none" else ways

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from segments.contracts.commands import COMMAND_TYPES, COMMANDS, Command, key_of
 from segments.contracts.documents import PreviewResult, Result
 from segments.contracts.responses.users_and_segments import Accepted, Pending
-from segments.http.auth.roles import actor
+from segments.http.auth.roles import Role, actor
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem, invalid
 from segments.http.routes import requests
@@ -49,6 +49,7 @@ routes = Routes("commands")
 
 @routes.post(
     "/v1/commands",
+    role=Role.ADMIN,
     body=RawBody(
         {JSON: Command, NDJSON: "A command a line."},
         aliases=NDJSON_NAMES,
@@ -155,6 +156,7 @@ async def _deliver(writer: CommandWriter, commands: list[tuple[str, dict[str, An
 
 @routes.get(
     "/v1/commands/{command_id}",
+    role=Role.ANALYST,
     headers=(PREFER,),
     answers={200: Answer("The result, or `pending`.", PreviewResult | Result | Pending)},
     problems=((404, "command_unknown"), *NOT_READY, (503, "busy")),

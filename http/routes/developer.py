@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from segments.contracts.responses.service import UserState
-from segments.http.auth.roles import actor
+from segments.http.auth.roles import Role, actor
 from segments.http.context import SERVICES
 from segments.http.problems import Problem
 from segments.http.routes import requests
@@ -50,6 +50,7 @@ class State(BaseModel):
 
 @routes.get(
     "/dev/users/{user_id}",
+    role=Role.ADMIN,
     headers=(PREFER, MIN_POSITION),
     answers={200: Answer("The state.", UserState, headers=FRESH)},
     problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS),
@@ -70,6 +71,7 @@ async def show(request: web.Request) -> web.Response:
 
 @routes.put(
     "/dev/users/{user_id}",
+    role=Role.ADMIN,
     body=Body(State, {"blocked": {"state": "blocked"}}),
     headers=(PREFER,),
     answers={200: _SHOWN, 202: _NOT_SHOWN},
@@ -82,6 +84,7 @@ async def put(request: web.Request, body: Received[State]) -> web.Response:
 
 @routes.delete(
     "/dev/users/{user_id}",
+    role=Role.ADMIN,
     headers=(PREFER,),
     answers={200: _SHOWN, 202: _NOT_SHOWN},
     problems=(*ELSEWHERE, *NOT_READY, *WRITES),

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES
 from segments.http.openapi.document import Variant, document
 from segments.http.routing.headers import IF_NONE_MATCH
@@ -115,6 +116,7 @@ def _encoded(operations: tuple[Operation, ...], variant: Variant) -> Content:
 
 @routes.get(
     "/openapi.json",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
     answers={
         200: Answer("The document.", body=dict[str, object], headers=("ETag", "Cache-Control")),
@@ -131,6 +133,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 @routes.get(
     "/docs",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
     answers={
         200: Answer("The page.", media={HTML: "Swagger UI"}, headers=("ETag", "Cache-Control")),
@@ -144,6 +147,7 @@ async def page(request: web.Request) -> web.Response:
 
 @routes.get(
     "/docs/{file}",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
     answers={
         200: Answer(

@@ -10,15 +10,22 @@ from pydantic import Field
 
 from segments.contracts.responses.service import Alive, Readiness
 from segments.http import gauges
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.routes.requests import json_response
 from segments.http.routing.operation import Answer
 from segments.http.routing.query import Query
 from segments.http.routing.routes import Routes
+from segments.settings.auth import AuthSettings
 from segments.state.history.protocol import HistoryUnavailableError
 from segments.state.view.view import staleness_ms
 
 routes = Routes("health")
+
+
+def metrics_role(auth: AuthSettings) -> Role:
+    """The role for /metrics: `auth.metrics`."""
+    return Role(auth.metrics)
 
 
 class ReadinessQuery(Query):
@@ -29,7 +36,12 @@ class ReadinessQuery(Query):
     ] = None
 
 
-@routes.get("/livez", query=None, answers={200: Answer("The process serves requests.", Alive)})
+@routes.get(
+    "/livez",
+    role=Role.OPEN,
+    query=None,
+    answers={200: Answer("The process serves requests.", Alive)},
+)
 async def livez(_request: web.Request) -> web.Response:
     """The process serves requests."""
     return json_response({"status": "alive"})
@@ -37,6 +49,7 @@ async def livez(_request: web.Request) -> web.Response:
 
 @routes.get(
     "/readyz",
+    role=Role.OPEN,
     query=ReadinessQuery,
     answers={
         200: Answer("Answers are complete and fresh enough.", Readiness),
@@ -102,6 +115,7 @@ async def _history(services: Services) -> str | None:
 
 @routes.get(
     "/metrics",
+    role=metrics_role,
     query=None,
     answers={200: Answer("The metrics.", media={"text/plain": "A line a sample."})},
 )

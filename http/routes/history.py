@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from segments.contracts.responses.users_and_segments import HistoryPage
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem
 from segments.http.routes import requests
@@ -37,6 +38,7 @@ class HistoryQuery(Page):
 
 @routes.get(
     "/v1/users/{user_id}/history",
+    role=Role.ANALYST,
     query=HistoryQuery,
     headers=(PREFER, MIN_POSITION),
     answers={200: Answer("A page.", HistoryPage, maybe=(COMPLETE_UNTIL, "Link"))},

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, ValidationError
 
 from segments.contracts.names import UserId
 from segments.contracts.responses.service import Imported
-from segments.http.auth.roles import actor
+from segments.http.auth.roles import Role, actor
 from segments.http.context import SERVICES
 from segments.http.problems import Problem, invalid
 from segments.http.routes import requests
@@ -66,6 +66,7 @@ class Broken(Exception):  # noqa: N818 - the body is, not we
 
 @routes.post(
     "/dev/users/import",
+    role=Role.ADMIN,
     body=RawBody(
         {
             NDJSON: 'A user a line: `{"user_id", "state"}`.',

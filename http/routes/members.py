@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from segments.contracts import times
 from segments.contracts.responses.users_and_segments import MemberPage
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests
@@ -40,6 +41,7 @@ class MembersQuery(Page):
 
 @routes.get(
     "/v1/segments/{segment}/users",
+    role=Role.ANALYST,
     query=MembersQuery,
     headers=(PREFER, MIN_POSITION),
     answers={

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 from segments.contracts import times
 from segments.contracts.names import SegmentName, UserId
 from segments.contracts.responses.users_and_segments import QueriedUsers
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.routes import requests
 from segments.http.routing.headers import MIN_POSITION, POSITION, PREFER, STALENESS
@@ -71,6 +72,7 @@ class UsersQuery(BaseModel):
 
 @routes.post(
     "/v1/memberships/query",
+    role=Role.ANALYST,
     body=Body(
         UsersQuery,
         {"two": {"user_ids": ["cd613e30-d8f1-4adf-91b7-584a2265b1f5"], "segments": ["beta"]}},

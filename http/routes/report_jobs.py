@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from segments.contracts.responses.reports import ReportJob, ReportJobPage
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES
 from segments.http.problems import Problem
 from segments.http.reports.job_store import Job
@@ -61,6 +62,7 @@ async def accept(request: web.Request, wanted: ReportRequest, destination: str) 
 
 @routes.get(
     PATH,
+    role=Role.ANALYST,
     query=JobPage,
     answers={200: Answer("A page of jobs.", ReportJobPage, maybe=("Link",))},
 )
@@ -75,6 +77,7 @@ async def jobs(request: web.Request, query: JobPage) -> web.Response:
 
 @routes.get(
     f"{PATH}/{{job_id}}",
+    role=Role.ANALYST,
     headers=(PREFER,),
     answers={200: Answer("The job.", ReportJob)},
     problems=((404, "job_unknown"), (503, "busy")),
@@ -91,6 +94,7 @@ async def job(request: web.Request) -> web.Response:
 
 @routes.delete(
     f"{PATH}/{{job_id}}",
+    role=Role.ADMIN,
     answers={200: Answer("The job as it is then.", ReportJob)},
     problems=((404, "job_unknown"),),
 )

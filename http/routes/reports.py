@@ -12,6 +12,7 @@ from segments.contracts.names import SegmentName, UserId
 from segments.contracts.responses.reports import ReportJob, ReportLink
 from segments.contracts.times import to_rfc3339
 from segments.http.auth.authorization import ADMISSION
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem
 from segments.http.reports.rows import (
@@ -94,6 +95,7 @@ class ReportQuery(Query):
 
 @routes.post(
     "/v1/reports",
+    role=Role.ANALYST,
     body=Body(
         NewReport,
         {"a month": {"month": "2026-11", "timezone": "Europe/Berlin", "header": True}},
@@ -140,6 +142,8 @@ def _link(request: web.Request, wanted: ReportRequest) -> web.Response:
 
 @routes.get(
     "/v1/reports/{month}.csv",
+    role=Role.ANALYST,
+    signed_link=True,
     query=ReportQuery,
     headers=(PREFER, MIN_POSITION),
     answers={

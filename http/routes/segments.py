@@ -15,6 +15,7 @@ from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
 from segments.contracts.positions import Position
 from segments.contracts.responses import users_and_segments as bodies
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests, serializers
@@ -67,6 +68,7 @@ class SegmentsQuery(Page):
 
 @routes.post(
     "/v1/segments",
+    role=Role.ADMIN,
     body=Body(
         NewSegmentBody,
         {
@@ -94,6 +96,7 @@ async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Re
 
 @routes.patch(
     "/v1/segments/{segment}",
+    role=Role.ADMIN,
     body=Body(
         SegmentBody,
         {
@@ -139,6 +142,7 @@ def _shown(request: web.Request, name: str, status: int, result: dict[str, Any])
 
 @routes.post(
     "/v1/segments/preview",
+    role=Role.ANALYST,  # it goes through the log, but changes nothing
     body=Body(PreviewBody, {"a tenth": {"auto": _RULE}}),
     headers=(PREFER, IDEMPOTENCY_KEY),
     answers={
@@ -162,6 +166,7 @@ def _preview_response(result: dict[str, Any]) -> web.Response:
 
 @routes.delete(
     "/v1/segments/{segment}",
+    role=Role.ADMIN,
     headers=(PREFER, IDEMPOTENCY_KEY),
     answers={
         200: Answer("The result.", bodies.Deleted, headers=(POSITION,)),
@@ -188,6 +193,7 @@ async def delete(request: web.Request) -> web.Response:
 
 @routes.get(
     "/v1/segments/{segment}",
+    role=Role.ANALYST,
     headers=(PREFER, MIN_POSITION),
     answers={200: Answer("The segment.", bodies.Segment, headers=FRESH)},
     problems=((404, "segment_unknown"), *FRESHNESS),
@@ -210,6 +216,7 @@ def _home(services: Services, name: str) -> int:
 
 @routes.get(
     "/v1/segments",
+    role=Role.ANALYST,
     query=SegmentsQuery,
     headers=(PREFER, MIN_POSITION),
     answers={

@@ -12,6 +12,7 @@ from segments.contracts.commands import MembershipChange
 from segments.contracts.documents import Result
 from segments.contracts.responses import users_and_segments as bodies
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import history, requests
@@ -50,6 +51,7 @@ class At(Query):
 
 @routes.get(
     "/v1/users/{user_id}/segments",
+    role=Role.ANALYST,
     query=At,
     headers=(PREFER, MIN_POSITION, "If-None-Match"),
     answers={
@@ -120,6 +122,7 @@ async def fresh_document(
 
 @routes.get(
     "/v1/users/{user_id}/segments/{segment}",
+    role=Role.ANALYST,
     headers=(PREFER, MIN_POSITION),
     answers={200: Answer("The user has the segment.", bodies.Membership, headers=FRESH)},
     problems=((404, "not_a_member"), *USER_MISSING, *ELSEWHERE, *FRESHNESS),
@@ -143,6 +146,7 @@ async def show_membership(request: web.Request) -> web.Response:
 
 @routes.patch(
     "/v1/users/{user_id}/segments",
+    role=Role.ADMIN,
     body=Body(
         MembershipChange,
         {

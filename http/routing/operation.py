@@ -1,14 +1,16 @@
-"""What a route says of itself: the declaration that serves it is the one that documents it."""
+"""Declarations of operations: what serves, authorizes and documents a route."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from segments.http.auth.roles import Role
 from segments.http.routing.query import Query
+from segments.settings.auth import AuthSettings
 
 M = TypeVar("M", bound=BaseModel)
 JSON = "application/json"
@@ -72,7 +74,8 @@ class Answer:
 class Operation:
     """One method of one path. Summary and description are the handler's docstring.
 
-    `query`: its parameters; None when any are ignored.
+    `role`: the role a client needs; a function where the settings decide. `signed_link`: a signed
+    link opens it too, without credentials. `query`: its parameters; None if any are ignored.
     """
 
     method: str
@@ -81,11 +84,17 @@ class Operation:
     tag: str
     summary: str
     description: str
+    role: Role | Callable[[AuthSettings], Role]
     answers: Mapping[int, Answer]
     query: type[Query] | None = Query
     body: Body | RawBody | None = None
     headers: tuple[str, ...] = ()
     problems: tuple[Kind, ...] = ()
+    signed_link: bool = False
+
+    def required_role(self, auth: AuthSettings) -> Role:
+        """The role that a client needs under these settings."""
+        return self.role if isinstance(self.role, Role) else self.role(auth)
 
     def kinds(self) -> tuple[Kind, ...]:
         """Every kind of problem that it can answer, those that follow from its form as well."""

@@ -1,4 +1,4 @@
-"""The routes of a module: one declaration registers the handler and says what it does."""
+"""The routes of a module: one declaration serves, authorizes and documents each of them."""
 
 from __future__ import annotations
 
@@ -8,59 +8,67 @@ from typing import Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import hdrs, web
 
+from segments.http.auth.roles import Role
 from segments.http.routing.body import received, require_content_type
 from segments.http.routing.operation import Answer, Body, Kind, Operation, RawBody, Received
 from segments.http.routing.query import Query
+from segments.settings.auth import AuthSettings
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
-class Said(TypedDict, total=False):
-    """What is said of an operation beside its method, path and handler: fields of `Operation`."""
+class Declaration(TypedDict, total=False):
+    """The fields of `Operation` that a route declares."""
 
+    role: Required[Role | Callable[[AuthSettings], Role]]
     answers: Required[Mapping[int, Answer]]
     query: type[Query] | None
     body: Body | RawBody | None
     headers: tuple[str, ...]
     problems: tuple[Kind, ...]
+    signed_link: bool
 
 
 class Routes:
-    """Declared with `@routes.get(path, answers=…, …)` and its siblings; iterable as aiohttp's.
+    """Collects routes declared with `@routes.get(path, role=…, answers=…, …)` and its siblings.
 
-    A handler is given the request, then its query (where there are parameters), then its body
-    (where it is JSON).
+    A handler takes the request, then its query model (if it has parameters), then its body (if it
+    is JSON). A declaration without a role or responses raises TypeError.
     """
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
-        self.operations: list[Operation] = []
-        self._routes: list[web.RouteDef] = []
+        self._routes: list[tuple[Operation, web.RouteDef]] = []
 
-    def __iter__(self) -> Iterator[web.RouteDef]:
+    def __iter__(self) -> Iterator[tuple[Operation, web.RouteDef]]:
         return iter(self._routes)
 
-    def get(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    @property
+    def operations(self) -> list[Operation]:
+        """The declarations, in order."""
+        return [operation for operation, _ in self._routes]
+
+    def get(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a GET; HEAD comes with it."""
-        return self._declare(hdrs.METH_GET, path, said)
+        return self._declare(hdrs.METH_GET, path, fields)
 
-    def post(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def post(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a POST."""
-        return self._declare(hdrs.METH_POST, path, said)
+        return self._declare(hdrs.METH_POST, path, fields)
 
-    def put(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def put(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a PUT."""
-        return self._declare(hdrs.METH_PUT, path, said)
+        return self._declare(hdrs.METH_PUT, path, fields)
 
-    def patch(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def patch(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a PATCH."""
-        return self._declare(hdrs.METH_PATCH, path, said)
+        return self._declare(hdrs.METH_PATCH, path, fields)
 
-    def delete(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def delete(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a DELETE."""
-        return self._declare(hdrs.METH_DELETE, path, said)
+        return self._declare(hdrs.METH_DELETE, path, fields)
 
-    def _declare(self, method: str, path: str, said: Said) -> Callable[[Handler], Handler]:
+    def _declare(self, method: str, path: str, fields: Declaration) -> Callable[[Handler], Handler]:
         def declared(handler: Handler) -> Handler:
             summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
             operation = Operation(
@@ -70,11 +78,10 @@ class Routes:
                 tag=self.tag,
                 summary=" ".join(summary.split()),
                 description=description,
-                **said,
+                **fields,
             )
-            self.operations.append(operation)
             serve = getattr(web, method.lower())
-            self._routes.append(serve(path, _serving(operation, handler)))
+            self._routes.append((operation, serve(path, _serving(operation, handler))))
             return handler
 
         return declared

@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 
 from segments.contracts.responses.service import ProblemDetails
 from segments.http import app
-from segments.http.auth import roles as access
 from segments.http.openapi import document as openapi
 from segments.http.routing.operation import Answer, Operation
 from segments.settings import AuthSettings, Settings
@@ -66,8 +65,7 @@ def _adapter(answer: Answer) -> TypeAdapter[Any]:
 def _kinds(operation: Operation) -> frozenset[tuple[int, str]]:
     # Of the sidecars of the tests some ask more for their metrics than the default does.
     auth = AuthSettings(metrics="admin")
-    row = access.row(operation.method, operation.path, auth)
-    return frozenset(openapi.kinds(operation, row))
+    return frozenset(openapi.kinds(operation, operation.required_role(auth)))
 
 
 def check(method: str, url: httpx.URL, status: int, headers: httpx.Headers, body: bytes) -> None:

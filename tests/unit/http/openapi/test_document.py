@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from segments import __version__
 from segments.http import app
-from segments.http.auth import roles as access
+from segments.http.auth.roles import Role
 from segments.http.openapi import document as openapi
 from segments.http.routing import headers
 from segments.http.routing.operation import Body
@@ -138,17 +138,19 @@ def test_every_operation_says_what_it_does() -> None:
             assert "$ref" in response or response["description"], where
 
 
-def test_security_is_the_table_of_access() -> None:
-    document = made(Settings(auth={"mode": "keys"}))
-    for method, path, operation in operations(document):
-        row = access.TABLE[method, path]
-        if row.role is access.Role.OPEN:
+def test_security_is_the_declared_role() -> None:
+    settings = Settings(auth={"mode": "keys"}, dev={"enabled": True})
+    declared = {(o.method, o.path): o for o in app.operations(settings)}
+    for method, path, operation in operations(made(settings)):
+        route = declared[method, path]
+        role = route.required_role(settings.auth)
+        if role is Role.OPEN:
             assert operation["security"] == []
             assert "401" not in operation["responses"]
             continue
-        assert operation["security"][0] == {"bearer": [str(row.role)]}
-        assert operation["x-required-role"] == row.role
-        assert ({"link": []} in operation["security"]) is row.link
+        assert operation["security"][0] == {"bearer": [str(role)]}
+        assert operation["x-required-role"] == role
+        assert ({"link": []} in operation["security"]) is route.signed_link
         assert {"401", "403", "429"} <= operation["responses"].keys()
     without = [o["security"] for _, _, o in operations(made(PLAIN)) if o["security"]]
     assert all({} in ways for ways in without), "nobody is asked"
@@ -157,8 +159,7 @@ def test_security_is_the_table_of_access() -> None:
 def test_every_kind_of_problem_is_said_of_some_operation() -> None:
     said = set()
     for operation in app.operations(DEV):
-        row = access.row(operation.method, operation.path, DEV.auth)
-        said |= set(openapi.kinds(operation, row))
+        said |= set(openapi.kinds(operation, operation.required_role(DEV.auth)))
     # Of requests that reach no operation.
     beside = {kind for kind in KINDS if kind[0] == OTHER}
     beside |= {(405, "method_not_allowed"), (408, "header_timeout"), (431, "head_too_large")}
