@@ -20,6 +20,7 @@ from segments.http.auth.roles import UNMATCHED
 from segments.http.context import SERVICES
 from segments.http.routing.routes import Routes
 from segments.http.routing.streaming import NO_SNIFFING
+from segments.http.server.aiohttp_internals import CatchAllResource
 from segments.state.history.protocol import HistoryUnavailableError
 from segments.state.rocksdb import is_damage
 from segments.telemetry import logs, metrics
@@ -57,24 +58,17 @@ def add_routes(app: web.Application, routes: Routes) -> None:
 
 def refuse_the_rest(app: web.Application) -> None:
     """Add, after all routes, the answer to what none of them takes."""
-    rest = _Anything("/")
+    rest = CatchAllResource("/")
     app.router.register_resource(rest)
     guard = app[LIMITS].around(app[ADMISSION].guard(UNMATCHED), _UNKNOWN)
     rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN, guard))
-
-
-class _Anything(web.PlainResource):
-    """Every path, whatever is in it."""
-
-    def _match(self, path: str) -> dict[str, str] | None:  # noqa: ARG002
-        return {}
 
 
 async def _refuse(request: web.Request) -> web.StreamResponse:
     """405 where the path is known, 404 where it is not."""
     allowed: set[str] = set()
     for resource in request.app.router.resources():
-        if not isinstance(resource, _Anything):
+        if not isinstance(resource, CatchAllResource):
             _, methods = await resource.resolve(request)
             allowed |= methods
     if allowed:
@@ -105,7 +99,7 @@ def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
             response = _problem(error).response()
             status = response.status
         except Exception as error:
-            log.exception("request failed", method=request.method, path=request.path)
+            log.exception("request_failed", method=request.method, path=request.path)
             response = problems.Problem(500, "internal", "an unexpected error").response()
             if type(error) is Exception and is_damage(error):  # rocksdict raises bare Exceptions
                 # Of the view: nothing that it says can be trusted from here on.
