@@ -2,7 +2,7 @@
 
 aiohttp has no public way to limit the time for a request head, to drop clients that do not read, or
 to see which connections are idle. `pyproject.toml` pins the version this was written against, and
-tests/integration/http/server/test_aiohttp_internals.py fails if the internals of another version differ.
+test_aiohttp_internals.py fails if the internals of another version differ.
 """
 
 from __future__ import annotations
