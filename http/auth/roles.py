@@ -29,9 +29,10 @@ UNMATCHED = Role.ANALYST
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who a request comes from.
+    """An authenticated client.
 
-    `name` is that of an API key, or the subject of a token; `key_id` tells keys of one name apart.
+    `name` is the name of an API key or the subject of a token; several keys may share a name, so
+    `key_id` identifies the key.
     """
 
     name: str
@@ -40,12 +41,12 @@ class Subject:
 
 
 ANONYMOUS = Subject("anonymous", Role.ADMIN)
-"""Everybody, with `auth.mode` none."""
+"""Every client, with `auth.mode` `none`."""
 SUBJECT = web.RequestKey("subject", Subject)
-"""On every request that was admitted; absent where nobody is known: open routes, signed links."""
+"""Set on every authenticated request; absent on open routes and signed links."""
 
 
 def actor(request: web.Request) -> str | None:
-    """Who is behind a change, for its history; None when that is not known."""
+    """The subject's name to record with a change; None if the client is not authenticated."""
     subject = request.get(SUBJECT)
     return None if subject is None or subject is ANONYMOUS else subject.name

@@ -9,8 +9,15 @@ from typing import Required, TypedDict, TypeVar, Unpack
 from aiohttp import hdrs, web
 
 from segments.http.auth.roles import Role
-from segments.http.routing.body import received, require_content_type
-from segments.http.routing.operation import Answer, Body, Kind, Operation, RawBody, Received
+from segments.http.routing.body import read_json, require_content_type
+from segments.http.routing.operation import (
+    JsonBody,
+    Operation,
+    ParsedBody,
+    ProblemType,
+    RawBody,
+    Response,
+)
 from segments.http.routing.query import Query
 from segments.settings.auth import AuthSettings
 
@@ -21,19 +28,19 @@ class Declaration(TypedDict, total=False):
     """The fields of `Operation` that a route declares."""
 
     role: Required[Role | Callable[[AuthSettings], Role]]
-    answers: Required[Mapping[int, Answer]]
+    responses: Required[Mapping[int, Response]]
     query: type[Query] | None
-    body: Body | RawBody | None
+    body: JsonBody | RawBody | None
     headers: tuple[str, ...]
-    problems: tuple[Kind, ...]
+    problems: tuple[ProblemType, ...]
     signed_link: bool
 
 
 class Routes:
-    """Collects routes declared with `@routes.get(path, role=…, answers=…, …)` and its siblings.
+    """Collects routes declared with `@routes.get(path, role=…, responses=…, …)` and its siblings.
 
     A handler takes the request, then its query model (if it has parameters), then its body (if it
-    is JSON). A declaration without a role or responses raises TypeError.
+    is JSON_TYPE). A declaration without a role or responses raises TypeError.
     """
 
     def __init__(self, tag: str) -> None:
@@ -49,7 +56,7 @@ class Routes:
         return [operation for operation, _ in self._routes]
 
     def get(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
-        """Declare a GET; HEAD comes with it."""
+        """Declare a GET; it also serves HEAD."""
         return self._declare(hdrs.METH_GET, path, fields)
 
     def post(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
@@ -69,7 +76,7 @@ class Routes:
         return self._declare(hdrs.METH_DELETE, path, fields)
 
     def _declare(self, method: str, path: str, fields: Declaration) -> Callable[[Handler], Handler]:
-        def declared(handler: Handler) -> Handler:
+        def decorate(handler: Handler) -> Handler:
             summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
             operation = Operation(
                 method=method,
@@ -81,31 +88,31 @@ class Routes:
                 **fields,
             )
             serve = getattr(web, method.lower())
-            self._routes.append((operation, serve(path, _serving(operation, handler))))
+            self._routes.append((operation, serve(path, _parse_request(operation, handler))))
             return handler
 
-        return declared
+        return decorate
 
 
-def _serving(
+def _parse_request(
     operation: Operation, handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The handler, given what is declared. Without a query string it costs a call and no more."""
+    """Wrap the handler to parse what is declared. Without a query string it costs one call."""
     query, body = operation.query, operation.body
     if query is None:
-        asking: Callable[..., Awaitable[web.StreamResponse]] = handler
+        call: Callable[..., Awaitable[web.StreamResponse]] = handler
     elif query.model_fields:
-        asking = _with_parameters(query, handler)
+        call = _with_parameters(query, handler)
     else:
-        asking = _without_parameters(query, handler)
+        call = _without_parameters(query, handler)
     if body is None:
-        return asking
+        return call
 
     async def with_body(request: web.Request) -> web.StreamResponse:
         if isinstance(body, RawBody):
             require_content_type(request, *body.accepted())
-            return await asking(request)
-        return await asking(request, Received(*await received(request, body.model)))
+            return await call(request)
+        return await call(request, ParsedBody(*await read_json(request, body.model)))
 
     return with_body
 
@@ -113,20 +120,20 @@ def _serving(
 def _with_parameters(
     query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    none = query()
+    defaults = query()
 
-    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
-        return handler(request, query.of(request) if request.query_string else none, *body)
+    def call(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+        return handler(request, query.parse(request) if request.query_string else defaults, *body)
 
-    return asking
+    return call
 
 
 def _without_parameters(
     query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+    def call(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
         if request.query_string:
-            query.of(request)
+            query.parse(request)
         return handler(request, *body)
 
-    return asking
+    return call

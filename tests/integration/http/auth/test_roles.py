@@ -90,7 +90,7 @@ async def test_every_route_has_a_row_and_every_row_a_route(setting: Setting) -> 
 def test_a_route_cannot_be_declared_without_a_role() -> None:
     routes: Any = Routes("users")
     with pytest.raises(TypeError, match="role"):
-        routes.get("/v1/anything", answers={})(lambda _request: None)
+        routes.get("/v1/anything", responses={})(lambda _request: None)
 
 
 async def test_every_route_with_every_kind_of_credentials(setting: Setting) -> None:
@@ -136,7 +136,7 @@ async def test_nothing_is_done_for_who_may_not(setting: Setting) -> None:
         for key, role in REQUIRED.items():
             if role is Role.ADMIN:
                 await _asked(setting.sidecar, key, setting.shown[kind])
-    assert setting.sidecar.writer.sent == []
+    assert setting.sidecar.producer.sent == []
 
 
 async def test_head_needs_what_get_needs(setting: Setting) -> None:

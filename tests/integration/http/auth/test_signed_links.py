@@ -17,7 +17,7 @@ from segments.http.app import operations
 from segments.http.auth import signed_links
 from segments.http.auth.api_keys import KeysError
 from segments.http.auth.roles import Role
-from segments.http.auth.signed_links import Links
+from segments.http.auth.signed_links import LinkSigner
 from segments.http.problems import Problem
 from segments.settings import Settings
 from tests.support import credentials
@@ -90,7 +90,7 @@ async def test_a_link_with_every_parameter_opens(sidecar: Sidecar) -> None:
 async def test_every_changed_character_is_refused(sidecar: Sidecar) -> None:
     url = await link(sidecar, segment="A")
     parts = urlsplit(url)
-    verifier = signed_links.links(sidecar.services.settings)
+    verifier = signed_links.create_link_signer(sidecar.services.settings)
     for place, character in enumerate(parts.query):
         for other in sorted(set(string.ascii_letters[::7] + "0_-=&%") - {character}):
             text = parts.query[:place] + other + parts.query[place + 1 :]
@@ -188,7 +188,7 @@ async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
 async def test_another_secret_revokes_every_link(sidecar: Sidecar, tmp_path: Path) -> None:
     url = await link(sidecar)
     (tmp_path / "link.key").unlink()
-    again = signed_links.links(sidecar.services.settings)
+    again = signed_links.create_link_signer(sidecar.services.settings)
     with pytest.raises(Problem, match="link_invalid"):
         again.check(PATH, MultiDict(parse_qsl(urlsplit(url).query)))
 
@@ -208,8 +208,8 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
         [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
         [Settings(data_dir=tmp_path / "c")] * 2,
     ):
-        one, other = map(signed_links.links, settings)
-        other.check(PATH, MultiDict(one.signed(PATH, {"segment": "A"})))
+        one, other = map(signed_links.create_link_signer, settings)
+        other.check(PATH, MultiDict(one.sign(PATH, {"segment": "A"})))
     assert not (tmp_path / "a").exists()
     assert stat.S_IMODE((tmp_path / "c" / "link.key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["link.key"]
@@ -218,10 +218,10 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
 def test_a_secret_file_that_has_none(tmp_path: Path) -> None:
     (tmp_path / "link.key").write_text("short")
     with pytest.raises(KeysError, match=r"link\.key"):
-        signed_links.links(Settings(data_dir=tmp_path))
+        signed_links.create_link_signer(Settings(data_dir=tmp_path))
 
 
 def test_a_link_of_another_purpose_is_none() -> None:
-    signed = Links(SECRET, 60).signed("/v1/reports/jobs/1", {})
+    signed = LinkSigner(SECRET, 60).sign("/v1/reports/jobs/1", {})
     with pytest.raises(Problem, match="link_invalid"):
-        Links(SECRET, 60).check(PATH, MultiDict(signed))
+        LinkSigner(SECRET, 60).check(PATH, MultiDict(signed))

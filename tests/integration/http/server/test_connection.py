@@ -233,7 +233,7 @@ async def test_beyond_the_connections_in_use_new_ones_are_told(folder: Path) -> 
     )
     async with running(folder, max_connections=2, **LONG) as sidecar:
         async with connected(sidecar, busy) as first, connected(sidecar, busy) as second:
-            await until(lambda: sidecar.services.waiting.count == 2)
+            await until(lambda: sidecar.services.waiters.count == 2)
             for sent in (b"", HEAD + b"\r\n"):
                 async with connected(sidecar, sent) as third:
                     status, problem = await third.answer()
@@ -266,7 +266,7 @@ async def test_those_turned_away_leave_nothing_behind(
     async with running(folder, max_connections=1, **LONG) as sidecar:
         [limiter] = limiters
         async with connected(sidecar, busy):
-            await until(lambda: sidecar.services.waiting.count == 1)
+            await until(lambda: sidecar.services.waiters.count == 1)
             away = [await asyncio.open_connection("127.0.0.1", sidecar.port) for _ in range(20)]
             assert limiter.lingering <= 5
             answers = [await asyncio.wait_for(reader.read(), 20) for reader, _ in away]

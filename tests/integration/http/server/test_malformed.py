@@ -62,7 +62,7 @@ async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) ->
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
     )
     assert parsed(answer)[0] == 400
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
@@ -146,7 +146,7 @@ async def test_header_values_that_are_no_text_go_nowhere(sidecar: Sidecar) -> No
     )
     status, _, body = parsed(answer)
     assert (status, json.loads(body)["code"]) == (400, "invalid")
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 async def test_two_requests_at_once_are_answered_in_order(sidecar: Sidecar) -> None:
