@@ -63,7 +63,7 @@ async def test_it_ends_when_it_is_asked_to(settings: Settings, number: int) -> N
     await asyncio.wait_for(task, 30)
 
 
-@pytest.mark.parametrize("part", ["feed", "writer"])
+@pytest.mark.parametrize("part", ["view_consumer", "producer"])
 async def test_it_ends_when_a_part_cannot_go_on(
     settings: Settings, sidecar: Sidecar, part: str
 ) -> None:

@@ -122,4 +122,4 @@ def test_a_parameter_that_means_nothing() -> None:
 
 
 def test_a_parameter_that_stands_there_twice() -> None:
-    assert refused("limit=1&limit=1") == "limit is given more than once"
+    assert refused("limit=1&limit=1") == "limit is present more than once"
