@@ -1,4 +1,4 @@
-"""The HTTP sidecar: its parts put together, its routes, its life from start to end."""
+"""The HTTP sidecar: composition root, routes, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from aiohttp import web
 
 from segments.http import middleware
-from segments.http.auth.authorization import ADMISSION, admission
+from segments.http.auth.authorization import AUTHORIZER, create_authorizer
 from segments.http.auth.rate_limits import LIMITS, RateLimits
 from segments.http.context import SERVICES, Services
 from segments.http.openapi import document as openapi
-from segments.http.read.view_consumer import TOPICS, Feed
-from segments.http.read.waiters import Waiting
-from segments.http.read.watermark import Completeness
+from segments.http.read.view_consumer import TOPICS, ViewConsumer
+from segments.http.read.waiters import Waiters
+from segments.http.read.watermark import Watermark
 from segments.http.reports import rows as report_rows
 from segments.http.reports import runner as report_runner
 from segments.http.routes import (
@@ -42,7 +42,7 @@ from segments.http.routing.body import MAX_BODY_BYTES
 from segments.http.routing.operation import Operation
 from segments.http.routing.routes import Routes
 from segments.http.server.listener import serving
-from segments.http.write.producer import CommandWriter
+from segments.http.write.producer import CommandProducer
 from segments.kafka.clients import topic_ids
 from segments.settings import Settings
 from segments.settings.auth import require_guard
@@ -63,101 +63,106 @@ ROUTES = (
     health,
     docs,
 )
-# Threads that read much must not keep the event loop waiting for the interpreter.
+# Busy reader threads must not keep the event loop waiting for the GIL.
 SWITCH_INTERVAL_S = 0.0005
 
 log = logs.get(__name__)
 
 
 def view_folder(settings: Settings) -> Path:
-    """Where this instance keeps its view."""
+    """The directory of this instance's view."""
     return settings.data_dir / f"http-{settings.instance}" / "view"
 
 
 @asynccontextmanager
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything the handlers work with, started; ended in reverse."""
-    # The view is filled from these topics and no others: made anew, they begin a new view.
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Start everything the handlers work with; stop it in reverse order."""
+    # Identifies the topics the view is built from: recreated topics need a new view.
     identity = {
         "topics": topic_ids(settings, TOPICS),
         "partitions": settings.http.partitions,
     }
     view = View(view_folder(settings), identity)
     history = open_reader(settings)
-    waiting = Waiting(view, settings.http.max_waiters)
-    completeness = Completeness(view, history)
+    waiters = Waiters(view, settings.http.max_waiters)
+    watermark = Watermark(view, history)
 
-    writer = CommandWriter(settings, waiting)
+    producer = CommandProducer(settings, waiters)
 
-    def report(advanced: list[int], results: Mapping[str, bytes]) -> None:
-        completeness.note(advanced)
-        writer.heard(results)
-        waiting.report(advanced, results)
+    def on_progress(advanced: list[int], results: Mapping[str, bytes]) -> None:
+        watermark.update(advanced)
+        producer.forget_all(results)
+        waiters.notify(advanced, results)
 
-    feed = Feed(settings, view, report)
+    consumer = ViewConsumer(settings, view, on_progress)
     pool = ThreadPoolExecutor(settings.http.read_threads, thread_name_prefix="read")
-    # Read once, from some hundred files: not while a request waits.
+    # Read once from several hundred files, before any request waits for it.
     await asyncio.to_thread(report_rows.zone_names)
-    feed.start()
+    consumer.start()
     try:
-        yield Services(settings, view, waiting, feed, writer, history, completeness, pool)
+        yield Services(settings, view, waiters, consumer, producer, history, watermark, pool)
     finally:
-        await asyncio.to_thread(feed.close)
-        await asyncio.to_thread(writer.close)
+        await asyncio.to_thread(consumer.close)
+        await asyncio.to_thread(producer.close)
         pool.shutdown(wait=True, cancel_futures=True)
         await history.close()
         view.close()
 
 
 def routes(settings: Settings) -> list[Routes]:
-    """The routes that this deployment serves."""
+    """The routes that these settings enable."""
     modules = (*ROUTES, imports, developer) if settings.dev.enabled else ROUTES
     return [module.routes for module in modules]
 
 
 def operations(settings: Settings) -> tuple[Operation, ...]:
-    """What this deployment serves, as its routes say it of themselves."""
-    return tuple(itertools.chain.from_iterable(each.operations for each in routes(settings)))
+    """The operations that these settings enable, as declared by their routes."""
+    return tuple(itertools.chain.from_iterable(module.operations for module in routes(settings)))
 
 
 def interface(settings: Settings) -> dict[str, Any]:
-    """The OpenAPI document of this deployment."""
+    """The OpenAPI document for these settings."""
     return openapi.document(operations(settings), openapi.Variant.of(settings))
 
 
-def build(made: Services) -> web.Application:
-    """The application over these services."""
+def build(services: Services) -> web.Application:
+    """The application that serves requests with these services."""
     app = web.Application()
-    app[SERVICES] = made
-    app[MAX_BODY_BYTES] = made.settings.http.max_body_bytes
-    app[ADMISSION] = admitting = admission(made.settings)
-    app[LIMITS] = RateLimits(made.settings)
-    app.cleanup_ctx.append(report_runner.running)
-    app.on_startup.append(lambda _: admitting.start())
-    app.on_cleanup.append(lambda _: admitting.close())
-    app[docs.OPERATIONS] = operations(made.settings)
-    for each in routes(made.settings):
-        middleware.add_routes(app, each)
-    middleware.refuse_the_rest(app)
+    settings = services.settings
+    app[SERVICES] = services
+    app[MAX_BODY_BYTES] = settings.http.max_body_bytes
+    app[AUTHORIZER] = authorizer = create_authorizer(settings)
+    app[LIMITS] = RateLimits(settings)
+    app.cleanup_ctx.append(report_runner.run_jobs)
+    app.on_startup.append(lambda _: authorizer.start())
+    app.on_cleanup.append(lambda _: authorizer.close())
+    app[docs.OPERATIONS] = operations(settings)
+    for module in routes(settings):
+        middleware.add_routes(app, module)
+    middleware.add_catch_all(app)
     return app
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, or until the view can no longer be filled (FeedError).
+    """Serve until SIGTERM or SIGINT, or until the view consumer or the producer has failed.
 
-    ExposedError when anyone could come in from elsewhere.
+    ViewConsumerError if the view cannot be continued; ExposedError if the settings would let other
+    machines in without credentials.
     """
     require_guard(settings.auth, settings.http.host)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with services(settings) as made, serving(build(made), settings.http) as port:
-        log.info("http serves", host=settings.http.host, port=port)
-        # What is here by now stays: collections, for some 50 ms, would walk over all of it.
+    async with (
+        open_services(settings) as services,
+        serving(build(services), settings.http) as port,
+    ):
+        log.info("http_ready", host=settings.http.host, port=port)
+        # Everything allocated so far is permanent; scanning it in each collection would take 50 ms.
         gc.collect()
         gc.freeze()
-        failures = (made.feed.failed, made.writer.failed)
+        failures = (services.view_consumer.failed, services.producer.failed)
         for failed in failures:
             failed.add_done_callback(lambda _: stopping.set())
         await stopping.wait()

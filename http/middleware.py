@@ -1,23 +1,26 @@
-"""What surrounds every handler: errors become problems, each request is counted and timed.
+"""Middleware: maps exceptions to problem responses and records request metrics.
 
-Wrapped around each route once, when the application is put together: as aiohttp's middleware it
-would cost a request several times as much.
+Wrapped around each handler once, when the application is built: an aiohttp middleware would cost
+several times as much per request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from segments.http import problems
-from segments.http.auth.authorization import ADMISSION, Guard
+from segments.http.auth.authorization import AUTHORIZER, Guard
 from segments.http.auth.rate_limits import LIMITS
+from segments.http.auth.roles import UNMATCHED
 from segments.http.context import SERVICES
+from segments.http.routing.routes import Routes
 from segments.http.routing.streaming import NO_SNIFFING
+from segments.http.server.aiohttp_internals import CatchAllResource
 from segments.state.history.protocol import HistoryUnavailableError
 from segments.state.rocksdb import is_damage
 from segments.telemetry import logs, metrics
@@ -25,50 +28,47 @@ from segments.telemetry import logs, metrics
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499
 _UNKNOWN = "unknown"
-_FORESEEN = (problems.Problem, web.HTTPException, HistoryUnavailableError)
+_EXPECTED_ERRORS = (problems.Problem, web.HTTPException, HistoryUnavailableError)
 
 log = logs.get(__name__)
 
 
-def add_routes(app: web.Application, routes: Iterable[web.AbstractRouteDef]) -> None:
-    """Add the routes of a module, each of them answered for."""
-    admission, limits = app[ADMISSION], app[LIMITS]
+def add_routes(app: web.Application, routes: Routes) -> None:
+    """Add the routes of a module, each wrapped in authorization, limits and metrics."""
+    authorizer, limits, auth = app[AUTHORIZER], app[LIMITS], app[SERVICES].settings.auth
     app.add_routes(
         web.RouteDef(
             route.method,
             route.path,
-            answered(
+            instrument(
                 route.handler,
                 route.path,
-                limits.around(admission.guard(route.method, route.path), route.path),
+                limits.wrap(
+                    authorizer.guard(
+                        operation.required_role(auth), signed_link=operation.signed_link
+                    ),
+                    route.path,
+                ),
             ),
             route.kwargs,
         )
-        for route in routes
-        if isinstance(route, web.RouteDef)
+        for operation, route in routes
     )
 
 
-def refuse_the_rest(app: web.Application) -> None:
-    """Add, after all routes, the answer to what none of them takes."""
-    rest = _Anything("/")
-    app.router.register_resource(rest)
-    guard = app[LIMITS].around(app[ADMISSION].guard_elsewhere(), _UNKNOWN)
-    rest.add_route(hdrs.METH_ANY, answered(_refuse, _UNKNOWN, guard))
+def add_catch_all(app: web.Application) -> None:
+    """Add, after all routes, the 404 or 405 response to what none of them matches."""
+    catch_all = CatchAllResource("/")
+    app.router.register_resource(catch_all)
+    guard = app[LIMITS].wrap(app[AUTHORIZER].guard(UNMATCHED), _UNKNOWN)
+    catch_all.add_route(hdrs.METH_ANY, instrument(_not_found, _UNKNOWN, guard))
 
 
-class _Anything(web.PlainResource):
-    """Every path, whatever is in it."""
-
-    def _match(self, path: str) -> dict[str, str] | None:  # noqa: ARG002
-        return {}
-
-
-async def _refuse(request: web.Request) -> web.StreamResponse:
-    """405 where the path is known, 404 where it is not."""
+async def _not_found(request: web.Request) -> web.StreamResponse:
+    """405 if the path has other methods, 404 otherwise."""
     allowed: set[str] = set()
     for resource in request.app.router.resources():
-        if not isinstance(resource, _Anything):
+        if not isinstance(resource, CatchAllResource):
             _, methods = await resource.resolve(request)
             allowed |= methods
     if allowed:
@@ -76,15 +76,15 @@ async def _refuse(request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
 
 
-def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
-    """The handler with every error as a problem and every request in the metrics.
+def instrument(handler: Handler, route: str, guard: Guard | None) -> Handler:
+    """Wrap a handler: errors become problem responses, and each request is counted and timed.
 
-    `guard` says, before it, who the request comes from, and may refuse it.
+    `guard` runs first; it sets the request's subject or raises Problem.
     """
     timers: dict[tuple[str, int], Callable[[float], None]] = {}
     clock_s = time.perf_counter
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def instrumented(request: web.Request) -> web.StreamResponse:
         started_s = clock_s()
         status = 500
         try:
@@ -95,15 +95,15 @@ def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
         except (ConnectionError, asyncio.CancelledError):
             status = CLIENT_GONE
             raise
-        except _FORESEEN as error:
+        except _EXPECTED_ERRORS as error:
             response = _problem(error).response()
             status = response.status
         except Exception as error:
-            log.exception("request failed", method=request.method, path=request.path)
+            log.exception("request_failed", method=request.method, path=request.path)
             response = problems.Problem(500, "internal", "an unexpected error").response()
             if type(error) is Exception and is_damage(error):  # rocksdict raises bare Exceptions
-                # Of the view: nothing that it says can be trusted from here on.
-                request.app[SERVICES].feed.give_up(error)
+                # The view is damaged: nothing read from it can be trusted any more.
+                request.app[SERVICES].view_consumer.report_damage(error)
         finally:
             key = (request.method, status)
             (timers.get(key) or _timer(timers, route, *key))(clock_s() - started_s)
@@ -111,13 +111,13 @@ def answered(handler: Handler, route: str, guard: Guard | None) -> Handler:
             response.headers[NO_SNIFFING[0]] = NO_SNIFFING[1]
         return response
 
-    return answer
+    return instrumented
 
 
 def _timer(
     timers: dict[tuple[str, int], Callable[[float], None]], route: str, method: str, status: int
 ) -> Callable[[float], None]:
-    # A client can make methods up; each would be a time series for ever.
+    # Clients can invent methods; each would become a time series that never goes away.
     known = method if method in METHODS else "other"
     timer = metrics.HTTP_SECONDS.labels(known, route, str(status)).observe
     if known == method:
@@ -130,6 +130,5 @@ def _problem(error: Exception) -> problems.Problem:
         return error
     if isinstance(error, web.HTTPException):
         return problems.from_http(error)
-    detail = "the history store cannot be read"
-    log.warning(detail, error=str(error))
-    return problems.Problem(503, "history_unavailable", detail)
+    log.warning("history_unavailable", error=str(error))
+    return problems.Problem(503, "history_unavailable", "the history store cannot be read")

@@ -10,16 +10,17 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-CONTENT_TYPE = "application/problem+json"
-_FIELDS_NAMED = 20
-# As RFC 9110 calls them: what Python calls them depends on its version.
+PROBLEM_JSON_TYPE = "application/problem+json"
+_ERRORS_MAX = 20
+# The names in RFC 9110; those in HTTPStatus depend on the version of Python.
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class Problem(Exception):  # noqa: N818 - its name in RFC 9457
-    """An answer that is an error.
+    """An error response.
 
-    `code` is the machine's word for it; `errors` names fields; `extra` are further members.
+    `code` identifies the error for programs; `errors` lists invalid fields; `extra` are additional
+    members of the body.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Problem(Exception):  # noqa: N818 - its name in RFC 9457
         self.headers = dict(headers or {})
 
     def body(self) -> bytes:
-        """The answer's body."""
+        """The JSON body."""
         body: dict[str, Any] = {
             "type": f"urn:segments:problem:{self.code}",
             "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
@@ -54,31 +55,31 @@ class Problem(Exception):  # noqa: N818 - its name in RFC 9457
         return orjson.dumps(body | dict(self.extra or {}))
 
     def response(self) -> web.Response:
-        """The answer."""
+        """The response."""
         return web.Response(
             status=self.status,
             body=self.body(),
-            content_type=CONTENT_TYPE,
+            content_type=PROBLEM_JSON_TYPE,
             headers=self.headers,
         )
 
 
 def invalid(error: ValidationError, prefix: str = "") -> Problem:
-    """422 for a body that can be read but breaks its contract, naming the fields."""
+    """422 for JSON that does not match its model, with the invalid fields."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     errors = [
         {
             "field": prefix + ".".join(str(step)[:64] for step in problem["loc"]),
             "detail": problem["msg"].removeprefix("Value error, "),
         }
-        for problem in problems[:_FIELDS_NAMED]
+        for problem in problems[:_ERRORS_MAX]
     ]
-    detail = f"{len(problems)} fields are wrong" if len(problems) > 1 else "a field is wrong"
+    detail = f"{len(problems)} fields are invalid" if len(problems) > 1 else "a field is invalid"
     return Problem(422, "invalid", detail, errors=errors)
 
 
 def from_http(error: web.HTTPException) -> Problem:
-    """What aiohttp itself refuses: unknown paths, methods, sizes."""
+    """The problem for an error that aiohttp raises: unknown path, method, body too large."""
     codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return Problem(

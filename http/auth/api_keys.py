@@ -1,7 +1,8 @@
-"""API keys: what they look like, and the file that has them, hashed.
+"""API keys: their format, and the file with their hashes.
 
-A key is `segk_`, its id of 12 hexadecimal digits, `_`, and 256 random bits as 64 of them. Of these
-bits the file has the SHA-256 alone: nothing slower is needed, as nobody can go through 2**256.
+A key is `segk_`, its id of 12 hexadecimal digits, `_`, and 64 more for 256 random
+bits. The file has only the SHA-256 of the key. A slower hash is not needed, since 256 random bits
+cannot be guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from segments.settings import Settings
 
 PREFIX = "segk_"
 PATTERN = re.compile(rf"{PREFIX}([0-9a-f]{{12}})_([0-9a-f]{{64}})", re.ASCII)
-"""For scanners of secrets as well."""
+"""Also usable by secret scanners."""
 FILE_MAX_BYTES = 4_194_304
 _ID_BYTES, _SECRET_BYTES = 6, 32
 
@@ -34,11 +35,11 @@ _Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")]
 
 
 class KeysError(RuntimeError):
-    """The file of keys cannot be used, or a key is not there; the message says which and why."""
+    """The key file cannot be used, or a key does not exist; the message says which and why."""
 
 
 class Key(BaseModel):
-    """A key as the file has it. Instants in ms; several keys may have one name."""
+    """A key as stored. Timestamps in ms; several keys may have one name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -58,17 +59,17 @@ class _File(BaseModel):
 
 
 def path_of(settings: Settings) -> Path:
-    """Where the keys of these settings are."""
+    """The key file of these settings."""
     return settings.auth.keys_file or settings.data_dir / "keys.json"
 
 
 def digest(key: str) -> bytes:
-    """What is stored of a key, whatever text it is."""
+    """The SHA-256 that is stored of a key; any text is accepted."""
     return sha256(key.encode()).digest()
 
 
 def load(path: Path, *, missing_ok: bool = True) -> list[Key]:
-    """The keys of a file. KeysError when it is none of ours, or not there where it must be."""
+    """The keys in a file. KeysError if it is invalid, or if it is missing and must not be."""
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_MAX_BYTES + 1)
@@ -87,17 +88,17 @@ def load(path: Path, *, missing_ok: bool = True) -> list[Key]:
         place = ".".join(map(str, first["loc"]))
         raise KeysError(f"{path}: {place}: {first['msg']}") from None
     if len({key.id for key in keys}) != len(keys):
-        raise KeysError(f"{path} has an id twice")
+        raise KeysError(f"{path} contains an id more than once")
     return keys
 
 
 def create(
     path: Path, name: str, role: KeyRole, *, now_ms: int, expires_ms: int | None
 ) -> tuple[str, Key]:
-    """A new key, in clear and as it is stored from now on. ValidationError for a wrong name."""
+    """Create and store a key: (clear text, stored key). ValidationError for an invalid name."""
     key_id = secrets.token_hex(_ID_BYTES)
     clear = f"{PREFIX}{key_id}_{secrets.token_hex(_SECRET_BYTES)}"
-    made = Key(
+    key = Key(
         id=key_id,
         name=name,
         role=role,
@@ -106,25 +107,25 @@ def create(
         expires_ms=expires_ms,
     )
     with _locked(path):
-        _write(path, [*load(path), made])
-    return clear, made
+        _write(path, [*load(path), key])
+    return clear, key
 
 
 def revoke(path: Path, name_or_id: str) -> list[Key]:
-    """The keys of this name, or the one of this id, that are good no more. KeysError for none."""
+    """Remove and return the keys with this name, or the one with this id. KeysError if none."""
     with _locked(path):
         keys = load(path)
-        gone = [key for key in keys if key.id == name_or_id]
-        gone = gone or [key for key in keys if key.name == name_or_id]
-        if not gone:
-            raise KeysError(f"{path} has no key of the name or id {name_or_id!r}")
-        _write(path, [key for key in keys if key not in gone])
-    return gone
+        revoked = [key for key in keys if key.id == name_or_id]
+        revoked = revoked or [key for key in keys if key.name == name_or_id]
+        if not revoked:
+            raise KeysError(f"{path} has no key with the name or id {name_or_id!r}")
+        _write(path, [key for key in keys if key not in revoked])
+    return revoked
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time, in whichever process."""
+    """Hold the lock file: one writer at a time across processes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)

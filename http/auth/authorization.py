@@ -1,4 +1,4 @@
-"""The step before every handler: who is it, and may they. With `auth.mode` none, everybody may."""
+"""Authenticates and authorizes each request. With `auth.mode` `none` every request is allowed."""
 
 from __future__ import annotations
 
@@ -6,43 +6,35 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from segments.http.auth.bearer import Verifier, role_needed, subject_of
-from segments.http.auth.key_verifier import KeyRing
-from segments.http.auth.roles import ANONYMOUS, ELSEWHERE, SUBJECT, Role, Row, row
-from segments.http.auth.signed_links import Links, is_signed, links
+from segments.http.auth.bearer import Verifier, authenticate, role_needed
+from segments.http.auth.key_verifier import KeyVerifier
+from segments.http.auth.roles import ANONYMOUS, SUBJECT, Role
+from segments.http.auth.signed_links import LinkSigner, create_link_signer, is_signed
 from segments.http.auth.token_verifier import TokenVerifier
 from segments.settings import Settings
 
 Guard = Callable[[web.Request], Awaitable[None]]
 
 
-class Admission:
-    """Admits requests by their credentials. Without a verifier everybody is admitted, as admin.
+class Authorizer:
+    """Authorizes requests by their credentials. Without a verifier every client is an admin.
 
-    `links` signs what may be opened without credentials; None where nothing needs them.
+    `links` signs URLs that need no credentials; None if no request needs credentials.
     """
 
-    def __init__(self, settings: Settings, verifier: Verifier | None, links: Links | None) -> None:
-        self._auth = settings.auth
+    def __init__(self, verifier: Verifier | None, links: LinkSigner | None) -> None:
         self._verifier = verifier
         self.links = links
 
-    def guard(self, method: str, path: str) -> Guard | None:
-        """The check before a route's handler; None where nobody needs to be known.
+    def guard(self, role: Role, *, signed_link: bool = False) -> Guard | None:
+        """The check before a route's handler; None if it needs no credentials.
 
-        LookupError for a route that the table does not have.
+        `signed_link`: a signed link replaces credentials.
         """
-        return self._guard(row(method, path, self._auth))
-
-    def guard_elsewhere(self) -> Guard | None:
-        """The check before the answer to what no route takes."""
-        return self._guard(ELSEWHERE)
-
-    def _guard(self, needed: Row) -> Guard | None:
-        verifier, signed = self._verifier, self.links if needed.link else None
+        verifier, signed = self._verifier, self.links if signed_link else None
         if verifier is None:
-            return _admit_everybody
-        if needed.role is Role.OPEN:
+            return _allow_anonymous
+        if role is Role.OPEN:
             return None
 
         async def guard(request: web.Request) -> None:
@@ -53,34 +45,35 @@ class Admission:
             ):
                 signed.check(request.path, request.query)
                 return
-            subject = await subject_of(request, verifier)
-            if not subject.role.covers(needed.role):
-                raise role_needed(needed.role)
+            subject = await authenticate(request, verifier)
+            if not subject.role.covers(role):
+                raise role_needed(role)
             request[SUBJECT] = subject
 
         return guard
 
     async def start(self) -> None:
-        """Get ready to verify."""
+        """Start the verifier."""
         if self._verifier is not None:
             await self._verifier.start()
 
     async def close(self) -> None:
-        """End what was started."""
+        """Stop the verifier."""
         if self._verifier is not None:
             await self._verifier.close()
 
 
-async def _admit_everybody(request: web.Request) -> None:
+async def _allow_anonymous(request: web.Request) -> None:
     request[SUBJECT] = ANONYMOUS
 
 
-def admission(settings: Settings) -> Admission:
-    """As `auth` says."""
+def create_authorizer(settings: Settings) -> Authorizer:
+    """The authorizer for the settings `auth`."""
     if settings.auth.mode == "none":
-        return Admission(settings, None, None)
-    verifier = KeyRing(settings) if settings.auth.mode == "keys" else TokenVerifier(settings.auth)
-    return Admission(settings, verifier, links(settings))
+        return Authorizer(None, None)
+    keys = settings.auth.mode == "keys"
+    verifier = KeyVerifier(settings) if keys else TokenVerifier(settings.auth)
+    return Authorizer(verifier, create_link_signer(settings))
 
 
-ADMISSION = web.AppKey("admission", Admission)
+AUTHORIZER = web.AppKey("authorizer", Authorizer)

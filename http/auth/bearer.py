@@ -1,4 +1,4 @@
-"""Bearer tokens as they come (RFC 6750), and the answers to those that are missing or not good."""
+"""Bearer authentication (RFC 6750): tokens in requests, and the responses to invalid ones."""
 
 from __future__ import annotations
 
@@ -16,45 +16,48 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _SCHEME = "bearer"
 
 
-class Refused(Exception):  # noqa: N818 - no error of ours
-    """A token that is not good. The message is told to whom it came from: no quotes, no secrets."""
+class InvalidCredentialsError(Exception):
+    """An invalid token. The message goes to the client: no quotes, no secrets."""
 
 
 class Verifier(Protocol):
-    """Knows whether a bearer token is good."""
+    """Verifies bearer tokens."""
 
     async def verify(self, token: str) -> Subject:
-        """Whose it is. Refused when it is not good; Problem 503 when that cannot be told now."""
+        """The token's subject.
+
+        InvalidCredentialsError if it is invalid; Problem 503 if it cannot be verified now.
+        """
         ...
 
     async def start(self) -> None:
-        """Get ready; what cannot be had yet is waited for by `verify`."""
+        """Load the keys; `verify` waits for those that are not available yet."""
         ...
 
     async def close(self) -> None:
-        """End what was started."""
+        """Release what `start` acquired."""
         ...
 
 
-async def subject_of(request: web.Request, verifier: Verifier) -> Subject:
-    """Whom the request comes from. Problem 401 when it does not show that."""
+async def authenticate(request: web.Request, verifier: Verifier) -> Subject:
+    """The subject of a request. Problem 401 if its credentials are missing or invalid."""
     headers = request.headers.getall("Authorization", ())
     if len(headers) != 1:
-        raise _missing() if not headers else _refused("Authorization stands there more than once")
+        raise _missing() if not headers else _invalid("Authorization is present more than once")
     scheme, _, token = headers[0].partition(" ")
     if scheme.lower() != _SCHEME:
         raise _missing()
     token = token.strip(" ")
     if not _TOKEN.fullmatch(token):
-        raise _refused("not a bearer token")
+        raise _invalid("not a bearer token")
     try:
         return await verifier.verify(token)
-    except Refused as refused:
-        raise _refused(str(refused)) from None
+    except InvalidCredentialsError as error:
+        raise _invalid(str(error)) from None
 
 
 def _missing() -> Problem:
-    # Without an error word: nothing was shown that could be wrong (RFC 6750 3.1).
+    # Without an error code, as RFC 6750 section 3.1 says for a request without credentials.
     return Problem(
         401,
         "credentials_missing",
@@ -63,13 +66,13 @@ def _missing() -> Problem:
     )
 
 
-def _refused(reason: str) -> Problem:
+def _invalid(reason: str) -> Problem:
     challenge = f'{_CHALLENGE}, error="invalid_token", error_description="{reason}"'
     return Problem(401, "credentials_invalid", reason, headers={_CHALLENGE_HEADER: challenge})
 
 
 def role_needed(needed: Role) -> Problem:
-    """403: known, but not allowed."""
+    """403: authenticated, but without the needed role."""
     challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{needed}"'
     return Problem(
         403,

@@ -1,7 +1,7 @@
-"""Public keys that verify tokens (JWK Set, RFC 7517), from a file or an address, kept fresh.
+"""Public keys that verify tokens (JWK Set, RFC 7517), from a file or URL, refreshed regularly.
 
-The last good ones stay while newer ones cannot be had. Keys are fetched beside the requests; only
-a request for which there is no key waits, and not for longer than one fetch.
+While newer keys cannot be loaded, the last valid ones stay in use. Keys are fetched in the
+background; only a request whose key is missing waits, for one fetch at most.
 """
 
 from __future__ import annotations
@@ -22,48 +22,50 @@ from segments.telemetry import logs
 
 MAX_BYTES = 1_048_576
 KEYS_MAX = 1_000
-FILE_LOOK_S = 1.0
-_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
-_KINDS: dict[str, type[RSAKey | ECKey]] = {"RSA": RSAKey, "EC": ECKey}
+FILE_CHECK_S = 1.0
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
+_KEY_TYPES: dict[str, type[RSAKey | ECKey]] = {"RSA": RSAKey, "EC": ECKey}
 
 log = logs.get(__name__)
 
 
 class NoKeysError(RuntimeError):
-    """There are no keys to verify with; the message says why."""
+    """No keys are available for verification; the message says why."""
 
 
 def parse(raw: bytes) -> KeySet:
-    """The keys of a set that can verify: public keys, RSA or EC. NoKeysError when there are none.
+    """The RSA and EC public keys of a JWK Set. NoKeysError if there are none.
 
-    A secret (`oct`) in it is left out: whoever can read the set could sign with it.
+    Symmetric keys (`oct`) are ignored: anyone who can read the set could sign with them.
     """
     if len(raw) > MAX_BYTES:
         raise NoKeysError(f"more than {MAX_BYTES} bytes")
     try:
         document = orjson.loads(raw)
-        given = document["keys"]
-        if not isinstance(given, list) or len(given) > KEYS_MAX:
-            raise NoKeysError(f"`keys` is a list of at most {KEYS_MAX}")
+        members = document["keys"]
+        if not isinstance(members, list) or len(members) > KEYS_MAX:
+            raise NoKeysError(f"`keys` must be a list of at most {KEYS_MAX}")
     except (orjson.JSONDecodeError, TypeError, KeyError):
-        raise NoKeysError("not a JWK Set in JSON") from None
-    keys: list[Key] = [key for each in given if (key := _key(each)) is not None]
+        raise NoKeysError("not a JSON Web Key Set") from None
+    keys: list[Key] = [key for member in members if (key := _key(member)) is not None]
     if not keys:
-        raise NoKeysError("no public key of RSA or EC that is for signatures")
+        raise NoKeysError("no RSA or EC public key for signatures")
     return KeySet(keys)
 
 
-def _key(given: Any) -> Key | None:
-    if not isinstance(given, dict) or given.get("use", "sig") != "sig":
+def _key(member: Any) -> Key | None:
+    if not isinstance(member, dict) or member.get("use", "sig") != "sig":
         return None
-    kty = given.get("kty")
-    kind = _KINDS.get(kty) if isinstance(kty, str) else None
-    if kind is None:
+    kty = member.get("kty")
+    key_type = _KEY_TYPES.get(kty) if isinstance(kty, str) else None
+    if key_type is None:
         return None
     try:
-        key: Key = kind.import_key({k: v for k, v in given.items() if k not in _PRIVATE})
+        key: Key = key_type.import_key(
+            {k: v for k, v in member.items() if k not in _PRIVATE_MEMBERS}
+        )
     except (JoseError, ValueError, TypeError, KeyError):
-        log.warning("a key of the JWK Set cannot be used", kid=str(given.get("kid"))[:64])
+        log.warning("jwk_ignored", kid=str(member.get("kid"))[:64])
         return None
     return key
 
@@ -79,91 +81,91 @@ class KeySource:
         self._changed: Callable[[], None] = lambda: None
         self._client: httpx.AsyncClient | None = None
         self._fetching: asyncio.Task[None] | None = None
-        # Of the newest attempt, and of the newest that worked.
-        self._tried_at_s = self._had_at_s = -1e9
+        # Monotonic times of the last attempt and of the last success.
+        self._attempt_at_s = self._success_at_s = -1e9
         self._stamp: tuple[int, int, int] | None = None
-        self._told = ""
+        self._logged_reason = ""
 
     async def start(self, changed: Callable[[], None]) -> None:
-        """Get the keys for the first time; `changed` is called whenever they are others."""
+        """Load the keys; `changed` is called whenever they change."""
         self._changed = changed
         if self._file is None:
-            # Not packed: what comes shall be no larger than what is sent.
+            # Uncompressed, so that the size limit holds for what is received.
             self._client = httpx.AsyncClient(
                 timeout=self._auth.jwks_timeout_s, headers={"Accept-Encoding": "identity"}
             )
-            await self._fetched()
+            await self._wait_for_fetch()
         else:
             self._read(self._file)
 
     async def close(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
         if self._client is not None:
             await self._client.aclose()
 
-    def look(self) -> None:
-        """Begin to get the keys anew when it is time to; nothing is waited for."""
+    def refresh_if_due(self) -> None:
+        """Start reloading the keys if they are due for it; does not wait."""
         now_s = time.monotonic()
         if self._file is not None:
-            if now_s - self._tried_at_s >= FILE_LOOK_S:
+            if now_s - self._attempt_at_s >= FILE_CHECK_S:
                 self._read(self._file)
-        elif now_s - self._had_at_s >= self._auth.jwks_max_age_s and self._may_fetch(now_s):
-            self._begin()
+        elif now_s - self._success_at_s >= self._auth.jwks_max_age_s and self._may_fetch(now_s):
+            self._start_fetch()
 
     async def keys(self) -> KeySet:
-        """The keys. NoKeysError when there have never been any."""
+        """The current keys. NoKeysError if none were ever loaded."""
         return self._set or await self.newer_keys()
 
     async def newer_keys(self) -> KeySet:
-        """The keys, fetched anew if that may be done by now. NoKeysError as before."""
+        """The keys, reloaded if the minimum interval allows it. NoKeysError as for `keys`."""
         if self._file is None:
-            await self._fetched()
+            await self._wait_for_fetch()
         if self._set is None:
-            raise NoKeysError("there are no keys yet")
+            raise NoKeysError("no keys have been loaded yet")
         return self._set
 
     def _may_fetch(self, now_s: float) -> bool:
-        return now_s - self._tried_at_s >= self._auth.jwks_refetch_s
+        return now_s - self._attempt_at_s >= self._auth.jwks_refetch_s
 
-    def _begin(self) -> asyncio.Task[None]:
+    def _start_fetch(self) -> asyncio.Task[None]:
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.create_task(self._fetch(), name="jwks")
         return self._fetching
 
-    async def _fetched(self) -> None:
-        """Wait for the fetch that is on its way, or for one more if that may be done by now."""
-        under_way = self._fetching is not None and not self._fetching.done()
-        if under_way or self._may_fetch(time.monotonic()):
-            # Others wait for it as well: it goes on when this request is given up.
-            await asyncio.shield(self._begin())
+    async def _wait_for_fetch(self) -> None:
+        """Wait for the fetch in progress, or for a new one if the minimum interval allows it."""
+        in_progress = self._fetching is not None and not self._fetching.done()
+        if in_progress or self._may_fetch(time.monotonic()):
+            # Shared with other requests: it continues if this one is cancelled.
+            await asyncio.shield(self._start_fetch())
 
     async def _fetch(self) -> None:
-        self._tried_at_s = time.monotonic()
+        self._attempt_at_s = time.monotonic()
         try:
             async with asyncio.timeout(self._auth.jwks_timeout_s):
                 self._take(await self._download())
         except TimeoutError:
-            self._failed(f"no answer within {self._auth.jwks_timeout_s:g} s")
+            self._failed(f"no response within {self._auth.jwks_timeout_s:g} s")
         except (httpx.HTTPError, NoKeysError) as error:
             self._failed(str(error) or type(error).__name__)
 
     async def _download(self) -> bytes:
-        assert self._client is not None, "it was started"
+        assert self._client is not None, "started"
         raw = bytearray()
-        async with self._client.stream("GET", str(self._auth.jwks_url)) as answer:
-            if answer.status_code != httpx.codes.OK:
-                raise NoKeysError(f"answered {answer.status_code}")
-            async for chunk in answer.aiter_raw():
+        async with self._client.stream("GET", str(self._auth.jwks_url)) as response:
+            if response.status_code != httpx.codes.OK:
+                raise NoKeysError(f"status {response.status_code}")
+            async for chunk in response.aiter_raw():
                 raw += chunk
                 if len(raw) > MAX_BYTES:
                     break
         return bytes(raw)
 
     def _read(self, path: Path) -> None:
-        self._tried_at_s = time.monotonic()
+        self._attempt_at_s = time.monotonic()
         try:
             found = path.stat()
             stamp = found.st_mtime_ns, found.st_ino, found.st_size
@@ -182,22 +184,22 @@ class KeySource:
             self._set = parse(raw)
             self._raw = raw
             self._changed()
-            log.info("keys for tokens read", keys=len(self._set.keys), source=self._source())
-        self._had_at_s, self._told = time.monotonic(), ""
+            log.info("jwks_loaded", keys=len(self._set.keys), source=self._source())
+        self._success_at_s, self._logged_reason = time.monotonic(), ""
 
     def _failed(self, reason: str) -> None:
-        if reason != self._told:
-            self._told = reason
+        if reason != self._logged_reason:
+            self._logged_reason = reason
             kept = 0 if self._set is None else len(self._set.keys)
             log.error(
-                "keys for tokens cannot be had, the former stay",
+                "jwks_unavailable",
                 reason=reason,
                 source=self._source(),
-                keys=kept,
+                keys_kept=kept,
             )
 
     def _source(self) -> str:
-        """The file, or the address without what may be a password in it."""
+        """The file, or the URL without user info and query, which may contain secrets."""
         if self._file is not None:
             return str(self._file)
         url = httpx.URL(str(self._auth.jwks_url))

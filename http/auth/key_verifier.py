@@ -1,4 +1,4 @@
-"""API keys of a running sidecar: read again when their file changes, the last good ones kept."""
+"""Verifies API keys; reloads their file when it changes and keeps the last valid keys."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from segments.contracts import times
 from segments.http.auth.api_keys import PATTERN, Key, KeysError, digest, load, path_of
-from segments.http.auth.bearer import Refused
+from segments.http.auth.bearer import InvalidCredentialsError
 from segments.http.auth.roles import Role, Subject
 from segments.settings import Settings
 from segments.telemetry import logs
 
-LOOK_INTERVAL_S = 1.0
-"""How long a key that was made or revoked may wait to be seen."""
-_NOBODY = (b"\0" * 32, None, Subject("", Role.OPEN))
+CHECK_INTERVAL_S = 1.0
+"""How long it takes at most for a created or revoked key to take effect."""
+_UNKNOWN_KEY = (b"\0" * 32, None, Subject("", Role.OPEN))
 
 log = logs.get(__name__)
 
@@ -23,55 +23,55 @@ _Entry = tuple[bytes, int | None, Subject]
 _Stamp = tuple[int, int, int] | None
 
 
-class KeyRing:
-    """Verifies API keys. An unknown, a revoked and an expired one are refused alike."""
+class KeyVerifier:
+    """Verifies API keys. Unknown, revoked and expired keys get the same response."""
 
     def __init__(self, settings: Settings) -> None:
         self._path = path_of(settings)
         self._entries: dict[str, _Entry] = {}
         self._stamp: _Stamp = None
-        self._looked_at_s = 0.0
-        self._told = ""
+        self._checked_at_s = 0.0
+        self._logged_reason = ""
 
     async def start(self) -> None:
-        """Read the keys. KeysError when there is a file that is none of ours."""
-        self._looked_at_s = time.monotonic()
+        """Load the keys. KeysError if there is a file that is not a key file."""
+        self._checked_at_s = time.monotonic()
         self._stamp = _stamp(self._path)
-        self._take(load(self._path))
+        self._set_keys(load(self._path))
         if not self._entries:
-            log.warning("nobody has an API key: segments keys create", file=str(self._path))
+            log.warning("no_api_keys", file=str(self._path), hint="run 'segments keys create'")
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     async def verify(self, token: str) -> Subject:
-        """Whose key it is. Refused when it is none, or no longer."""
-        if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
-            self._look()
+        """The key's subject. InvalidCredentialsError if the key is unknown, revoked or expired."""
+        if time.monotonic() - self._checked_at_s >= CHECK_INTERVAL_S:
+            self._reload_if_changed()
         match = PATTERN.fullmatch(token)
-        stored, expires_ms, subject = self._entries.get(match[1] if match else "", _NOBODY)
+        stored, expires_ms, subject = self._entries.get(match[1] if match else "", _UNKNOWN_KEY)
         same = hmac.compare_digest(digest(token), stored)
         expired = expires_ms is not None and expires_ms <= times.now_ms()
         if not same or expired:
-            raise Refused("the API key is not known, or no longer")
+            raise InvalidCredentialsError("the API key is unknown, revoked or expired")
         return subject
 
-    def _look(self) -> None:
-        """Take the file as it is now, if it has changed; tried again until that works."""
-        self._looked_at_s = time.monotonic()
+    def _reload_if_changed(self) -> None:
+        """Load the file if it has changed; retried at the next check if that fails."""
+        self._checked_at_s = time.monotonic()
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return
         try:
-            self._take(load(self._path, missing_ok=False))
+            self._set_keys(load(self._path, missing_ok=False))
         except KeysError as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                log.error("API keys cannot be read, the former stay", reason=self._told)  # noqa: TRY400
+            if str(error) != self._logged_reason:
+                self._logged_reason = str(error)
+                log.error("api_keys_unreadable", reason=str(error), keys_kept=len(self._entries))  # noqa: TRY400
         else:
-            self._stamp, self._told = stamp, ""
+            self._stamp, self._logged_reason = stamp, ""
 
-    def _take(self, keys: list[Key]) -> None:
+    def _set_keys(self, keys: list[Key]) -> None:
         self._entries = {
             key.id: (
                 bytes.fromhex(key.sha256),
@@ -80,11 +80,11 @@ class KeyRing:
             )
             for key in keys
         }
-        log.info("API keys read", keys=len(keys))
+        log.info("api_keys_loaded", keys=len(keys))
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Changes whenever the file does; None when there is none that can be looked at."""
+    """A value that changes whenever the file does; None if the file is missing or unreadable."""
     try:
         found = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
-"""How often a client may ask, and how often it may show credentials that are not good: 429 beyond.
+"""Rate limits for requests and for invalid credentials: 429 beyond them.
 
-Who is known is counted by name, all others by the address they come from. An address of IPv6 stands
-for its network of 64 bits, which is what a single client is commonly given.
+Authenticated clients are counted by name, all others by address. An IPv6 address counts as its /64
+network, which is what a single client usually gets.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from segments.http.problems import Problem
 from segments.settings import Settings
 
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
-"""Routes that may always be asked: whoever watches the service must not be locked out."""
-SUBJECTS_MAX = 10_000
-REFUSED_CODE = "credentials_invalid"
+"""Routes without a limit: monitoring must not be locked out."""
+CLIENTS_MAX = 10_000
+INVALID_CREDENTIALS = "credentials_invalid"
 _SECOND_NS = 1_000_000_000
 _PREFIX_BITS = 64
 
 
 class RateLimiter:
-    """Lets each subject pass `rate_per_s` times a second, and `burst` times at once after a rest.
+    """Allows each client `rate_per_s` requests a second, and `burst` at once after a pause.
 
-    The generic cell rate algorithm: all that is kept of a subject is the instant from which on it
-    is as good as new. Of more than `subjects_max` those are forgotten that passed longest ago.
+    The generic cell rate algorithm (GCRA, ITU-T I.371): per client it keeps only the theoretical
+    arrival time, at which the full burst is available again. Beyond `clients_max`, it forgets the
+    clients whose last request is the oldest.
     """
 
     def __init__(
@@ -39,87 +40,87 @@ class RateLimiter:
         rate_per_s: float,
         burst: int,
         *,
-        subjects_max: int = SUBJECTS_MAX,
+        clients_max: int = CLIENTS_MAX,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._interval_ns = max(1, round(_SECOND_NS / rate_per_s))
         self._tolerance_ns = (burst - 1) * self._interval_ns
-        self._subjects_max = subjects_max
+        self._clients_max = clients_max
         self._clock_ns = clock_ns
-        self._new_at_ns: dict[Hashable, int] = {}
+        self._full_at_ns: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
-        """Subjects that are remembered."""
-        return len(self._new_at_ns)
+        """How many clients are remembered."""
+        return len(self._full_at_ns)
 
-    def wait_ns(self, subject: Hashable) -> int:
-        """How long until the subject may pass; 0 = now."""
-        return max(0, self._new_at_ns.get(subject, 0) - self._clock_ns() - self._tolerance_ns)
+    def wait_ns(self, client: Hashable) -> int:
+        """How long until the client may make a request, in ns; 0 = now."""
+        return max(0, self._full_at_ns.get(client, 0) - self._clock_ns() - self._tolerance_ns)
 
-    def take(self, subject: Hashable) -> int:
-        """As `wait_ns`; a subject that may pass has passed."""
+    def take(self, client: Hashable) -> int:
+        """Like `wait_ns`; if it is 0, the request is counted."""
         now_ns = self._clock_ns()
-        new_at_ns = max(self._new_at_ns.pop(subject, 0), now_ns)
-        wait_ns = max(0, new_at_ns - now_ns - self._tolerance_ns)
-        # Put last: the first one is always the one that passed, or tried to, longest ago.
-        self._new_at_ns[subject] = new_at_ns if wait_ns else new_at_ns + self._interval_ns
-        if len(self._new_at_ns) > self._subjects_max:
-            del self._new_at_ns[next(iter(self._new_at_ns))]
+        full_at_ns = max(self._full_at_ns.pop(client, 0), now_ns)
+        wait_ns = max(0, full_at_ns - now_ns - self._tolerance_ns)
+        # Reinserted at the end: the first entry is always the one used longest ago.
+        self._full_at_ns[client] = full_at_ns if wait_ns else full_at_ns + self._interval_ns
+        if len(self._full_at_ns) > self._clients_max:
+            del self._full_at_ns[next(iter(self._full_at_ns))]
         return wait_ns
 
 
 class RateLimits:
-    """The limits of one sidecar, put around the guards of its routes."""
+    """The limits of one sidecar, wrapped around the guards of its routes."""
 
     def __init__(self, settings: Settings) -> None:
         http = settings.http
         rate_per_s, per_min = http.rate_limit_per_s, http.failed_auth_per_min
-        looked_at = settings.auth.mode != "none"
+        authenticates = settings.auth.mode != "none"
         self._requests = (
             None
             if rate_per_s is None
             else RateLimiter(rate_per_s, http.rate_burst or max(1, math.ceil(rate_per_s)))
         )
-        self._failures = RateLimiter(per_min / 60, per_min) if looked_at and per_min else None
+        self._failures = RateLimiter(per_min / 60, per_min) if authenticates and per_min else None
 
-    def around(self, guard: Guard | None, path: str) -> Guard | None:
-        """The guard of a route with the limits that hold there; itself where none does."""
+    def wrap(self, guard: Guard | None, path: str) -> Guard | None:
+        """The guard of a route with the limits that apply to it; unchanged if none does."""
         if guard is not None and self._failures is not None:
-            guard = _against_guesses(guard, self._failures)
+            guard = _limit_failures(guard, self._failures)
         if self._requests is None or path in EXEMPT:
             return guard
-        return _limited(guard, self._requests)
+        return _limit_requests(guard, self._requests)
 
 
 LIMITS = web.AppKey("limits", RateLimits)
 
 
-def _against_guesses(guard: Guard, failures: RateLimiter) -> Guard:
+def _limit_failures(guard: Guard, failures: RateLimiter) -> Guard:
     async def check(request: web.Request) -> None:
         if "Authorization" not in request.headers:
             await guard(request)
             return
         address = client_address(request.remote)
-        # Before anything is looked at: a right guess must not be told from a wrong one.
+        # Before verification, so that a correct guess cannot be told from a wrong one.
         if wait_ns := failures.wait_ns(address):
-            raise _too_many("too many credentials that are not good came from there", wait_ns)
+            raise _too_many("too many invalid credentials from this address", wait_ns)
         try:
             await guard(request)
         except Problem as problem:
-            if problem.code == REFUSED_CODE:
+            if problem.code == INVALID_CREDENTIALS:
                 failures.take(address)
             raise
 
     return check
 
 
-def _limited(guard: Guard | None, requests: RateLimiter) -> Guard:
+def _limit_requests(guard: Guard | None, requests: RateLimiter) -> Guard:
     async def check(request: web.Request) -> None:
         if guard is not None:
             await guard(request)
         subject = request.get(SUBJECT)
         known = subject is not None and subject is not ANONYMOUS
-        # In a tuple, so that nobody's name is an address.
+        # In a tuple, so that no name is equal to an address.
         counted = subject.name if known and subject else (client_address(request.remote),)
         if wait_ns := requests.take(counted):
             raise _too_many("too many requests", wait_ns)
@@ -134,7 +135,7 @@ def _too_many(detail: str, wait_ns: int) -> Problem:
 
 @lru_cache(maxsize=4_096)
 def client_address(remote: str | None) -> str:
-    """Where a client comes from: an IPv4 address, or an IPv6 network of 64 bits."""
+    """The address a client is counted by: an IPv4 address or an IPv6 /64 network."""
     try:
         address = ip_address((remote or "").partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Signed links: a report opened by whoever has its link, for a while, without a header."""
+"""Signed links: URLs of reports that work without credentials until they expire."""
 
 from __future__ import annotations
 
@@ -20,62 +20,65 @@ from segments.settings import Settings
 
 EXPIRES, SIGNATURE = "expires", "signature"
 PARAMETERS = (EXPIRES, SIGNATURE)
-"""What a signed link has beside the parameters of the report."""
+"""Query parameters that a signed link adds to those of the report."""
 _SECRET_BYTES = 32
-_SECRET_FILE = "link.key"  # noqa: S105 - its name
+_SECRET_FILE = "link.key"  # noqa: S105 - a file name
 _SALT = b"segments report link"
 
 
-class Links:
-    """Signs and checks links. Another secret makes every link of the former one useless."""
+class LinkSigner:
+    """Signs and checks links. A new secret invalidates every link signed with the old one."""
 
     def __init__(self, secret: str, ttl_s: int) -> None:
         self._signer = Signer(secret, _SALT, key_derivation="hmac", digest_method=sha256)
         self._ttl_s = ttl_s
 
-    def signed(self, path: str, query: Mapping[str, str]) -> dict[str, str]:
-        """The query of a link that opens this path with just these parameters, from now on."""
+    def sign(self, path: str, query: Mapping[str, str]) -> dict[str, str]:
+        """The query of a link to this path with exactly these parameters, valid from now on."""
         full = {**query, EXPIRES: str(int(time.time()) + self._ttl_s)}
         return {**full, SIGNATURE: self._signer.get_signature(_text(path, full.items())).decode()}
 
     def check(self, path: str, query: MultiMapping[str]) -> None:
-        """Problem 403 `link_invalid` or `link_expired` unless the link is one of ours and good.
+        """Problem 403 `link_invalid` or `link_expired` unless the link is valid.
 
-        Whether it has expired is told only of a link that is ours.
+        `link_expired` only if the signature is valid.
         """
         plain = [(name, value) for name, value in query.items() if name != SIGNATURE]
-        given = query.getall(SIGNATURE, [])
-        wanted = self._signer.get_signature(_text(path, plain))
-        # The text, not what it decodes to: of a changed last character a bit may mean nothing.
-        good = hmac.compare_digest(wanted, given[0].encode() if len(given) == 1 else b"")
-        if not good:
-            raise Problem(403, "link_invalid", "the link is not as it was given out")
+        signatures = query.getall(SIGNATURE, [])
+        expected = self._signer.get_signature(_text(path, plain))
+        # Compare the text: different texts may decode to the same bytes in the last character.
+        signature = signatures[0].encode() if len(signatures) == 1 else b""
+        if not hmac.compare_digest(expected, signature):
+            raise Problem(403, "link_invalid", "the signature of the link is invalid")
         if int(query[EXPIRES]) <= time.time():
-            raise Problem(403, "link_expired", "the link has expired: ask for another")
+            raise Problem(403, "link_expired", "the link has expired: request a new one")
 
 
 def is_signed(query: MultiMapping[str]) -> bool:
-    """Whether a request came by a signed link, good or not."""
+    """Whether a request uses a signed link, valid or not."""
     return SIGNATURE in query
 
 
 def _text(path: str, query: Iterable[tuple[str, str]]) -> bytes:
-    """What is signed; the order of the parameters says nothing, each of them counts."""
+    """The signed text; independent of the order of the parameters."""
     return f"{path}?{urlencode(sorted(query))}".encode()
 
 
-def links(settings: Settings) -> Links:
-    """The links of this deployment, signed with its secret."""
-    given = settings.auth.link_secret
-    secret = _kept(settings.data_dir / _SECRET_FILE) if given is None else given.get_secret_value()
-    return Links(secret, settings.auth.link_ttl_s)
+def create_link_signer(settings: Settings) -> LinkSigner:
+    """A signer with `auth.link_secret`, or with a generated secret kept in `data_dir`."""
+    configured = settings.auth.link_secret
+    if configured is None:
+        secret = _stored_secret(settings.data_dir / _SECRET_FILE)
+    else:
+        secret = configured.get_secret_value()
+    return LinkSigner(secret, settings.auth.link_ttl_s)
 
 
-def _kept(path: Path) -> str:
-    """The secret of this file, which is made when it is not there yet. KeysError for none."""
+def _stored_secret(path: Path) -> str:
+    """The secret in this file, generated if the file is missing. KeysError if it has none."""
     if not path.exists():
         private_files.write_once(path, secrets.token_hex(_SECRET_BYTES).encode())
     secret = path.read_text(encoding="ascii").strip()
     if len(secret) < 2 * _SECRET_BYTES:
-        raise KeysError(f"{path} holds no secret of {2 * _SECRET_BYTES} characters: remove it")
+        raise KeysError(f"{path} has no secret of {2 * _SECRET_BYTES} characters: remove it")
     return secret

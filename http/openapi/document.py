@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made from what the routes say of themselves.
+"""The OpenAPI 3.1 document, generated from the declarations of the routes.
 
-Nothing is listed here a second time: operations come from their declarations, bodies from the
-models, roles from the table in `access`, the meaning of codes from `problem_catalogue`.
+Nothing is repeated here: operations and roles come from their declarations, bodies from the models,
+descriptions of problem codes from `problem_catalogue`.
 """
 
 from __future__ import annotations
@@ -14,44 +14,54 @@ import orjson
 
 from segments import __version__
 from segments.contracts.responses.service import ProblemDetails
-from segments.http.auth import roles as access
+from segments.http.auth.roles import Role
 from segments.http.auth.signed_links import SIGNATURE
 from segments.http.openapi import schemas as openapi_schemas
 from segments.http.openapi.schemas import Schemas, parameters_of_path, parameters_of_query
-from segments.http.problems import CONTENT_TYPE, Problem
+from segments.http.problems import PROBLEM_JSON_TYPE, Problem
 from segments.http.routing import headers
-from segments.http.routing.operation import JSON, Answer, Body, Kind, Operation, RawBody
-from segments.http.routing.problem_catalogue import KINDS
+from segments.http.routing.operation import (
+    JSON_TYPE,
+    JsonBody,
+    Operation,
+    ProblemType,
+    RawBody,
+    Response,
+)
+from segments.http.routing.problem_catalogue import PROBLEM_TYPES
 from segments.settings import Settings
 from segments.settings.auth import AuthSettings
 
-VERSION = "3.1.1"
+OPENAPI_VERSION = "3.1.1"
 _INTRODUCTION = """\
-Which users are in which segments, and why. A sidecar answers from a view of its own; any number of
+Which users are in which segments, and why. Each sidecar responds from its own view; any number of
 them can run.
 
-- Reads say how fresh they are (`Segments-Position`, `Segments-Staleness-Ms`); with the position of
-  a write in `Segments-Min-Position` a read sees that write.
-- A query parameter that means nothing, or stands there twice, is an error.
-- `HEAD` works where `GET` does, with the same headers. Any other method than those listed is 405
-  `method_not_allowed`, `OPTIONS` as well, and `Allow` names those that there are.
-- Paths are taken as they are written: one with a slash at its end is another, 404 `not_found`.
-- Where `auth` asks who a client is, what no path or method takes is told to the known alone: 401 to
+- Reads say how fresh they are (`Segments-Position`, `Segments-Staleness-Ms`); a read with the
+  position of a write in `Segments-Min-Position` includes that write.
+- Unknown or repeated query parameters are rejected with 400.
+- `HEAD` is supported wherever `GET` is, with the same headers. Other methods, also
+  `OPTIONS`, are 405 `method_not_allowed`; `Allow` lists the supported ones.
+- Paths match exactly: a path with a trailing slash is 404 `not_found`.
+- With `auth`, unknown paths and methods are 404 and 405 for authenticated clients only, 401 for
   others.
-- Errors are `application/problem+json` (RFC 9457); `code` is the machine's word for what is wrong.
+- Errors are `application/problem+json` (RFC 9457); `code` identifies the error for programs.
 """
 _TAGS = {
-    "users": "The segments of users: read, changed, explained.",
-    "segments": "Definitions of segments, and who has them.",
-    "commands": "Many changes at once, and what became of one.",
+    "users": "The segments of users: read, change, explain.",
+    "segments": "Definitions of segments, and their members.",
+    "commands": "Batches of commands, and the results of commands.",
     "reports": "Every change of a month, as CSV.",
-    "health": "For whatever watches the process.",
-    "developer": "Users of the replica by hand; only with `dev.enabled`.",
+    "health": "Liveness, readiness and metrics.",
+    "developer": "Set users of the replica by hand; only with `dev.enabled`.",
     "documentation": "This document, and a page that shows it.",
 }
-_OF_STATUS: Mapping[int, tuple[str, ...]] = {401: ("WWW-Authenticate",), 429: ("Retry-After",)}
-"""Headers that a problem of this status always has."""
-_SOMETIMES: Mapping[int, tuple[str, ...]] = {
+_REQUIRED_HEADERS: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+}
+"""Headers that a problem with this status always has."""
+_OPTIONAL_HEADERS: Mapping[int, tuple[str, ...]] = {
     403: ("WWW-Authenticate",),
     404: headers.FRESH,
     503: ("Retry-After", headers.COMPLETE_UNTIL),
@@ -59,7 +69,7 @@ _SOMETIMES: Mapping[int, tuple[str, ...]] = {
 
 
 class Variant(NamedTuple):
-    """Of the settings, what the document depends on."""
+    """The settings that the document depends on."""
 
     auth: Literal["none", "keys", "jwt"]
     metrics: Literal["open", "analyst", "admin"]
@@ -67,37 +77,37 @@ class Variant(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> Variant:
-        """The variant of this deployment."""
+        """The variant for these settings."""
         return cls(settings.auth.mode, settings.auth.metrics, settings.http.public_url or "/")
 
 
 def document(operations: Iterable[Operation], variant: Variant) -> dict[str, Any]:
-    """The document of these operations."""
+    """The document for these operations."""
     declared = list(operations)
     schemas = Schemas(_bodies(declared))
     auth = AuthSettings.model_construct(mode=variant.auth, metrics=variant.metrics)
     paths: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
     for operation in declared:
-        row = access.row(operation.method, operation.path, auth)
+        role = operation.required_role(auth)
         item = paths.setdefault(operation.path, {})
         if "{" in operation.path:
             item["parameters"] = parameters_of_path(operation.path)
-        made = _operation(operation, schemas, row, variant)
-        item[operation.method.lower()] = made
-        problems = _problems(kinds(operation, row), schemas)
+        result = _operation(operation, schemas, role, variant)
+        item[operation.method.lower()] = result
+        problems = _problems(problem_types(operation, role), schemas)
         shared |= problems
-        made["responses"] |= {
+        result["responses"] |= {
             name[:3]: {"$ref": f"#/components/responses/{name}"} for name in problems
         }
     used = {operation.tag for operation in declared}
     responses = dict(sorted(shared.items()))
     return {
-        "openapi": VERSION,
+        "openapi": OPENAPI_VERSION,
         "info": {
             "title": "Segments",
             "version": __version__,
-            "summary": "Who is in which segment, and why.",
+            "summary": "Which users are in which segments, and why.",
             "description": _INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -118,7 +128,7 @@ def document(operations: Iterable[Operation], variant: Variant) -> dict[str, Any
                     "type": "apiKey",
                     "in": "query",
                     "name": SIGNATURE,
-                    "description": "A signed link, as `POST /v1/reports` gives it.",
+                    "description": "A signed link, as returned by `POST /v1/reports`.",
                 },
             },
         },
@@ -126,118 +136,127 @@ def document(operations: Iterable[Operation], variant: Variant) -> dict[str, Any
 
 
 def _bodies(operations: Iterable[Operation]) -> list[Any]:
-    found: list[Any] = [ProblemDetails]
+    types: list[Any] = [ProblemDetails]
     for operation in operations:
         body = operation.body
-        if isinstance(body, Body):
-            found.append(body.model)
+        if isinstance(body, JsonBody):
+            types.append(body.model)
         elif isinstance(body, RawBody):
-            found += [held for held in body.media.values() if not isinstance(held, str)]
-        found += [each.body for each in operation.answers.values() if each.body is not None]
-    return found
+            types += [
+                body_type for body_type in body.media.values() if not isinstance(body_type, str)
+            ]
+        types += [each.body for each in operation.responses.values() if each.body is not None]
+    return types
 
 
 def _operation(
-    operation: Operation, schemas: Schemas, row: access.Row, variant: Variant
+    operation: Operation, schemas: Schemas, role: Role, variant: Variant
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "operationId": operation_id(operation),
         "tags": [operation.tag],
-        # Shown as it is: not as Markdown.
+        # Tools do not render summaries as Markdown.
         "summary": operation.summary.replace("`", ""),
     }
     if operation.description:
-        made["description"] = operation.description
+        result["description"] = operation.description
     parameters = parameters_of_query(operation.query) + [
         {
             "name": name,
             "in": "header",
-            # Not as `example`: the page would fill it in, and send it with whatever is tried.
-            "description": f"{headers.REQUEST[name].meaning} "
-            f"For example `{headers.REQUEST[name].example}`.",
-            "schema": dict(headers.REQUEST[name].schema),
+            # Not as `example`: the page would prefill it and send it with every request.
+            "description": f"{headers.REQUEST_HEADERS[name].description} "
+            f"For example `{headers.REQUEST_HEADERS[name].example}`.",
+            "schema": dict(headers.REQUEST_HEADERS[name].schema),
         }
         for name in operation.headers
     ]
     if parameters:
-        made["parameters"] = parameters
+        result["parameters"] = parameters
     if operation.body is not None:
-        made["requestBody"] = {"required": True, "content": _content(operation.body, schemas)}
-    made["responses"] = {
-        str(status): _answer(answer, schemas) for status, answer in operation.answers.items()
+        result["requestBody"] = {"required": True, "content": _content(operation.body, schemas)}
+    result["responses"] = {
+        str(status): _response(response, schemas)
+        for status, response in operation.responses.items()
     }
-    made["security"] = _security(row, variant)
-    if row.role is not access.Role.OPEN:
-        made["x-required-role"] = str(row.role)
-    return made
+    result["security"] = _security(operation, role, variant)
+    if role is not Role.OPEN:
+        result["x-required-role"] = str(role)
+    return result
 
 
 def operation_id(operation: Operation) -> str:
-    """What generated clients call it: the handler's name, with its tag's where that is short."""
+    """The name in generated clients: the tag and the name of the handler."""
     return f"{operation.tag}_{operation.name}"
 
 
-def _content(body: Body | RawBody, schemas: Schemas) -> dict[str, Any]:
-    if isinstance(body, Body):
+def _content(body: JsonBody | RawBody, schemas: Schemas) -> dict[str, Any]:
+    if isinstance(body, JsonBody):
         examples = {name: {"value": value} for name, value in body.examples.items()}
         shown = {"schema": schemas.of(body.model)}
-        return {JSON: shown | ({"examples": examples} if examples else {})}
+        return {JSON_TYPE: shown | ({"examples": examples} if examples else {})}
     content = {}
-    for media, held in body.media.items():
-        schema = openapi_schemas.text(held) if isinstance(held, str) else schemas.of(held)
+    for media, body_type in body.media.items():
+        schema = (
+            openapi_schemas.text_schema(body_type)
+            if isinstance(body_type, str)
+            else schemas.of(body_type)
+        )
         content[media] = {"schema": schema}
         if media in body.examples:
             content[media]["example"] = body.examples[media]
     return content
 
 
-def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
-    made: dict[str, Any] = {"description": answer.meaning}
-    if answer.headers or answer.maybe:
-        made["headers"] = _headers(answer.headers, answer.maybe)
+def _response(response: Response, schemas: Schemas) -> dict[str, Any]:
+    result: dict[str, Any] = {"description": response.description}
+    if response.headers or response.optional_headers:
+        result["headers"] = _headers(response.headers, response.optional_headers)
     content = {}
-    if answer.body is not None:
-        content[JSON] = {"schema": schemas.of(answer.body)}
-    for media, held in answer.media.items():
-        content[media] = {"schema": openapi_schemas.text(held)}
+    if response.body is not None:
+        content[JSON_TYPE] = {"schema": schemas.of(response.body)}
+    for media, body_type in response.media.items():
+        content[media] = {"schema": openapi_schemas.text_schema(body_type)}
     if content:
-        made["content"] = content
-    return made
+        result["content"] = content
+    return result
 
 
-def _headers(always: tuple[str, ...], maybe: tuple[str, ...]) -> dict[str, Any]:
+def _headers(always: tuple[str, ...], optional_headers: tuple[str, ...]) -> dict[str, Any]:
     return {
         name: {
-            "description": headers.ANSWER[name].meaning,
+            "description": headers.RESPONSE_HEADERS[name].description,
             "required": name in always,
-            "schema": dict(headers.ANSWER[name].schema),
-            "example": headers.ANSWER[name].example,
+            "schema": dict(headers.RESPONSE_HEADERS[name].schema),
+            "example": headers.RESPONSE_HEADERS[name].example,
         }
-        for name in (*always, *maybe)
+        for name in (*always, *optional_headers)
     }
 
 
-def kinds(operation: Operation, row: access.Row) -> list[Kind]:
-    """Every kind of problem that an operation answers, those of access as well."""
-    found = set(operation.kinds())
-    if row.role is not access.Role.OPEN:
-        found |= set(openapi_schemas.ACCESS)
-    if row.link:
-        found |= {(403, "link_invalid"), (403, "link_expired")}
-    return sorted(found)
+def problem_types(operation: Operation, role: Role) -> list[ProblemType]:
+    """Every type of problem that an operation responds with, including those of authorization."""
+    types = set(operation.problem_types())
+    if role is not Role.OPEN:
+        types |= set(openapi_schemas.AUTH_PROBLEMS)
+    if operation.signed_link:
+        types |= {(403, "link_invalid"), (403, "link_expired")}
+    return sorted(types)
 
 
-def _problems(found: list[Kind], schemas: Schemas) -> dict[str, Any]:
-    """A response a status, by a name of its own, since many operations share it."""
-    made = {}
-    for status, group in groupby(found, key=lambda kind: kind[0]):
+def _problems(types: list[ProblemType], schemas: Schemas) -> dict[str, Any]:
+    """One response per status, named by its codes, since many operations share it."""
+    result = {}
+    for status, group in groupby(types, key=lambda kind: kind[0]):
         codes = [code for _, code in group]
-        always = _OF_STATUS.get(status, ())
-        maybe = _SOMETIMES.get(status, ())
-        answer: dict[str, Any] = {
-            "description": "\n".join(f"- `{code}`: {KINDS[status, code]}" for code in codes),
+        always = _REQUIRED_HEADERS.get(status, ())
+        optional_headers = _OPTIONAL_HEADERS.get(status, ())
+        response: dict[str, Any] = {
+            "description": "\n".join(
+                f"- `{code}`: {PROBLEM_TYPES[status, code]}" for code in codes
+            ),
             "content": {
-                CONTENT_TYPE: {
+                PROBLEM_JSON_TYPE: {
                     "schema": {
                         "allOf": [
                             schemas.of(ProblemDetails),
@@ -253,23 +272,23 @@ def _problems(found: list[Kind], schemas: Schemas) -> dict[str, Any]:
                 }
             },
         }
-        if always or maybe:
-            answer["headers"] = _headers(always, maybe)
-        made["-".join((str(status), *codes))] = answer
-    return made
+        if always or optional_headers:
+            response["headers"] = _headers(always, optional_headers)
+        result["-".join((str(status), *codes))] = response
+    return result
 
 
 def example(status: int, code: str) -> dict[str, Any]:
-    """The body of a problem of this kind."""
-    made: dict[str, Any] = orjson.loads(Problem(status, code, KINDS[status, code]).body())
-    return made
+    """An example body of a problem of this type."""
+    result: dict[str, Any] = orjson.loads(Problem(status, code, PROBLEM_TYPES[status, code]).body())
+    return result
 
 
-def _security(row: access.Row, variant: Variant) -> list[dict[str, list[str]]]:
-    """What opens an operation: any one of these."""
-    if row.role is access.Role.OPEN:
+def _security(operation: Operation, role: Role, variant: Variant) -> list[dict[str, list[str]]]:
+    """The alternative security requirements of an operation."""
+    if role is Role.OPEN:
         return []
-    ways: list[dict[str, list[str]]] = [{"bearer": [str(row.role)]}]
-    if row.link:
+    ways: list[dict[str, list[str]]] = [{"bearer": [str(role)]}]
+    if operation.signed_link:
         ways.append({"link": []})
     return [*ways, {}] if variant.auth == "none" else ways

@@ -10,23 +10,23 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from segments.contracts.names import SegmentName
-from segments.http.routing.operation import Kind
+from segments.http.routing.operation import ProblemType
 from segments.http.routing.query import Query
 
 COMPONENTS = "#/components/schemas/"
-ACCESS: tuple[Kind, ...] = (
+AUTH_PROBLEMS: tuple[ProblemType, ...] = (
     (401, "credentials_missing"),
     (401, "credentials_invalid"),
     (403, "role_needed"),
     (429, "rate_limited"),
     (503, "keys_unavailable"),
 )
-"""Problems of every operation that is not open."""
+"""Problems of every operation that needs a role."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _PATH: Mapping[str, tuple[dict[str, Any], str, str]] = {
     "user_id": (
-        # Other forms of it are understood as well.
+        # Other formats of UUIDs are accepted too.
         {"type": "string", "format": "uuid"},
         "The user: a UUID.",
         "cd613e30-d8f1-4adf-91b7-584a2265b1f5",
@@ -53,41 +53,41 @@ _PATH: Mapping[str, tuple[dict[str, Any], str, str]] = {
     ),
     "file": ({"type": "string", "minLength": 1}, "The name of a file.", "swagger-ui.css"),
 }
-"""Path parameters: schema, meaning, an example."""
+"""Path parameter -> (schema, description, example)."""
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without a title for each field: its name says as much."""
+    """Without titles of fields, which only repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
 class Schemas:
-    """The schemas of all bodies, each once, under `components`."""
+    """The schemas of all bodies, with shared definitions in `components`."""
 
     def __init__(self, bodies: Iterable[Any]) -> None:
         self._keys = {str(body): body for body in bodies}
-        made, definitions = TypeAdapter.json_schemas(
+        schemas, definitions = TypeAdapter.json_schemas(
             [(key, "validation", TypeAdapter(body)) for key, body in self._keys.items()],
             ref_template=COMPONENTS + "{model}",
             schema_generator=_Untitled,
         )
-        self._made = {key: schema for (key, _), schema in made.items()}
+        self._made = {key: schema for (key, _), schema in schemas.items()}
         self.components: dict[str, Any] = dict(sorted(definitions.get("$defs", {}).items()))
 
     def of(self, body: Any) -> dict[str, Any]:
-        """The schema of a body, most often a reference."""
+        """The schema of a body, usually a reference."""
         return self._made[str(body)]
 
 
-def text(words: str) -> dict[str, Any]:
-    """Text, described in words."""
-    return {"type": "string", "description": words}
+def text_schema(description: str) -> dict[str, Any]:
+    """The schema of a text body."""
+    return {"type": "string", "description": description}
 
 
 def parameters_of_path(path: str) -> list[dict[str, Any]]:
-    """The parameters of a path. KeyError for one of which nothing is said."""
+    """The parameters of a path. KeyError if one is not described."""
     return [
         {
             "name": name,
@@ -105,25 +105,27 @@ def parameters_of_query(query: type[Query] | None) -> list[dict[str, Any]]:
     """The parameters of a query, from its model."""
     if query is None or not query.model_fields:
         return []
-    made = query.model_json_schema(schema_generator=_Untitled)
+    schemas = query.model_json_schema(schema_generator=_Untitled)
     parameters = []
-    for name, field in made["properties"].items():
+    for name, field in schemas["properties"].items():
         schema = _without_null(field)
         parameter = {"name": name, "in": "query", "schema": schema}
-        if words := schema.pop("description", None):
-            parameter["description"] = words
+        if description := schema.pop("description", None):
+            parameter["description"] = description
         parameters.append(parameter)
     return parameters
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that is not given is absent, never null."""
-    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    """A missing parameter is absent, never null."""
+    alternatives = [
+        alternative for alternative in field.get("anyOf", []) if alternative != {"type": "null"}
+    ]
     schema = {name: value for name, value in field.items() if name != "anyOf"}
-    if len(kinds) == 1:
-        schema = kinds[0] | schema
-    elif kinds:
-        schema["anyOf"] = kinds
+    if len(alternatives) == 1:
+        schema = alternatives[0] | schema
+    elif alternatives:
+        schema["anyOf"] = alternatives
     if schema.get("default", ...) is None:
         del schema["default"]
     return schema

@@ -1,4 +1,4 @@
-"""Fills the view from Kafka: one consumer, one thread, from the offsets stored with the view."""
+"""Kafka consumer that builds the view, in one thread, from the offsets stored with the view."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from segments.state.view.writer import ViewBatch
 from segments.telemetry import logs, metrics
 
 TOPICS = (USERS_TOPIC, DEFINITIONS_TOPIC, RESULTS_TOPIC)
-# RocksDB keeps the interpreter while a batch is written, and requests wait: about a millisecond.
+# RocksDB holds the GIL while it writes a batch, about a millisecond: requests wait for that long.
 BATCH_RECORDS = 128
 _POLL_S = 0.5
 _JOIN_S = 20.0
-_UPKEEP_INTERVAL_S = 1.0
-_FORGOTTEN_AT_LEAST = 2_000
-# Where a partition cannot be continued from the stored offset, the view is filled anew.
-_LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+_EXPIRY_INTERVAL_S = 1.0
+_EXPIRED_MIN = 2_000
+# A partition that cannot be continued from its stored offset: the view must be rebuilt.
+_OFFSET_LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
 
 log = logs.get(__name__)
 
-Report = Callable[[list[int], Mapping[str, bytes]], None]
-"""(partitions that advanced, results by command id), called in the event loop."""
+ProgressListener = Callable[[list[int], Mapping[str, bytes]], None]
+"""Called in the event loop with (partitions that advanced, results by command id)."""
 
 
-class FeedError(RuntimeError):
-    """The view cannot be continued; the next start makes it anew."""
+class ViewConsumerError(RuntimeError):
+    """The view cannot be continued; the next start rebuilds it."""
 
 
-class Feed:
-    """Consumes until `close`. `failed` is done, with the exception, when it had to give up."""
+class ViewConsumer:
+    """Consumes until `close`. The future `failed` gets the exception if it stops before that."""
 
-    def __init__(self, settings: Settings, view: View, report: Report) -> None:
+    def __init__(self, settings: Settings, view: View, on_progress: ProgressListener) -> None:
         self._settings = settings
         self._view = view
-        self._report = report
+        self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
-        self._forgotten_below: bytes | None = None
-        self._results_taken = 0
+        self._expired_below: bytes | None = None
+        self._results_consumed = 0
         self._names = {settings.topic(name): name for name in TOPICS}
         self._behind: set[tuple[str, int]] | None = None
         self._stopping = threading.Event()
@@ -65,7 +65,7 @@ class Feed:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; blocks until it has ended."""
+        """Stop the thread; blocks until it has stopped."""
         self._stopping.set()
         self._thread.join(_JOIN_S)
 
@@ -75,20 +75,20 @@ class Feed:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every partition has been read to its end at least once since the start."""
+        """Whether every partition has been read to its end at least once since startup."""
         return self.alive and self._behind is not None and not self._behind
 
     def _run(self) -> None:
         try:
             self._consume()
         except Exception as error:
-            log.exception("the view cannot be filled")
-            if isinstance(error, FeedError) or is_damage(error):
+            log.exception("view_consumer_failed")
+            if isinstance(error, ViewConsumerError) or is_damage(error):
                 self._view.require_rebuild()
             self._loop.call_soon_threadsafe(self._fail, error)
 
-    def give_up(self, error: Exception) -> None:
-        """The view was found damaged by a reader: the next start makes it anew."""
+    def report_damage(self, error: Exception) -> None:
+        """Fail because a reader found the view damaged; the next start rebuilds it."""
         self._view.require_rebuild()
         self._fail(error)
 
@@ -111,7 +111,7 @@ class Feed:
                 "queued.max.messages.kbytes": 32_768,
             }
         )
-        upkeep_at_s = time.monotonic() + _UPKEEP_INTERVAL_S
+        expire_at_s = time.monotonic() + _EXPIRY_INTERVAL_S
         try:
             start = self._start_offsets(consumer)
             self._behind = {(self._names[tp.topic], tp.partition) for tp in start}
@@ -120,9 +120,9 @@ class Feed:
                 first = consumer.poll(_POLL_S)
                 if first is not None:
                     self._apply([first, *consumer.consume(BATCH_RECORDS, timeout=0)])
-                if time.monotonic() >= upkeep_at_s:
-                    self._keep_up()
-                    upkeep_at_s = time.monotonic() + _UPKEEP_INTERVAL_S
+                if time.monotonic() >= expire_at_s:
+                    self._expire_results()
+                    expire_at_s = time.monotonic() + _EXPIRY_INTERVAL_S
         finally:
             consumer.close()
 
@@ -136,16 +136,16 @@ class Feed:
                     continue
                 offset = stored.get((name, partition), OFFSET_BEGINNING)
                 tp = TopicPartition(on_cluster, partition, offset)
-                start.append(self._kept_results(consumer, tp) if name == RESULTS_TOPIC else tp)
+                start.append(self._skip_expired(consumer, tp) if name == RESULTS_TOPIC else tp)
         return start
 
-    def _kept_results(self, consumer: Consumer, stored: TopicPartition) -> TopicPartition:
-        """Where to go on with results: older ones than are kept need not be read."""
+    def _skip_expired(self, consumer: Consumer, stored: TopicPartition) -> TopicPartition:
+        """Where to continue with results: those past their retention need not be read."""
         low, high = consumer.get_watermark_offsets(stored, timeout=REQUEST_TIMEOUT_S)
         if stored.offset >= low:
             return stored
-        wanted = TopicPartition(stored.topic, stored.partition, self._oldest_result_ms())
-        [found] = consumer.offsets_for_times([wanted], timeout=REQUEST_TIMEOUT_S)
+        oldest = TopicPartition(stored.topic, stored.partition, self._oldest_result_ms())
+        [found] = consumer.offsets_for_times([oldest], timeout=REQUEST_TIMEOUT_S)
         offset = found.offset if found.offset >= 0 else high
         return TopicPartition(stored.topic, stored.partition, offset)
 
@@ -157,49 +157,49 @@ class Feed:
         counts = dict.fromkeys(TOPICS, 0)
         for message in messages:
             if (error := message.error()) is not None:
-                self._handle(error, message)
+                self._handle_error(error, message)
                 continue
             name = self._names[message.topic()]
             counts[name] += 1
             _add(batch, name, message)
         if any(counts.values()):
             batch.write()
-            self._results_taken += counts[RESULTS_TOPIC]
-            self._loop.call_soon_threadsafe(self._report, batch.advanced, batch.results)
+            self._results_consumed += counts[RESULTS_TOPIC]
+            self._loop.call_soon_threadsafe(self._on_progress, batch.advanced, batch.results)
         for name, count in counts.items():
             if count:
                 metrics.VIEW_RECORDS.labels(name).inc(count)
-        self._notice_completeness()
+        self._mark_if_complete()
 
-    def _handle(self, error: KafkaError, message: Message) -> None:
+    def _handle_error(self, error: KafkaError, message: Message) -> None:
         code = error.code()
-        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the documented name
             assert self._behind is not None, "the partitions were assigned"
             self._behind.discard((self._names[message.topic()], message.partition()))
-        elif code in _LOST:
-            raise FeedError(f"stored offsets are gone from the topics: {error.str()}")
+        elif code in _OFFSET_LOST:
+            raise ViewConsumerError(f"the topics no longer have the stored offsets: {error.str()}")
         elif error.fatal():
             raise KafkaException(error)
         else:
-            log.warning("view waits for Kafka", error=error.str())
+            log.warning("view_consumer_error", error=error.str())
 
-    def _notice_completeness(self) -> None:
+    def _mark_if_complete(self) -> None:
         if not self._behind and not self._view.complete:
             self._view.mark_complete()
-            log.info("view is complete", users_topic=self._settings.topic(USERS_TOPIC))
+            log.info("view_complete", users_topic=self._settings.topic(USERS_TOPIC))
 
-    def _keep_up(self) -> None:
-        """Forget old results, a few at a time."""
-        # Faster than they come, or they would pile up for ever.
-        limit = max(_FORGOTTEN_AT_LEAST, 2 * self._results_taken)
-        self._results_taken = 0
-        old = self._view.old_results(self._oldest_result_ms(), limit, self._forgotten_below)
+    def _expire_results(self) -> None:
+        """Delete results past their retention, a limited number at a time."""
+        # At least as fast as results arrive, or they would accumulate without limit.
+        limit = max(_EXPIRED_MIN, 2 * self._results_consumed)
+        self._results_consumed = 0
+        old = self._view.old_results(self._oldest_result_ms(), limit, self._expired_below)
         if old:
             batch = ViewBatch(self._view)
             for age_key in old:
                 batch.forget_result(age_key)
             batch.write()
-            self._forgotten_below = old[-1]
+            self._expired_below = old[-1]
 
 
 def _add(batch: ViewBatch, name: str, message: Any) -> None:

@@ -1,6 +1,6 @@
-"""Those who wait for the view: for a position of a shard's log, or for the result of a command.
+"""Waiters blocked until the view reaches a log position or a command's result arrives.
 
-Everything here runs in the event loop; the thread that fills the view reports through
+Everything here runs in the event loop; the view consumer's thread notifies through
 `call_soon_threadsafe`. Compare Karapace's offset watcher.
 """
 
@@ -19,8 +19,8 @@ from segments.http.problems import Problem
 from segments.state.view.view import View
 
 
-class Waiting:
-    """Bounded: past `max_waiters` a further one is turned away."""
+class Waiters:
+    """At most `max_waiters` at a time; more are rejected with Problem 503 `busy`."""
 
     def __init__(self, view: View, max_waiters: int) -> None:
         self._view = view
@@ -32,17 +32,17 @@ class Waiting:
 
     @property
     def count(self) -> int:
-        """How many wait now."""
+        """How many are waiting."""
         return self._count
 
-    def is_fresh(self, position: Position) -> bool:
+    def has_reached(self, position: Position) -> bool:
         """Whether the view has applied this position."""
         marker = self._view.progress.get(position.partition)
         return marker is not None and marker.log_offset >= position.offset
 
-    async def fresh(self, position: Position, wait_s: float) -> bool:
-        """Whether the view has applied this position, after waiting at most this long."""
-        if self.is_fresh(position):
+    async def wait_for_position(self, position: Position, wait_s: float) -> bool:
+        """Wait up to `wait_s` for this position; returns whether the view has applied it."""
+        if self.has_reached(position):
             return True
         self._enter()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -52,22 +52,22 @@ class Waiting:
             async with asyncio.timeout(wait_s):
                 await future
         except TimeoutError:
-            return self.is_fresh(position)
+            return self.has_reached(position)
         finally:
             self._count -= 1
             if future.cancelled():
-                self._sweep(position.partition)
+                self._remove_cancelled(position.partition)
         return True
 
-    def _sweep(self, partition: int) -> None:
-        """Keep those who gave up from piling up where nothing advances."""
+    def _remove_cancelled(self, partition: int) -> None:
+        """Keep cancelled waiters from accumulating in a partition that does not advance."""
         queue = self._positions[partition]
-        if len(queue) > 2 * self._count + _SWEPT_ABOVE:
+        if len(queue) > 2 * self._count + _CANCELLED_MIN:
             queue[:] = [waiter for waiter in queue if not waiter[2].done()]
             heapq.heapify(queue)
 
     def expect_result(self, command_id: str) -> asyncio.Future[dict[str, Any]]:
-        """The next result of a command; ask before it is produced, and `forget` it at the end."""
+        """A future for a command's result. Call before producing the command; `forget` it after."""
         self._enter()
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._results.setdefault(command_id, []).append(future)
@@ -77,9 +77,9 @@ class Waiting:
         """Stop waiting for a result."""
         self._count -= 1
         future.cancel()
-        waiting = self._results[command_id]
-        waiting.remove(future)
-        if not waiting:
+        futures = self._results[command_id]
+        futures.remove(future)
+        if not futures:
             del self._results[command_id]
 
     def _enter(self) -> None:
@@ -89,8 +89,8 @@ class Waiting:
             )
         self._count += 1
 
-    def report(self, advanced: Iterable[int], results: Mapping[str, bytes]) -> None:
-        """Wake those whose position or result has come."""
+    def notify(self, advanced: Iterable[int], results: Mapping[str, bytes]) -> None:
+        """Wake the waiters whose position was reached or whose result arrived."""
         for partition in advanced:
             self._wake(partition)
         if self._results:
@@ -113,5 +113,5 @@ class Waiting:
 
 
 _Waiter = tuple[int, int, asyncio.Future[None]]
-"""Offset, number in the order of arrival, what is told when the offset has come."""
-_SWEPT_ABOVE = 64
+"""(offset, sequence number to break ties, future that completes when the offset is reached)."""
+_CANCELLED_MIN = 64

@@ -1,6 +1,6 @@
-"""Jobs that put reports somewhere, in a small SQLite file: they survive the sidecar's end.
+"""Durable store of report jobs: a small SQLite file, used by one process.
 
-Every change of a job is on the disk before it is told to anyone. One process works with a file.
+Every change of a job is on disk before it becomes visible.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import aiosqlite
 from segments.contracts.times import now_ms
 from segments.telemetry import logs
 
-State = Literal["queued", "running", "done", "failed"]
-SCHEMA_VERSION = 1
+JobState = Literal["queued", "running", "done", "failed"]
+JOBS_SCHEMA_VERSION = 1
 _DAY_MS = 86_400_000
 _TABLE = """
 CREATE TABLE jobs (
@@ -51,16 +51,16 @@ log = logs.get(__name__)
 
 
 class QueueFullError(Exception):
-    """As many jobs wait as may."""
+    """The maximum number of jobs is queued."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job; instants in ms. `request` is the JSON of what was asked for.
+    """A job; timestamps in ms. `request` is the JSON of the ReportRequest.
 
-    `complete_ms`, the instant up to which the report is complete, and with it `name` stay the same
-    from the first try on, so that every try makes the same file. `leftover` is what a try has begun
-    at the destination, in the destination's own words.
+    `complete_ms`, the timestamp up to which the report is complete, and `name` stay the same from
+    the first attempt on, so that every attempt makes the same file. `leftover` identifies what an
+    attempt has begun at the destination, in the destination's own format.
     """
 
     number: int = 0
@@ -71,7 +71,7 @@ class Job:
     wanted_ms: int
     at_least_ms: int
     created_ms: int
-    state: State = "queued"
+    state: JobState = "queued"
     attempts: int = 0
     started_ms: int | None = None
     finished_ms: int | None = None
@@ -88,28 +88,28 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job is finished."""
         return self.state in ("done", "failed")
 
 
 _COLUMNS = tuple(field.name for field in fields(Job))
-_GIVEN = _COLUMNS[1:]
+_INSERTED = _COLUMNS[1:]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs "  # noqa: S608 - our own names
 
 
-class ReportJobs:
-    """The jobs of one sidecar. Ask `opened` for one."""
+class JobStore:
+    """The jobs of one sidecar; create it with `open_store`."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def add(self, job: Job, max_queued: int) -> tuple[Job, bool]:
-        """(the job as it is kept, whether it is new): another one when its key was there before.
+        """Add a job: (stored job, whether it is new); the existing job if the key was used before.
 
-        QueueFullError when as many as `max_queued` wait.
+        QueueFullError if `max_queued` jobs are queued.
         """
-        async with self._turn:
+        async with self._lock:
             if job.idempotency_key is not None:
                 known = await self._jobs("WHERE idempotency_key = ?", job.idempotency_key)
                 if known:
@@ -117,13 +117,13 @@ class ReportJobs:
             [waiting] = await self._rows("SELECT count(*) FROM jobs WHERE state = 'queued'")
             if waiting[0] >= max_queued:
                 raise QueueFullError
-            places = ", ".join("?" * len(_GIVEN))
+            placeholders = ", ".join("?" * len(_INSERTED))
             await self._connection.execute(
-                f"INSERT INTO jobs ({', '.join(_GIVEN)}) VALUES ({places})",  # noqa: S608
-                [getattr(job, name) for name in _GIVEN],
+                f"INSERT INTO jobs ({', '.join(_INSERTED)}) VALUES ({placeholders})",  # noqa: S608
+                [getattr(job, name) for name in _INSERTED],
             )
-            [kept] = await self._jobs("WHERE job_id = ?", job.job_id)
-            return kept, True
+            [stored] = await self._jobs("WHERE job_id = ?", job.job_id)
+            return stored, True
 
     async def get(self, job_id: str) -> Job | None:
         """The job with this id."""
@@ -135,8 +135,8 @@ class ReportJobs:
         return await self._jobs("WHERE number < ? ORDER BY number DESC LIMIT ?", below, limit)
 
     async def claim(self) -> Job | None:
-        """The job that has waited longest, now running and with one attempt more."""
-        async with self._turn:
+        """Take the job that was queued first: now running, with one more attempt."""
+        async with self._lock:
             found = await self._jobs("WHERE state = 'queued' ORDER BY number LIMIT 1")
             if not found:
                 return None
@@ -147,19 +147,19 @@ class ReportJobs:
             )
 
     async def change(self, job_id: str, **values: Any) -> Job:
-        """The job with these values, which are on the disk by then."""
-        assert values.keys() <= set(_GIVEN), values
-        places = ", ".join(f"{name} = ?" for name in values)
+        """Set these values and return the job, once they are on disk."""
+        assert values.keys() <= set(_INSERTED), values
+        placeholders = ", ".join(f"{name} = ?" for name in values)
         await self._connection.execute(
-            f"UPDATE jobs SET {places} WHERE job_id = ?",  # noqa: S608 - our own names
+            f"UPDATE jobs SET {placeholders} WHERE job_id = ?",  # noqa: S608 - our own names
             [*values.values(), job_id],
         )
         [job] = await self._jobs("WHERE job_id = ?", job_id)
         return job
 
     async def withdraw(self, job_id: str, code: str, detail: str) -> bool:
-        """End a job that has not begun; whether it was one."""
-        async with self._turn:
+        """Fail a queued job; returns whether it was queued."""
+        async with self._lock:
             cursor = await self._connection.execute(
                 "UPDATE jobs SET state = 'failed', finished_ms = ?, error_code = ?,"
                 " error_detail = ? WHERE job_id = ? AND state = 'queued'",
@@ -168,21 +168,21 @@ class ReportJobs:
             return cursor.rowcount == 1
 
     async def requeue(self) -> int:
-        """Put the jobs back that ran when the process ended; how many."""
+        """Queue running jobs again; returns how many."""
         cursor = await self._connection.execute(
             "UPDATE jobs SET state = 'queued' WHERE state = 'running'"
         )
         return cursor.rowcount
 
     async def count(self) -> dict[tuple[str, str], int]:
-        """(state, destination) -> how many jobs."""
+        """(state, destination) -> number of jobs."""
         rows = await self._rows(
             "SELECT state, destination, count(*) FROM jobs GROUP BY state, destination"
         )
         return {(state, destination): number for state, destination, number in rows}
 
     async def prune(self, keep_days: float, keep_jobs: int) -> None:
-        """Forget jobs that ended long ago, and the oldest ended ones where there are many."""
+        """Delete finished jobs older than `keep_days`, and all but the newest `keep_jobs`."""
         await self._connection.execute(
             "DELETE FROM jobs WHERE state IN ('done', 'failed') AND (finished_ms < ? OR number <= ("
             "SELECT number FROM jobs WHERE state IN ('done', 'failed')"
@@ -191,7 +191,7 @@ class ReportJobs:
         )
 
     async def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         await self._connection.close()
 
     async def _jobs(self, condition: str, *values: Any) -> list[Job]:
@@ -202,32 +202,31 @@ class ReportJobs:
         return list(await self._connection.execute_fetchall(statement, values))
 
 
-async def opened(path: Path) -> ReportJobs:
-    """The jobs in a file, which is made when absent.
+async def open_store(path: Path) -> JobStore:
+    """Open the jobs in a file, which is created if missing.
 
-    A file that cannot be read as one is put aside, and a new one begun: the sidecar has more to do.
+    A damaged file is renamed and a new one created: the sidecar serves more than reports.
     """
     await asyncio.to_thread(_prepare, path)
     try:
-        return ReportJobs(await _connected(path))
+        return JobStore(await _connect(path))
     except sqlite3.OperationalError:
-        raise  # of the disk, not of the file
+        raise  # an error of the disk, the file may be intact
     except sqlite3.DatabaseError as error:
         aside = path.with_name(f"{path.name}.damaged-{now_ms()}")
-        told = {"error": str(error), "kept": str(aside)}
-        log.warning("the jobs of reports cannot be read and are begun anew", **told)
+        log.warning("report_jobs_reset", error=str(error), kept=str(aside))
     await asyncio.to_thread(path.replace, aside)
     await asyncio.to_thread(_prepare, path)
-    return ReportJobs(await _connected(path))
+    return JobStore(await _connect(path))
 
 
 def _prepare(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Links that are signed stand in it.
+    # It contains signed links.
     path.touch(mode=0o600)
 
 
-async def _connected(path: Path) -> aiosqlite.Connection:
+async def _connect(path: Path) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(path, isolation_level=None)
     try:
         await connection.execute("PRAGMA journal_mode = TRUNCATE")
@@ -240,14 +239,14 @@ async def _connected(path: Path) -> aiosqlite.Connection:
 
 
 async def _check(connection: aiosqlite.Connection) -> None:
-    """Make the table where there is none. DatabaseError when the file is not what it should be."""
+    """Create the table if missing. DatabaseError if the file is not a valid job store."""
     [[version]] = await connection.execute_fetchall("PRAGMA user_version")
     if version == 0:
         await connection.executescript(
-            f"BEGIN; {_TABLE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {_TABLE} PRAGMA user_version = {JOBS_SCHEMA_VERSION}; COMMIT;"
         )
-    elif version != SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"it has schema version {version}")
+    elif version != JOBS_SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"unknown schema version {version}")
     [[check]] = await connection.execute_fetchall("PRAGMA quick_check(1)")
     if check != "ok":
         raise sqlite3.DatabaseError(str(check))

@@ -1,6 +1,6 @@
-"""What a report has in it: its month and filters, up to which instant, and its rows as CSV.
+"""Contents of a report: its month and filters, the required watermark, and its rows as CSV.
 
-The same for a report that is opened by its link and for one that a job puts somewhere.
+Shared by reports that are downloaded and reports that a job delivers.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from segments.state.history.report_csv import HEADER, lines
 _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 
 
-class Wanted(NamedTuple):
-    """What a report is about; instants in ms, the end is not part of it."""
+class ReportFilter(NamedTuple):
+    """Which rows a report has: from_ms <= at < to_ms, and filters."""
 
     from_ms: int
     to_ms: int
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
 
 class ReportRequest(BaseModel):
-    """A month and what is wanted of it."""
+    """A month and filters, as requested by a client."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,97 +56,99 @@ class ReportRequest(BaseModel):
 
     @field_validator("month")
     @classmethod
-    def _a_month(cls, value: str) -> str:
+    def _check_month(cls, value: str) -> str:
         parse_month(value)
         return value
 
     @field_validator("timezone")
     @classmethod
-    def _a_zone(cls, value: str | None) -> str | None:
+    def _check_zone(cls, value: str | None) -> str | None:
         if value is not None:
             zone(value)
         return value
 
     @staticmethod
-    def kept(text: str) -> ReportRequest:
-        """What was asked for once, from its JSON; what is not understood any more can be told."""
+    def stored(text: str) -> ReportRequest:
+        """A stored request from its JSON; not validated, so that an outdated one can be shown."""
         return ReportRequest.model_construct(**orjson.loads(text))
 
-    def wanted(self) -> Wanted:
-        """The rows that this asks for. ValueError for a time zone that is there no more."""
+    def report_filter(self) -> ReportFilter:
+        """The requested rows. ValueError if the time zone no longer exists."""
         in_zone = zone(self.timezone or "UTC")
         from_ms, to_ms = month_bounds(self.month, in_zone)
         with_extends = self.operations == "all"
-        return Wanted(
+        return ReportFilter(
             from_ms, to_ms, in_zone, self.segment, self.user_id, with_extends, self.header
         )
 
 
-class Needed(NamedTuple):
-    """Instants (ms) up to which the store should, and must at least, be complete."""
+class WatermarkTarget(NamedTuple):
+    """Timestamps (ms) up to which the store should, and must at least, be complete."""
 
-    wanted_ms: int
-    at_least_ms: int
+    target_ms: int
+    minimum_ms: int
 
 
-def needed(services: Services, end_ms: int, positions: Sequence[Position]) -> Needed:
-    """What a report with this end, asked for now, needs of the store.
+def watermark_target(
+    services: Services, end_ms: int, positions: Sequence[Position]
+) -> WatermarkTarget:
+    """How complete the store must be for a report up to `end_ms` that is requested now.
 
-    `positions` have been reached by the view: who wrote them wants their rows.
+    The view has reached `positions`: the report must include what was written up to them.
     """
     now_ms = times.now_ms()
-    # Clocks differ a little: the shards' time is the broker's, ours may be ahead of it. Who wants
-    # what a position wrote gets no such tolerance.
+    # Clocks differ: the shards use the broker's time, and ours may be ahead of it. There is no
+    # tolerance if the report must include what was written up to a position.
     progress = services.view.progress
-    asked_ms = max((progress[p.partition].at_ms + 1 for p in positions), default=0)
-    present_ms = max(now_ms, asked_ms)
+    written_ms = max((progress[p.partition].at_ms + 1 for p in positions), default=0)
+    present_ms = max(now_ms, written_ms)
     lag_ms = 0 if positions else services.settings.http.ready_lag_ms
-    return Needed(min(end_ms, present_ms), min(end_ms, present_ms - lag_ms))
+    return WatermarkTarget(min(end_ms, present_ms), min(end_ms, present_ms - lag_ms))
 
 
-async def complete_until(services: Services, wanted: Needed, wait_s: float) -> int:
-    """The instant (ms) up to which every row is in the store.
+async def complete_until(services: Services, target: WatermarkTarget, wait_s: float) -> int:
+    """The timestamp (ms) up to which the store has every row.
 
-    Problem 503 when it does not get there within the wait.
+    Problem 503 if the target's minimum is not reached within the wait.
     """
     partitions = range(services.settings.partitions)
-    complete_ms = await services.completeness.reached(partitions, wanted.wanted_ms, wait_s)
-    if complete_ms is None or complete_ms < wanted.at_least_ms:
-        raise behind(complete_ms, wanted.wanted_ms)
+    complete_ms = await services.watermark.wait_until(partitions, target.target_ms, wait_s)
+    if complete_ms is None or complete_ms < target.minimum_ms:
+        raise behind(complete_ms, target.target_ms)
     return complete_ms
 
 
-def opened(
-    services: Services, wanted: Wanted, complete_ms: int
+def open_report(
+    services: Services, report_filter: ReportFilter, complete_ms: int
 ) -> AbstractAsyncContextManager[ReportSnapshot]:
-    """The rows from one snapshot of the store, which is complete up to this instant."""
+    """The rows in one snapshot of the store, which is complete up to `complete_ms`."""
     return services.history.report(
-        wanted.from_ms,
-        # What is newer than that may be there in part: it is left for a later report.
-        min(wanted.to_ms, complete_ms + 1),
-        segment=wanted.segment,
-        user_id=wanted.user_id,
-        with_extends=wanted.with_extends,
+        report_filter.from_ms,
+        # Newer rows may be incomplete: they are left for a later report.
+        min(report_filter.to_ms, complete_ms + 1),
+        segment=report_filter.segment,
+        user_id=report_filter.user_id,
+        with_extends=report_filter.with_extends,
     )
 
 
 async def chunks(
-    services: Services, report: ReportSnapshot, wanted: Wanted
+    services: Services, report: ReportSnapshot, report_filter: ReportFilter
 ) -> AsyncGenerator[bytes, None]:
-    """The report as CSV; RuntimeError at the end when it has not as many rows as promised."""
+    """The report as CSV; RuntimeError at the end if the number of rows is not the announced one."""
     loop = asyncio.get_running_loop()
     sent = 0
-    if wanted.header:
+    if report_filter.header:
         yield HEADER
     async for batch in report.batches():
-        yield await loop.run_in_executor(services.pool, lines, batch, wanted.zone)
+        yield await loop.run_in_executor(services.pool, lines, batch, report_filter.zone)
         sent += len(batch)
     if sent != report.row_count:
-        raise RuntimeError(f"{sent} rows found, {report.row_count} promised")
+        raise RuntimeError(f"{sent} rows read, {report.row_count} announced")
 
 
 def parse_month(text: str) -> tuple[int, int]:
-    """`2026-11` -> (2026, 11); ValueError unless it is a month of the years 1970 to 9998."""
+    """`2026-11` -> (2026, 11); ValueError unless it is a month from 1970-01 to 9998-12."""
     match = _MONTH.fullmatch(text)
     if match is None or not (1970 <= int(match[1]) <= 9998 and 1 <= int(match[2]) <= 12):
         raise ValueError("a month is YYYY-MM, from 1970-01 to 9998-12")
@@ -154,7 +156,7 @@ def parse_month(text: str) -> tuple[int, int]:
 
 
 def month_bounds(text: str, in_zone: tzinfo) -> tuple[int, int]:
-    """First instant of a month and of the next one in a time zone, in ms."""
+    """Start of a month and of the next one in a time zone, in ms."""
     year, month = parse_month(text)
     following = (year + month // 12, month % 12 + 1)
     first, last = (
@@ -171,7 +173,7 @@ def zone_names() -> frozenset[str]:
 
 
 def zone(name: str) -> tzinfo:
-    """The time zone of this IANA name; ValueError when there is none."""
+    """The time zone with this IANA name; ValueError if there is none."""
     if name == "UTC":
         return UTC
     if name not in zone_names():
@@ -179,7 +181,7 @@ def zone(name: str) -> tzinfo:
     return ZoneInfo(name)
 
 
-def refuse_future(from_ms: int) -> None:
+def require_past(from_ms: int) -> None:
     """Problem 404 for a month that begins in the future."""
     if from_ms > time.time() * 1000:
         raise Problem(404, "month_in_future", "the month has not begun")

@@ -1,6 +1,6 @@
-"""/dev/users: users added, changed and removed by hand (U4); only with `dev.enabled`.
+"""/dev/users: add, change and remove users by hand; only with `dev.enabled`.
 
-A state given by hand takes its place among the refreshes, so that the order of states holds.
+A state set by hand is produced as a refresh, so that it is ordered with all other states.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from segments.contracts.responses.service import UserState
-from segments.http.auth.roles import actor
+from segments.http.auth.roles import Role, actor
 from segments.http.context import SERVICES
 from segments.http.problems import Problem
 from segments.http.routes import requests
 from segments.http.routing.headers import FRESH, MIN_POSITION, PREFER
 from segments.http.routing.operation import (
-    ELSEWHERE,
-    FRESHNESS,
-    NOT_READY,
-    WRITES,
-    Answer,
-    Body,
-    Received,
+    FRESHNESS_PROBLEMS,
+    NOT_READY_PROBLEMS,
+    PARTITION_PROBLEMS,
+    WRITE_PROBLEMS,
+    JsonBody,
+    ParsedBody,
+    Response,
 )
 from segments.http.routing.routes import Routes
 from segments.telemetry import logs
@@ -34,13 +34,15 @@ _POLL_S = 0.02
 
 log = logs.get(__name__)
 
-_SHOWN = Answer("The replica shows it.", UserState, headers=FRESH)
-_NOT_SHOWN = Answer("Kafka has it; the replica does not show it yet.", UserState, headers=FRESH)
+_APPLIED = Response("The replica has the state.", UserState, headers=FRESH)
+_ACCEPTED = Response(
+    "Kafka has accepted it; the replica does not have it yet.", UserState, headers=FRESH
+)
 
 routes = Routes("developer")
 
 
-class State(BaseModel):
+class ReplicaState(BaseModel):
     """Body of PUT /dev/users/{user_id}."""
 
     model_config = ConfigDict(extra="forbid")
@@ -50,12 +52,13 @@ class State(BaseModel):
 
 @routes.get(
     "/dev/users/{user_id}",
+    role=Role.ADMIN,
     headers=(PREFER, MIN_POSITION),
-    answers={200: Answer("The state.", UserState, headers=FRESH)},
-    problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS),
+    responses={200: Response("The state.", UserState, headers=FRESH)},
+    problems=((404, "user_unknown"), *PARTITION_PROBLEMS, *FRESHNESS_PROBLEMS),
 )
 async def show(request: web.Request) -> web.Response:
-    """The replica's state of a user, whatever it is."""
+    """The state of a user in the replica."""
     user_id = requests.user_id(request)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
@@ -70,40 +73,44 @@ async def show(request: web.Request) -> web.Response:
 
 @routes.put(
     "/dev/users/{user_id}",
-    body=Body(State, {"blocked": {"state": "blocked"}}),
+    role=Role.ADMIN,
+    body=JsonBody(ReplicaState, {"blocked": {"state": "blocked"}}),
     headers=(PREFER,),
-    answers={200: _SHOWN, 202: _NOT_SHOWN},
-    problems=(*ELSEWHERE, *NOT_READY, *WRITES),
+    responses={200: _APPLIED, 202: _ACCEPTED},
+    problems=(*PARTITION_PROBLEMS, *NOT_READY_PROBLEMS, *WRITE_PROBLEMS),
 )
-async def put(request: web.Request, body: Received[State]) -> web.Response:
-    """Add a user, or change its state: 200 once the replica shows it, 202 when it doesn't yet."""
+async def put(request: web.Request, body: ParsedBody[ReplicaState]) -> web.Response:
+    """Add a user or change its state: 200 once the replica has it, 202 if not yet."""
     return await _set(request, requests.user_id(request), body.model.state)
 
 
 @routes.delete(
     "/dev/users/{user_id}",
+    role=Role.ADMIN,
     headers=(PREFER,),
-    answers={200: _SHOWN, 202: _NOT_SHOWN},
-    problems=(*ELSEWHERE, *NOT_READY, *WRITES),
+    responses={200: _APPLIED, 202: _ACCEPTED},
+    problems=(*PARTITION_PROBLEMS, *NOT_READY_PROBLEMS, *WRITE_PROBLEMS),
 )
 async def delete(request: web.Request) -> web.Response:
-    """Remove a user: it holds no segments from then on."""
+    """Remove a user and all its memberships."""
     return await _set(request, requests.user_id(request), "deleted")
 
 
 async def _set(request: web.Request, user_id: str, state: str) -> web.Response:
     services = request.app[SERVICES]
     partition = services.partition_of_user(user_id)
-    wanted = requests.preference(request)
-    await services.writer.refresh(user_id, state)
-    log.info("user set by hand", user_id=user_id, state=state, actor=actor(request))
-    deadline_s = time.monotonic() + (0.0 if wanted.respond_async else wanted.wait_s)
+    prefer = requests.preference(request)
+    await services.producer.refresh(user_id, state)
+    log.info("user_state_set", user_id=user_id, state=state, actor=actor(request))
+    deadline_s = time.monotonic() + (0.0 if prefer.respond_async else prefer.wait_s)
     while True:
         headers = services.freshness(partition)
         document = services.view.user(user_id)
-        shown = document is not None and document["account"] == state
-        if shown or time.monotonic() >= deadline_s:
+        applied = document is not None and document["account"] == state
+        if applied or time.monotonic() >= deadline_s:
             return requests.json_response(
-                {"user_id": user_id, "state": state}, status=200 if shown else 202, headers=headers
+                {"user_id": user_id, "state": state},
+                status=200 if applied else 202,
+                headers=headers,
             )
         await asyncio.sleep(_POLL_S)

@@ -1,7 +1,7 @@
-"""/openapi.json and /docs: the interface for programs and for people, without the internet.
+"""/openapi.json and /docs: the OpenAPI document and a page that shows it, without the internet.
 
-The page is Swagger UI from the files of a wheel, of which only those named here are served. It
-loads nothing from elsewhere and runs no script but theirs and the few lines that start it.
+The page is Swagger UI, served from the files of a wheel that are listed here. It loads nothing from
+other hosts and runs no scripts but those of Swagger UI and the few lines that start it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES
 from segments.http.openapi.document import Variant, document
 from segments.http.routing.headers import IF_NONE_MATCH
-from segments.http.routing.operation import JSON, Answer, Operation
+from segments.http.routing.operation import JSON_TYPE, Operation, Response
 from segments.http.routing.routes import Routes
 
 OPERATIONS = web.AppKey("operations", tuple[Operation, ...])
-"""What the application serves, as its routes say it of themselves."""
+"""The operations that the application serves."""
 SECURITY_HEADERS = {
-    # `data:` because the icons of its buttons stand in its style sheet.
+    # `data:` because Swagger UI's style sheet contains icons as data URLs.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -71,14 +72,14 @@ window.addEventListener("load", function () {
   });
 });
 """
-_OF_THE_WHEEL = {
+_WHEEL_FILES = {
     "swagger-ui.css": STYLE,
     "swagger-ui-bundle.js": SCRIPT,
     "favicon-32x32.png": ICON,
 }
-FILES = ("start.js", *_OF_THE_WHEEL)
+FILES = ("start.js", *_WHEEL_FILES)
 """Every file that the page loads."""
-_UNCHANGED = Answer("As the client has it.", headers=("ETag", "Cache-Control"))
+_UNCHANGED = Response("Unchanged.", headers=("ETag", "Cache-Control"))
 
 routes = Routes("documentation")
 
@@ -100,53 +101,56 @@ def _file(name: str) -> Content:
     """One of FILES."""
     if name == "start.js":
         return _content(_START.encode(), SCRIPT)
-    return _content((_static() / name).read_bytes(), _OF_THE_WHEEL[name])
+    return _content((_static() / name).read_bytes(), _WHEEL_FILES[name])
 
 
 def _static() -> Path:
-    """Where the wheel has its files. Its Python is not imported, as importlib.resources would."""
+    """The wheel's files. Unlike with importlib.resources, its Python is not imported."""
     return Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 
 
 @lru_cache(maxsize=1)
-def _encoded(operations: tuple[Operation, ...], variant: Variant) -> Content:
-    return _content(orjson.dumps(document(operations, variant)), JSON)
+def _encoded_document(operations: tuple[Operation, ...], variant: Variant) -> Content:
+    return _content(orjson.dumps(document(operations, variant)), JSON_TYPE)
 
 
 @routes.get(
     "/openapi.json",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
-    answers={
-        200: Answer("The document.", body=dict[str, object], headers=("ETag", "Cache-Control")),
+    responses={
+        200: Response("The document.", body=dict[str, object], headers=("ETag", "Cache-Control")),
         304: _UNCHANGED,
     },
 )
 async def openapi(request: web.Request) -> web.Response:
     """This document: the interface as OpenAPI 3.1."""
     operations, settings = request.app[OPERATIONS], request.app[SERVICES].settings
-    # Made when it is first asked for, for some 100 ms: not while others wait.
-    made = await asyncio.to_thread(_encoded, operations, Variant.of(settings))
-    return _answer(request, made)
+    # Generated at the first request, which takes about 100 ms: not in the event loop.
+    content = await asyncio.to_thread(_encoded_document, operations, Variant.of(settings))
+    return _response(request, content)
 
 
 @routes.get(
     "/docs",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
-    answers={
-        200: Answer("The page.", media={HTML: "Swagger UI"}, headers=("ETag", "Cache-Control")),
+    responses={
+        200: Response("The page.", media={HTML: "Swagger UI"}, headers=("ETag", "Cache-Control")),
         304: _UNCHANGED,
     },
 )
 async def page(request: web.Request) -> web.Response:
-    """The interface as a page, on which requests can be tried."""
-    return _answer(request, _content(_PAGE.encode(), HTML))
+    """The interface as a page on which requests can be tried out."""
+    return _response(request, _content(_PAGE.encode(), HTML))
 
 
 @routes.get(
     "/docs/{file}",
+    role=Role.OPEN,
     headers=(IF_NONE_MATCH,),
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "The file.",
             media={STYLE: "A style sheet.", SCRIPT: "A script.", ICON: "An icon."},
             headers=("ETag", "Cache-Control"),
@@ -156,21 +160,21 @@ async def page(request: web.Request) -> web.Response:
     problems=((404, "not_found"),),
 )
 async def file(request: web.Request) -> web.Response:
-    """What the page is made of: a fixed list of files."""
+    """The files of the page: a fixed list."""
     name = request.match_info["file"]
     if name not in FILES:
         raise web.HTTPNotFound
-    return _answer(request, await asyncio.to_thread(_file, name))
+    return _response(request, await asyncio.to_thread(_file, name))
 
 
-def _answer(request: web.Request, content: Content) -> web.Response:
-    """The content with its ETag, or 304 when the client has it."""
-    # Asked for again each time, and mostly found unchanged: a new version is seen at once.
+def _response(request: web.Request, content: Content) -> web.Response:
+    """The content with its ETag, or 304 if the client has it."""
+    # Revalidated by the browser each time, so that a new version is seen at once.
     headers = {**SECURITY_HEADERS, "ETag": content.etag, "Cache-Control": "no-cache"}
-    asked = request.headers.get(IF_NONE_MATCH, "")
-    if asked == "*" or content.etag in asked:
+    known = request.headers.get(IF_NONE_MATCH, "")
+    if known == "*" or content.etag in known:
         return web.Response(status=304, headers=headers)
-    charset = None if content.media in (ICON, JSON) else "utf-8"
+    charset = None if content.media in (ICON, JSON_TYPE) else "utf-8"
     return web.Response(
         body=content.body, headers=headers, content_type=content.media, charset=charset
     )

@@ -1,4 +1,4 @@
-"""What was: a user's history, its memberships as of an instant, and why it has a segment."""
+"""A user's history, its memberships at a past time, and the cause of a membership."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from pydantic import BeforeValidator, Field
 
 from segments.contracts.responses.users_and_segments import HistoryPage
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem
 from segments.http.routes import requests
 from segments.http.routing.headers import COMPLETE_UNTIL, MIN_POSITION, PREFER
-from segments.http.routing.operation import ELSEWHERE, FRESHNESS, HISTORY, Answer
-from segments.http.routing.query import OPAQUE, Instant, Page, place_of
+from segments.http.routing.operation import (
+    FRESHNESS_PROBLEMS,
+    HISTORY_PROBLEMS,
+    PARTITION_PROBLEMS,
+    Response,
+)
+from segments.http.routing.query import CURSOR_SCHEMA, Page, QueryInstant, cursor_decoder
 from segments.http.routing.routes import Routes
 from segments.state.history.protocol import Cursor, HistoryUnavailableError, StoredRow
 
@@ -30,29 +36,34 @@ routes = Routes("users")
 class HistoryQuery(Page):
     """Which rows: from <= at < to."""
 
-    from_ms: Annotated[Instant | None, Field(alias="from", description="not before then")] = None
-    to_ms: Annotated[Instant | None, Field(alias="to", description="before then")] = None
-    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, int, int)), OPAQUE] = None
+    from_ms: Annotated[
+        QueryInstant | None, Field(alias="from", description="at or after this time")
+    ] = None
+    to_ms: Annotated[QueryInstant | None, Field(alias="to", description="before this time")] = None
+    cursor: Annotated[
+        list[Any] | None, BeforeValidator(cursor_decoder(int, int, int)), CURSOR_SCHEMA
+    ] = None
 
 
 @routes.get(
     "/v1/users/{user_id}/history",
+    role=Role.ANALYST,
     query=HistoryQuery,
     headers=(PREFER, MIN_POSITION),
-    answers={200: Answer("A page.", HistoryPage, maybe=(COMPLETE_UNTIL, "Link"))},
-    problems=((404, "user_unknown"), *ELSEWHERE, *FRESHNESS, *HISTORY),
+    responses={200: Response("A page.", HistoryPage, optional_headers=(COMPLETE_UNTIL, "Link"))},
+    problems=((404, "user_unknown"), *PARTITION_PROBLEMS, *FRESHNESS_PROBLEMS, *HISTORY_PROBLEMS),
 )
 async def list_history(request: web.Request, query: HistoryQuery) -> web.Response:
     """Every change of a user, newest first, with from <= at < to.
 
-    With `Segments-Min-Position` the answer has every row that was written up to that position.
-    `Segments-Complete-Until` is absent while it is not known.
+    With `Segments-Min-Position` the response includes every row written up to that position.
+    `Segments-Complete-Until` is absent while it is unknown.
     """
     user_id = requests.user_id(request)
     limit, place = query.limit, query.cursor
     services = request.app[SERVICES]
     partition = services.partition_of_user(user_id)
-    complete_ms = await _as_fresh_as_asked(request, services, partition)
+    complete_ms = await _wait_until_complete(request, services, partition)
     entries = await services.history.user_rows(
         user_id,
         from_ms=query.from_ms,
@@ -64,44 +75,42 @@ async def list_history(request: web.Request, query: HistoryQuery) -> web.Respons
     if not entries and place is None and services.view.user(user_id) is None:
         services.freshness(partition)
         raise Problem(404, "user_unknown", "the user is not in the replica")
-    answer = requests.page(request, [row(entry) for entry in entries[:limit]], following)
-    if complete_ms is not None:
-        answer.headers[COMPLETE_UNTIL] = to_rfc3339(complete_ms)
-    return answer
+    headers = {} if complete_ms is None else {COMPLETE_UNTIL: to_rfc3339(complete_ms)}
+    return requests.page(request, [row(entry) for entry in entries[:limit]], following, headers)
 
 
-async def _as_fresh_as_asked(
+async def _wait_until_complete(
     request: web.Request, services: Services, partition: int
 ) -> int | None:
-    """The instant up to which the rows of the partition are complete, if that is known.
+    """The timestamp (ms) up to which the partition's rows are complete; None if unknown.
 
-    With Segments-Min-Position the store is waited for until it has what the position wrote.
+    With Segments-Min-Position it waits until the store has the rows written up to the positions.
     """
     positions = requests.min_positions(request)
     if not positions:
-        return await services.completeness.reached([partition], 0, 0)
+        return await services.watermark.wait_until([partition], 0, 0)
     left_s = await services.wait_for(positions, requests.preference(request).wait_s)
     marker = services.view.progress.get(partition)
     if marker is None:
         raise not_ready()
-    return await services.completeness.require_rows(partition, marker, left_s)
+    return await services.watermark.require_rows(partition, marker, left_s)
 
 
 def row(entry: StoredRow) -> dict[str, Any]:
-    """A history row as the contract names its fields, with its identity."""
+    """A history row with the field names of the contract, and its id."""
     return {"id": f"{entry.partition}:{entry.offset}", **entry.to_row()}
 
 
 async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.Response:
-    """What a user was a member of at an instant. Problem 503 unless the store is complete then."""
+    """A user's memberships at a past time. Problem 503 unless the store is complete up to it."""
     if at_ms > time.time() * 1000:
-        raise Problem(400, "invalid", "at: the instant is in the future")
+        raise Problem(400, "invalid", "at: the time is in the future")
     services = request.app[SERVICES]
     partition = services.partition_of_user(user_id)
     services.freshness(partition)
     wait_s = requests.preference(request).wait_s
     left_s = await services.wait_for(requests.min_positions(request), wait_s)
-    complete_ms = await services.completeness.require([partition], at_ms, left_s)
+    complete_ms = await services.watermark.require([partition], at_ms, left_s)
     held = await services.history.memberships_at(user_id, at_ms)
     if not held and services.view.user(user_id) is None:
         raise Problem(404, "user_unknown", "the user is not in the replica")
@@ -126,14 +135,14 @@ async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.
 async def why(
     services: Services, user_id: str, segment: str, held: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The rows behind a membership: who began it, and who set its end since.
+    """The rows that began a membership and that set its current expiry.
 
-    None while the history store does not have them; it is waited for a moment.
+    None if the history store does not have them within WHY_WAIT_S.
     """
     deadline_s = time.monotonic() + WHY_WAIT_S
     while True:
         try:
-            found = await _rows_behind(services, user_id, segment, held)
+            found = await _cause_rows(services, user_id, segment, held)
         except HistoryUnavailableError:
             return None
         if found is not None or time.monotonic() >= deadline_s:
@@ -141,7 +150,7 @@ async def why(
         await asyncio.sleep(_POLL_S)
 
 
-async def _rows_behind(
+async def _cause_rows(
     services: Services, user_id: str, segment: str, held: dict[str, Any]
 ) -> dict[str, Any] | None:
     since_ms, expires_at_ms = held["since"], held["expires_at"]
@@ -152,7 +161,7 @@ async def _rows_behind(
         return None
     newest = await rows(user_id, from_ms=since_ms, segment=segment, limit=_WHY_ROWS)
     extended = (entry for entry in newest if entry.operation == "extend")
-    # The store can be ahead of the view or behind it: what set the end that is shown is wanted.
+    # The store may be ahead of or behind the view: find the row with the expiry in the view.
     end_set = next((entry for entry in extended if entry.expires_at_ms == expires_at_ms), None)
     if end_set is None and began.expires_at_ms != expires_at_ms:
         return None

@@ -14,12 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 from segments.contracts import times
 from segments.contracts.names import SegmentName, UserId
 from segments.contracts.responses.users_and_segments import QueriedUsers
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.routes import requests
 from segments.http.routing.headers import MIN_POSITION, POSITION, PREFER, STALENESS
-from segments.http.routing.operation import ELSEWHERE, FRESHNESS, STREAMS, Answer, Body, Received
+from segments.http.routing.operation import (
+    FRESHNESS_PROBLEMS,
+    PARTITION_PROBLEMS,
+    STREAM_PROBLEMS,
+    JsonBody,
+    ParsedBody,
+    Response,
+)
 from segments.http.routing.routes import Routes
-from segments.http.routing.streaming import require_chunks, stream
+from segments.http.routing.streaming import require_chunked, stream
 from segments.state.view import responses
 
 MAX_USERS = 10_000
@@ -34,11 +42,11 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]*")
 routes = Routes("users")
 
 
-def _user_ids(value: Any, checked: ValidatorFunctionWrapHandler) -> list[str]:
-    """Canonical ids are recognised all at once, anything else is looked at one by one."""
+def _user_ids(value: Any, validate: ValidatorFunctionWrapHandler) -> list[str]:
+    """Recognize canonical ids all at once; validate anything else one by one."""
     if isinstance(value, list) and 1 <= len(value) <= MAX_USERS and _all_canonical(value):
         return value
-    ids: list[str] = checked(value)
+    ids: list[str] = validate(value)
     return ids
 
 
@@ -57,7 +65,7 @@ def _all_canonical(ids: list[Any]) -> bool:
 
 
 class UsersQuery(BaseModel):
-    """Body of POST /v1/memberships/query; without `segments` all are told."""
+    """Body of POST /v1/memberships/query; without `segments` all segments are returned."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,67 +79,70 @@ class UsersQuery(BaseModel):
 
 @routes.post(
     "/v1/memberships/query",
-    body=Body(
+    role=Role.ANALYST,
+    body=JsonBody(
         UsersQuery,
         {"two": {"user_ids": ["cd613e30-d8f1-4adf-91b7-584a2265b1f5"], "segments": ["beta"]}},
     ),
     headers=(PREFER, MIN_POSITION),
-    answers={
-        200: Answer("The users.", QueriedUsers, headers=(STALENESS,), maybe=(POSITION,)),
+    responses={
+        200: Response(
+            "The users.", QueriedUsers, headers=(STALENESS,), optional_headers=(POSITION,)
+        ),
     },
-    problems=(*ELSEWHERE, *FRESHNESS, *STREAMS),
+    problems=(*PARTITION_PROBLEMS, *FRESHNESS_PROBLEMS, *STREAM_PROBLEMS),
 )
-async def query(request: web.Request, body: Received[UsersQuery]) -> web.StreamResponse:
+async def query(request: web.Request, body: ParsedBody[UsersQuery]) -> web.StreamResponse:
     """The segments of up to 10,000 users.
 
-    In the order asked for; who is not in the replica or deleted is marked. An answer of many
-    megabytes is sent as it is made, so that none has to fit into memory.
+    In the order of the request; users who are unknown or deleted have an `error`. A large response
+    is streamed, so that it does not have to fit into memory.
     """
-    wanted = body.model
+    users = body.model
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
-    reading = _Reading(services, None if wanted.segments is None else frozenset(wanted.segments))
-    chunks = _chunks(reading, wanted.user_ids)
-    begun: list[bytes] = []
+    reader = _ItemReader(services, None if users.segments is None else frozenset(users.segments))
+    chunks = _chunks(reader, users.user_ids)
+    first: list[bytes] = []
     size = 0
     async for chunk in chunks:
-        begun.append(chunk)
+        first.append(chunk)
         size += len(chunk)
         if size > WHOLE_MAX_BYTES:
             break
     else:
         return web.Response(
-            body=b"".join(begun), headers=reading.headers(), content_type="application/json"
+            body=b"".join(first), headers=reader.headers(), content_type="application/json"
         )
-    headers = reading.headers(of=wanted.user_ids) | {"Content-Type": "application/json"}
-    require_chunks(request)
+    headers = reader.headers(unread=users.user_ids) | {"Content-Type": "application/json"}
+    require_chunked(request)
     with services.stream_slot():
-        return await stream(request, headers, _joined(begun, chunks))
+        return await stream(request, headers, _concatenated(first, chunks))
 
 
-async def _chunks(reading: _Reading, user_ids: list[str]) -> AsyncIterator[bytes]:
-    """The body in pieces."""
+async def _chunks(reader: _ItemReader, user_ids: list[str]) -> AsyncIterator[bytes]:
+    """The body in chunks."""
     prefix, place, count = b'{"items":[', 0, _SLICE
     while place < len(user_ids):
-        # In the event loop, with a pause: RocksDB and JSON hold the interpreter, so that a thread
-        # would gain nothing and make everyone else wait for its turns.
+        # In the event loop, yielding in between: RocksDB and JSON hold the GIL, so a thread would
+        # gain nothing and make other requests wait for the GIL.
         await asyncio.sleep(0)
-        chunk = b",".join(map(reading.item, user_ids[place : place + count]))
+        chunk = b",".join(map(reader.item, user_ids[place : place + count]))
         yield prefix + chunk
         place += count
         prefix, count = b",", _SLICE if len(chunk) < _LARGE_SLICE_BYTES else 1
     yield b"]}"
 
 
-async def _joined(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield b"".join(begun)
-    begun.clear()
+async def _concatenated(first: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"".join(first)
+    first.clear()
     async for chunk in rest:
         yield chunk
 
 
-class _Reading:
-    """The items of one answer, and the partitions they came from."""
+class _ItemReader:
+    """Reads the items of one response and tracks the partitions they come from."""
 
     def __init__(self, services: Services, only: frozenset[str] | None) -> None:
         self._services = services
@@ -139,22 +150,22 @@ class _Reading:
         self._progress = services.view.progress
         self._partitions: set[int] = set()
 
-    def headers(self, *, of: Iterable[str] = ()) -> dict[str, str]:
-        """How fresh the items are: as fresh as the view was before the first was read.
+    def headers(self, *, unread: Iterable[str] = ()) -> dict[str, str]:
+        """Freshness headers: the view's progress before the first item was read.
 
-        `of`: users that are still to be read.
+        `unread`: users that will be read later.
         """
-        partitions = self._partitions.union(map(self._services.partition_of_user, of))
+        partitions = self._partitions.union(map(self._services.partition_of_user, unread))
         return self._services.freshness_of(partitions, self._progress)
 
     def item(self, user_id: str) -> bytes:
-        """What there is to say of a user. Problem 421 for one of another sidecar's partitions."""
+        """The JSON of a user. Problem 421 if this sidecar does not serve the user's partition."""
         now_ms = times.now_ms()
         if self._only is None:
-            made = self._services.view.response(user_id, now_ms)
-            if made is not None:
-                self._partitions.add(made.partition)
-                return made.body[:-1] + b',"error":null}'
+            cached = self._services.view.response(user_id, now_ms)
+            if cached is not None:
+                self._partitions.add(cached.partition)
+                return cached.body[:-1] + b',"error":null}'
         return self._from_document(user_id, now_ms)
 
     def _from_document(self, user_id: str, now_ms: int) -> bytes:
@@ -162,14 +173,14 @@ class _Reading:
         view = self._services.view
         document = view.user(user_id)
         if document is None:
-            return _refusal(user_id, None, "user_unknown")
+            return _error_item(user_id, None, "user_unknown")
         if document["account"] == "deleted":
-            return _refusal(user_id, "deleted", "user_deleted")
+            return _error_item(user_id, "deleted", "user_deleted")
         held = view.memberships(document, now_ms)
         if self._only is not None:
             held = {segment: held[segment] for segment in held.keys() & self._only}
         return responses.body(document, held)[:-1] + b',"error":null}'
 
 
-def _refusal(user_id: str, account: str | None, error: str) -> bytes:
+def _error_item(user_id: str, account: str | None, error: str) -> bytes:
     return orjson.dumps({"user_id": user_id, "account": account, "segments": [], "error": error})

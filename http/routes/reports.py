@@ -1,4 +1,4 @@
-"""/v1/reports: a link, and the CSV generated when it is opened (R1)."""
+"""/v1/reports: links to reports, and the CSV that is generated when a link is open_report."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pydantic import AfterValidator, Field
 from segments.contracts.names import SegmentName, UserId
 from segments.contracts.responses.reports import ReportJob, ReportLink
 from segments.contracts.times import to_rfc3339
-from segments.http.auth.authorization import ADMISSION
+from segments.http.auth.authorization import AUTHORIZER
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services, not_ready
 from segments.http.problems import Problem
 from segments.http.reports.rows import (
+    ReportFilter,
     ReportRequest,
-    Wanted,
     chunks,
     complete_until,
     month_bounds,
-    needed,
-    opened,
-    refuse_future,
+    open_report,
+    require_past,
+    watermark_target,
     zone,
 )
 from segments.http.routes import report_jobs, requests
@@ -35,18 +36,18 @@ from segments.http.routing.headers import (
     ROW_COUNT,
 )
 from segments.http.routing.operation import (
-    CSV,
-    ELSEWHERE,
-    FRESHNESS,
-    HISTORY,
-    STREAMS,
-    Answer,
-    Body,
-    Received,
+    CSV_TYPE,
+    FRESHNESS_PROBLEMS,
+    HISTORY_PROBLEMS,
+    PARTITION_PROBLEMS,
+    STREAM_PROBLEMS,
+    JsonBody,
+    ParsedBody,
+    Response,
 )
 from segments.http.routing.query import Query
 from segments.http.routing.routes import Routes
-from segments.http.routing.streaming import require_chunks, stream
+from segments.http.routing.streaming import require_chunked, stream
 from segments.settings.reports import LINK
 from segments.state.history.protocol import ReportSnapshot
 
@@ -61,7 +62,7 @@ class NewReport(ReportRequest):
         Field(
             min_length=1,
             max_length=64,
-            description="`link`, or the name of a destination; none = `reports.destination`",
+            description="`link`, or the name of a destination; default: `reports.destination`",
         ),
     ] = None
 
@@ -72,114 +73,125 @@ def _a_zone(name: str) -> str:
 
 
 class ReportQuery(Query):
-    """What of a month is wanted; the last two stand in a signed link."""
+    """Filters of a report; the last two parameters are those of a signed link."""
 
     timezone: Annotated[
         str,
         AfterValidator(_a_zone),
-        Field(description="IANA name: where the month begins and ends, the offset of the instants"),
+        Field(description="IANA time zone: bounds of the month, and offset of the timestamps"),
     ] = "UTC"
-    segment: Annotated[SegmentName | None, Field(description="only rows of it")] = None
+    segment: Annotated[SegmentName | None, Field(description="only rows of this segment")] = None
     user_id: Annotated[UserId | None, Field(description="only rows of this user")] = None
     operations: Annotated[
         Literal["changes", "all"],
-        Field(description="additions and removals, or those of an end as well (`extend`)"),
+        Field(description="additions and removals, or also changes of the expiry (`extend`)"),
     ] = "changes"
     header: Annotated[
-        Literal["false", "true"], Field(description="a first line with the names of the columns")
+        Literal["false", "true"], Field(description="whether the first line has the column names")
     ] = "false"
-    expires: Annotated[str | None, Field(description="of a signed link: until when, in s")] = None
+    expires: Annotated[
+        str | None, Field(description="of a signed link: expiry, in seconds since the epoch")
+    ] = None
     signature: Annotated[str | None, Field(description="of a signed link")] = None
 
 
 @routes.post(
     "/v1/reports",
-    body=Body(
+    role=Role.ANALYST,
+    body=JsonBody(
         NewReport,
         {"a month": {"month": "2026-11", "timezone": "Europe/Berlin", "header": True}},
     ),
     headers=(PREFER, MIN_POSITION, IDEMPOTENCY_KEY),
-    answers={
-        201: Answer("The link, in `Location` as well.", ReportLink, headers=("Location",)),
-        202: Answer("The job; to be asked for at `Location`.", ReportJob, headers=("Location",)),
+    responses={
+        201: Response("The link, also in `Location`.", ReportLink, headers=("Location",)),
+        202: Response("The job; get its progress at `Location`.", ReportJob, headers=("Location",)),
     },
     problems=((404, "month_in_future"), *report_jobs.PROBLEMS),
 )
-async def order(request: web.Request, body: Received[NewReport]) -> web.Response:
-    """The link to a report, or a job that puts it at a destination.
+async def order(request: web.Request, body: ParsedBody[NewReport]) -> web.Response:
+    """A link to a report, or a job that delivers it to a destination.
 
-    Behind a link nothing is generated before it is opened. The headers are for jobs alone: the same
-    key gives the same job, and with a position the report has what was written up to it.
+    The report behind a link is generated when the link is opened. The headers only matter for jobs:
+    the same key gives the same job, and the report includes everything up to the position.
     """
     destination = body.model.destination or request.app[SERVICES].settings.reports.destination
-    wanted = ReportRequest(**body.model.model_dump(exclude={"destination"}))
-    refuse_future(wanted.wanted().from_ms)
+    report = ReportRequest(**body.model.model_dump(exclude={"destination"}))
+    require_past(report.report_filter().from_ms)
     if destination != LINK:
-        return await report_jobs.accept(request, wanted, destination)
-    # A link needs none of these headers, but they are wrong for whatever is asked.
+        return await report_jobs.accept(request, report, destination)
+    # A link does not use these headers, but invalid ones are rejected all the same.
     requests.min_positions(request)
     command_id(request)
-    return _link(request, wanted)
+    return _link_response(request, report)
 
 
-def _link(request: web.Request, wanted: ReportRequest) -> web.Response:
+def _link_response(request: web.Request, report: ReportRequest) -> web.Response:
     query = {
         name: value
-        for name, value in wanted.model_dump(exclude={"month", "header"}).items()
+        for name, value in report.model_dump(exclude={"month", "header"}).items()
         if value is not None
     }
-    if wanted.header:
+    if report.header:
         query["header"] = "true"
     base = requests.public_url(request, request.app[SERVICES].settings.http)
-    path = f"/v1/reports/{wanted.month}.csv"
-    if (signing := request.app[ADMISSION].links) is not None:
-        query = signing.signed(path, query)
+    path = f"/v1/reports/{report.month}.csv"
+    if (links := request.app[AUTHORIZER].links) is not None:
+        query = links.sign(path, query)
     url = base + path + (f"?{urlencode(query)}" if query else "")
     return requests.json_response({"url": url}, status=201, headers={"Location": url})
 
 
 @routes.get(
     "/v1/reports/{month}.csv",
+    role=Role.ANALYST,
+    signed_link=True,
     query=ReportQuery,
     headers=(PREFER, MIN_POSITION),
-    answers={
-        200: Answer(
-            "The rows, in the order of their instants. `Segments-Row-Count` lines follow (one more "
-            "with `header`), or the connection is broken off.",
-            media={CSV: "`user;segment;operation;datetime`"},
+    responses={
+        200: Response(
+            "The rows, ordered by timestamp. The body has `Segments-Row-Count` lines (one more "
+            "with `header`), or the connection is aborted.",
+            media={CSV_TYPE: "`user;segment;operation;datetime`"},
             headers=(ROW_COUNT, COMPLETE_UNTIL, "Content-Disposition", "Cache-Control"),
         ),
     },
-    problems=((404, "month_in_future"), *ELSEWHERE, *FRESHNESS, *HISTORY, *STREAMS),
+    problems=(
+        (404, "month_in_future"),
+        *PARTITION_PROBLEMS,
+        *FRESHNESS_PROBLEMS,
+        *HISTORY_PROBLEMS,
+        *STREAM_PROBLEMS,
+    ),
 )
 async def download(request: web.Request, query: ReportQuery) -> web.StreamResponse:
-    """Every change of a month, complete or failing loudly.
+    """Every change of a month, complete or with an error.
 
-    Made now, from one snapshot of the store: every row up to `Segments-Complete-Until`, which is
-    the end of the month, or about now for the month that is running.
+    Generated from one snapshot of the store: every row up to `Segments-Complete-Until`, the end of
+    the month, or about now for the current month.
     """
     services = request.app[SERVICES]
-    wanted = _wanted(request.match_info["month"], query)
+    report_filter = _report_filter(request.match_info["month"], query)
     if services.settings.http.partitions is not None:
-        raise Problem(421, "partition_elsewhere", "this sidecar does not know all partitions")
+        raise Problem(421, "partition_elsewhere", "this sidecar does not serve all partitions")
     if not services.view.complete:
         raise not_ready()
-    require_chunks(request)
-    complete_ms = await _complete_until(request, services, wanted.to_ms)
+    require_chunked(request)
+    complete_ms = await _complete_until(request, services, report_filter.to_ms)
     with services.stream_slot():
-        async with opened(services, wanted, complete_ms) as report:
-            headers = _headers(request, report, min(wanted.to_ms, complete_ms))
-            return await stream(request, headers, chunks(services, report, wanted))
+        async with open_report(services, report_filter, complete_ms) as report:
+            headers = _headers(request, report, min(report_filter.to_ms, complete_ms))
+            return await stream(request, headers, chunks(services, report, report_filter))
 
 
 async def _complete_until(request: web.Request, services: Services, end_ms: int) -> int:
-    """The instant up to which every row is in the store: the end of the month, or about now.
+    """Wait until the store is complete up to the end of the month, or about now; the time in ms.
 
-    Problem 503 when it does not get there within the wait.
+    Problem 503 if it is not within the wait.
     """
     positions = requests.min_positions(request)
     left_s = await services.wait_for(positions, requests.preference(request).wait_s)
-    return await complete_until(services, needed(services, end_ms, positions), left_s)
+    return await complete_until(services, watermark_target(services, end_ms, positions), left_s)
 
 
 def _headers(request: web.Request, report: ReportSnapshot, to_ms: int) -> dict[str, str]:
@@ -192,15 +204,15 @@ def _headers(request: web.Request, report: ReportSnapshot, to_ms: int) -> dict[s
     }
 
 
-def _wanted(month: str, query: ReportQuery) -> Wanted:
-    """Problem 400 when it is no month, 404 when it has not begun."""
+def _report_filter(month: str, query: ReportQuery) -> ReportFilter:
+    """Problem 400 if it is not a month, 404 if it has not begun."""
     in_zone = zone(query.timezone)
     try:
         from_ms, to_ms = month_bounds(month, in_zone)
     except ValueError as error:
         raise Problem(400, "invalid", str(error)) from None
-    refuse_future(from_ms)
-    return Wanted(
+    require_past(from_ms)
+    return ReportFilter(
         from_ms=from_ms,
         to_ms=to_ms,
         zone=in_zone,

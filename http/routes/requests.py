@@ -1,4 +1,4 @@
-"""What requests say: ids, bodies, preferences, positions, pages."""
+"""Parsing of path parameters and headers, and JSON and page responses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
 
 
 class Preference(NamedTuple):
-    """RFC 7240: how long to wait for what was asked for, and whether to wait at all.
+    """The Prefer header (RFC 7240): how long to wait, and whether to wait at all.
 
-    `explicit`: the wait was asked for, it is not the default.
+    `explicit`: the client sent the wait, it is not the default.
     """
 
     wait_s: float
@@ -34,7 +34,7 @@ class Preference(NamedTuple):
 
 
 def user_id(request: web.Request) -> str:
-    """The canonical user id of the path. Problem 400 when it is none."""
+    """The canonical user id in the path. Problem 400 if it is not a user id."""
     try:
         return canonical_user_id(request.match_info["user_id"])
     except ValueError as error:
@@ -42,7 +42,7 @@ def user_id(request: web.Request) -> str:
 
 
 def segment(request: web.Request) -> str:
-    """The segment name of the path. Problem 400 when it is none."""
+    """The segment name in the path. Problem 400 if it is not a segment name."""
     try:
         return check_segment_name(request.match_info["segment"])
     except ValueError as error:
@@ -50,7 +50,7 @@ def segment(request: web.Request) -> str:
 
 
 def preference(request: web.Request) -> Preference:
-    """The header Prefer; a wait beyond the limit is cut down to it."""
+    """The Prefer header; a wait beyond the limit is reduced to it."""
     http = request.app[SERVICES].settings.http
     text = ",".join(request.headers.getall(PREFER, ()))
     if not text:
@@ -66,7 +66,7 @@ def preference(request: web.Request) -> Preference:
 
 
 def min_positions(request: web.Request) -> list[Position]:
-    """The header Segments-Min-Position: `partition:offset`, several with commas."""
+    """The Segments-Min-Position header: `partition:offset`, separated by commas."""
     text = ",".join(request.headers.getall(MIN_POSITION, ()))
     if MIN_POSITION not in request.headers:
         return []
@@ -78,8 +78,8 @@ def min_positions(request: web.Request) -> list[Position]:
         raise Problem(
             400,
             "invalid",
-            f"{MIN_POSITION} is partition:offset with a partition below {partitions}; "
-            f"at most {POSITIONS_MAX}, with commas between",
+            f"{MIN_POSITION} must be partition:offset with a partition below {partitions}; "
+            f"at most {POSITIONS_MAX}, separated by commas",
         )
     return positions
 
@@ -90,7 +90,7 @@ def page(
     place: list[Any] | None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """A page of a list; `place` is where the next one begins, None at the end."""
+    """A page of a list; `place` is where the next page begins, None on the last one."""
     following = None if place is None else encode_cursor(place)
     headers = dict(headers or {})
     if following is not None:
@@ -103,7 +103,7 @@ def page(
 def json_response(
     value: Any, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """An answer in JSON."""
+    """A JSON response."""
     return web.Response(
         body=orjson.dumps(value),
         status=status,
@@ -113,10 +113,10 @@ def json_response(
 
 
 def location(collection: str, name: str) -> str:
-    """The path of one of a collection's members, whatever characters its name has."""
+    """The path of an item of a collection, with its name percent-encoded."""
     return f"{collection}/{quote(name, safe='')}"
 
 
 def public_url(request: web.Request, http: HttpSettings) -> str:
-    """Where clients reach this sidecar: as configured, or as this one did."""
+    """The base URL for clients: `http.public_url`, or the one of this request."""
     return (http.public_url or f"{request.scheme}://{request.host}").rstrip("/")

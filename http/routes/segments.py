@@ -1,8 +1,9 @@
-"""/v1/segments: definitions, read and changed."""
+"""/v1/segments: read and change segment definitions."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -15,10 +16,11 @@ from segments.contracts.documents import Preview, Result
 from segments.contracts.partitioning import partition_of
 from segments.contracts.positions import Position
 from segments.contracts.responses import users_and_segments as bodies
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import requests, serializers
-from segments.http.routes.execute import PENDING, command_id, perform, position_header
+from segments.http.routes.execute import PENDING, command_id, execute, position_header
 from segments.http.routing.body import as_model
 from segments.http.routing.headers import (
     FRESH,
@@ -29,23 +31,23 @@ from segments.http.routing.headers import (
     STALENESS,
 )
 from segments.http.routing.operation import (
-    COMMANDS,
-    FRESHNESS,
-    REJECTED_SEGMENT,
-    Answer,
-    Body,
-    Received,
+    COMMAND_PROBLEMS,
+    FRESHNESS_PROBLEMS,
+    SEGMENT_REJECTIONS,
+    JsonBody,
+    ParsedBody,
+    Response,
 )
-from segments.http.routing.query import OPAQUE, Page, place_of
+from segments.http.routing.query import CURSOR_SCHEMA, Page, cursor_decoder
 from segments.http.routing.routes import Routes
 
-_RULE = {"percent": 10, "exclude": ["beta"]}
-_NOT_SHOWN_YET = Answer(
-    "Kafka has the command, but there is no result yet; or it is decided, but not visible here "
-    "within the wait.",
+_EXAMPLE_RULE = {"percent": 10, "exclude": ["beta"]}
+_NOT_VISIBLE_YET = Response(
+    "Kafka has accepted the command, but it has no result yet, or the view does not include the "
+    "result within the wait.",
     bodies.Pending | Result,
     headers=("Location",),
-    maybe=(POSITION,),
+    optional_headers=(POSITION,),
 )
 
 routes = Routes("segments")
@@ -62,42 +64,43 @@ class PreviewBody(BaseModel):
 class SegmentsQuery(Page):
     """Which page of the segments."""
 
-    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(str)), OPAQUE] = None
+    cursor: Annotated[list[Any] | None, BeforeValidator(cursor_decoder(str)), CURSOR_SCHEMA] = None
 
 
 @routes.post(
     "/v1/segments",
-    body=Body(
+    role=Role.ADMIN,
+    body=JsonBody(
         NewSegmentBody,
         {
             "by hand": {"segment": "vip", "description": "the best"},
-            "by a rule": {"segment": "tenth", "auto": _RULE},
+            "by a rule": {"segment": "tenth", "auto": _EXAMPLE_RULE},
         },
     ),
     headers=(PREFER, IDEMPOTENCY_KEY),
-    answers={
-        201: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
-        202: _NOT_SHOWN_YET,
+    responses={
+        201: Response("The segment.", bodies.Segment, headers=(POSITION, "Location")),
+        202: _NOT_VISIBLE_YET,
     },
-    problems=((422, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
+    problems=((422, "segment_unknown"), *SEGMENT_REJECTIONS, *COMMAND_PROBLEMS),
 )
-async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Response:
-    """Make a segment: 201, or 409 when the name is in use.
+async def create(request: web.Request, body: ParsedBody[NewSegmentBody]) -> web.Response:
+    """Create a segment: 201, or 409 if the name is in use.
 
-    With a rule (`auto`) it is given to exactly the rounded share of the users whom the filters let
-    through; it is `assigning` until everything is written.
+    With a rule (`auto`), exactly the rounded share of the users who match its filters is assigned;
+    the state is `assigning` until all memberships are written.
     """
     name = body.model.segment
     command = {"type": "create_segment", "id": command_id(request), **body.raw}
-    result = await perform(request, name, command)
-    if isinstance(result, web.Response):
-        return result
-    return _shown(request, name, result, status=201)
+    return await execute(
+        request, name, command, respond=partial(_definition_response, request, name, 201)
+    )
 
 
 @routes.patch(
     "/v1/segments/{segment}",
-    body=Body(
+    role=Role.ADMIN,
+    body=JsonBody(
         SegmentBody,
         {
             "description": {"description": "better"},
@@ -105,35 +108,35 @@ async def create(request: web.Request, body: Received[NewSegmentBody]) -> web.Re
         },
     ),
     headers=(PREFER, IDEMPOTENCY_KEY),
-    answers={
-        200: Answer("The segment.", bodies.Segment, headers=(POSITION, "Location")),
-        202: _NOT_SHOWN_YET,
+    responses={
+        200: Response("The segment.", bodies.Segment, headers=(POSITION, "Location")),
+        202: _NOT_VISIBLE_YET,
     },
-    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
+    problems=((404, "segment_unknown"), *SEGMENT_REJECTIONS, *COMMAND_PROBLEMS),
 )
-async def update(request: web.Request, body: Received[SegmentBody]) -> web.Response:
+async def update(request: web.Request, body: ParsedBody[SegmentBody]) -> web.Response:
     """Change the description of a segment, or its rule.
 
-    A higher `percent` or `count` gives the segment to as many more; nobody loses it. Other filters
-    with the same share change whom `newcomers` are.
+    A higher `percent` or `count` assigns as many additional users; no member is removed. Changing
+    only the filters affects which `newcomers` are assigned.
     """
     name = requests.segment(request)
     command = {"type": "update_segment", "id": command_id(request), "segment": name, **body.raw}
     as_model(command, UpdateSegment)
-    result = await perform(request, name, command, addressed=name)
-    if isinstance(result, web.Response):
-        return result
-    return _shown(request, name, result, status=200)
+    respond = partial(_definition_response, request, name, 200)
+    return await execute(request, name, command, segment=name, respond=respond)
 
 
-def _shown(request: web.Request, name: str, result: dict[str, Any], status: int) -> web.Response:
-    """The definition as it is after the command, or 202 when the view does not show it yet."""
+def _definition_response(
+    request: web.Request, name: str, status: int, result: dict[str, Any]
+) -> web.Response:
+    """The definition after the command, or 202 if the view does not include it yet."""
     services = request.app[SERVICES]
     headers = position_header(result)
-    shown = services.waiting.is_fresh(Position.parse(result["position"]))
+    reached = services.waiters.has_reached(Position.parse(result["position"]))
     stored = services.view.definition(name)
-    if stored is None or not shown:
-        # Decided, but not visible here within the wait.
+    if stored is None or not reached:
+        # Decided, but not in this view within the wait.
         headers["Location"] = requests.location("/v1/commands", result["command_id"])
         return requests.json_response(result, status=202, headers=headers)
     headers["Location"] = requests.location("/v1/segments", name)
@@ -144,91 +147,98 @@ def _shown(request: web.Request, name: str, result: dict[str, Any], status: int)
 
 @routes.post(
     "/v1/segments/preview",
-    body=Body(PreviewBody, {"a tenth": {"auto": _RULE}}),
+    role=Role.ANALYST,  # written to the log, but changes nothing
+    body=JsonBody(PreviewBody, {"a tenth": {"auto": _EXAMPLE_RULE}}),
     headers=(PREFER, IDEMPOTENCY_KEY),
-    answers={
-        200: Answer("As of `Segments-Position`.", Preview, headers=(POSITION,)),
+    responses={
+        200: Response("As of `Segments-Position`.", Preview, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=((422, "segment_unknown"), *COMMANDS),
+    problems=((422, "segment_unknown"), *COMMAND_PROBLEMS),
 )
-async def preview(request: web.Request, body: Received[PreviewBody]) -> web.Response:
-    """How many users a rule lets through now, and how many it would choose.
+async def preview(request: web.Request, body: ParsedBody[PreviewBody]) -> web.Response:
+    """How many users match a rule's filters now, and how many it would assign.
 
     Changes nothing.
     """
     command = {"type": "preview_segment", "id": command_id(request), **body.raw}
-    result = await perform(request, command["id"], command)
-    if isinstance(result, web.Response):
-        return result
+    return await execute(request, command["id"], command, respond=_preview_response)
+
+
+def _preview_response(result: dict[str, Any]) -> web.Response:
     return requests.json_response(result["preview"], headers=position_header(result))
 
 
 @routes.delete(
     "/v1/segments/{segment}",
+    role=Role.ADMIN,
     headers=(PREFER, IDEMPOTENCY_KEY),
-    answers={
-        200: Answer("The result.", bodies.Deleted, headers=(POSITION,)),
+    responses={
+        200: Response("The result.", bodies.Deleted, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=((404, "segment_unknown"), *REJECTED_SEGMENT, *COMMANDS),
+    problems=((404, "segment_unknown"), *SEGMENT_REJECTIONS, *COMMAND_PROBLEMS),
 )
 async def delete(request: web.Request) -> web.Response:
-    """End a segment and every membership in it.
+    """Delete a segment and all its memberships.
 
-    `referenced_by` names the segments whose filters name this one: from now on it lets nobody
-    through their `include`, and keeps nobody out by their `exclude`.
+    `referenced_by` lists the segments whose filters name this one: from now on it matches no user
+    in their `include` and excludes none in their `exclude`.
     """
     name = requests.segment(request)
     command = {"type": "delete_segment", "id": command_id(request), "segment": name}
-    result = await perform(request, name, command, addressed=name)
-    if isinstance(result, web.Response):
-        return result
-    referenced_by = request.app[SERVICES].view.referring_to(name)
-    return requests.json_response(
-        {**result, "referenced_by": referenced_by}, headers=position_header(result)
-    )
+    view = request.app[SERVICES].view
+
+    def respond(result: dict[str, Any]) -> web.Response:
+        body = {**result, "referenced_by": view.referring_to(name)}
+        return requests.json_response(body, headers=position_header(result))
+
+    return await execute(request, name, command, segment=name, respond=respond)
 
 
 @routes.get(
     "/v1/segments/{segment}",
+    role=Role.ANALYST,
     headers=(PREFER, MIN_POSITION),
-    answers={200: Answer("The segment.", bodies.Segment, headers=FRESH)},
-    problems=((404, "segment_unknown"), *FRESHNESS),
+    responses={200: Response("The segment.", bodies.Segment, headers=FRESH)},
+    problems=((404, "segment_unknown"), *FRESHNESS_PROBLEMS),
 )
 async def show(request: web.Request) -> web.Response:
-    """A definition and the size of its segment, how far an assignment is."""
+    """A definition with the size of its segment and the progress of its assignment."""
     name = requests.segment(request)
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
-    headers = services.freshness(_home(services, name))
+    headers = services.freshness(_home_partition(services, name))
     stored = services.view.definition(name)
     if stored is None or stored["state"] == "deleted":
         raise Problem(404, "segment_unknown", "no such segment", headers=headers)
     return requests.json_response(serializers.definition(services, stored), headers=headers)
 
 
-def _home(services: Services, name: str) -> int:
+def _home_partition(services: Services, name: str) -> int:
     return partition_of(name, services.settings.partitions)
 
 
 @routes.get(
     "/v1/segments",
+    role=Role.ANALYST,
     query=SegmentsQuery,
     headers=(PREFER, MIN_POSITION),
-    answers={
-        200: Answer("A page.", bodies.SegmentPage, headers=(STALENESS,), maybe=(POSITION, "Link")),
+    responses={
+        200: Response(
+            "A page.", bodies.SegmentPage, headers=(STALENESS,), optional_headers=(POSITION, "Link")
+        ),
     },
-    problems=FRESHNESS,
+    problems=FRESHNESS_PROBLEMS,
 )
 async def list_all(request: web.Request, query: SegmentsQuery) -> web.Response:
-    """Every segment in use, by name."""
+    """All existing segments, by name."""
     limit, place = query.limit, query.cursor
     services = request.app[SERVICES]
     await services.wait_for(requests.min_positions(request), requests.preference(request).wait_s)
     view = services.view
-    headers = services.freshness_of(services.kept_partitions(), view.progress)
-    # A walk over thousands of deleted ones, at worst: not in the event loop.
+    headers = services.freshness_of(services.served_partitions(), view.progress)
+    # It may skip thousands of deleted definitions: not in the event loop.
     found = await asyncio.get_running_loop().run_in_executor(
         services.pool, view.definitions, place[0] if place else "", limit + 1
     )

@@ -1,4 +1,4 @@
-"""Bodies of answers: the contracts' fields, with instants as RFC 3339."""
+"""Response bodies: the contracts' fields, with timestamps in RFC 3339."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from segments.contracts.times import to_rfc3339
 from segments.http.context import Services
 from segments.http.problems import Problem
 
-# What a rejection means for the resource that was addressed; everything else is 422.
+# Rejections that are 404 if they concern the segment in the path.
 _NOT_FOUND = frozenset({"segment_unknown"})
 
 
@@ -34,7 +34,7 @@ def _rule(auto: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(services: Services, stored: dict[str, Any], key: tuple[str, int]) -> dict[str, Any]:
-    """`assigned` counts while the segment is assigning, and is the outcome afterwards."""
+    """`assigned` grows while the segment is being assigned, and is final afterwards."""
     auto = stored["auto"]
     so_far = services.view.chosen.get(key, 0)
     return {
@@ -44,18 +44,18 @@ def _progress(services: Services, stored: dict[str, Any], key: tuple[str, int]) 
     }
 
 
-def rejection(result: dict[str, Any], *, addressed: str | None = None) -> Problem:
-    """The problem of a rejected command. `addressed` is the segment of the path, if there is one.
+def rejection(result: dict[str, Any], *, segment: str | None = None) -> Problem:
+    """The problem for a rejected command. `segment` is the segment in the path, if any.
 
-    409 when the name is in use or being assigned, 404 when the addressed segment is unknown, 422
-    otherwise.
+    409 if the name is in use or the segment is being assigned, 404 if the segment in the path does
+    not exist, 422 otherwise.
     """
     error = result["error"]
     code = error["code"]
     status = 422
     if code in ("segment_exists", "assigning"):
         status = 409
-    elif code in _NOT_FOUND and addressed is not None:
+    elif code in _NOT_FOUND and segment is not None:
         status = 404
     extra = {"command_id": result["command_id"], "position": result["position"]}
     if error.get("segments") is not None:

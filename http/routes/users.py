@@ -1,4 +1,4 @@
-"""/v1/users: the memberships of a user, read and changed."""
+"""/v1/users: read and change the memberships of a user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from segments.contracts.command_bodies import MembershipChange
 from segments.contracts.documents import Result
 from segments.contracts.responses import users_and_segments as bodies
 from segments.contracts.times import to_rfc3339
+from segments.http.auth.roles import Role
 from segments.http.context import SERVICES, Services
 from segments.http.problems import Problem
 from segments.http.routes import history, requests
-from segments.http.routes.execute import PENDING, command_id, perform, position_header
+from segments.http.routes.execute import PENDING, command_id, execute
 from segments.http.routing.headers import (
     COMPLETE_UNTIL,
     FRESH,
@@ -25,46 +26,47 @@ from segments.http.routing.headers import (
     PREFER,
 )
 from segments.http.routing.operation import (
-    COMMANDS,
-    ELSEWHERE,
-    FRESHNESS,
-    HISTORY,
-    REJECTED_CHANGE,
-    USER_MISSING,
-    Answer,
-    Body,
-    Received,
+    CHANGE_REJECTIONS,
+    COMMAND_PROBLEMS,
+    FRESHNESS_PROBLEMS,
+    HISTORY_PROBLEMS,
+    PARTITION_PROBLEMS,
+    USER_PROBLEMS,
+    JsonBody,
+    ParsedBody,
+    Response,
 )
-from segments.http.routing.query import Instant, Query
+from segments.http.routing.query import Query, QueryInstant
 from segments.http.routing.routes import Routes
 from segments.state.view import responses
 
 routes = Routes("users")
 
 
-class At(Query):
-    """An instant of the past."""
+class AsOfQuery(Query):
+    """An optional past time."""
 
-    at: Annotated[Instant | None, Field(description="as of then; now without it")] = None
+    at: Annotated[QueryInstant | None, Field(description="a past time; default: now")] = None
 
 
 @routes.get(
     "/v1/users/{user_id}/segments",
-    query=At,
+    role=Role.ANALYST,
+    query=AsOfQuery,
     headers=(PREFER, MIN_POSITION, "If-None-Match"),
-    answers={
-        200: Answer(
-            "Sorted by name. Of now: with the headers of freshness and an ETag; of an instant of "
-            "the past: with `Segments-Complete-Until`.",
+    responses={
+        200: Response(
+            "Sorted by name. Current memberships: with freshness headers and an ETag; past "
+            "memberships: with `Segments-Complete-Until`.",
             bodies.UserSegments | bodies.UserSegmentsAt,
-            maybe=(*FRESH, "ETag", COMPLETE_UNTIL),
+            optional_headers=(*FRESH, "ETag", COMPLETE_UNTIL),
         ),
-        304: Answer("As the client has it.", headers=(*FRESH, "ETag")),
+        304: Response("Unchanged.", headers=(*FRESH, "ETag")),
     },
-    problems=(*USER_MISSING, *ELSEWHERE, *FRESHNESS, *HISTORY),
+    problems=(*USER_PROBLEMS, *PARTITION_PROBLEMS, *FRESHNESS_PROBLEMS, *HISTORY_PROBLEMS),
 )
-async def list_segments(request: web.Request, query: At) -> web.Response:
-    """The active segments of a user, now or (`at`) at a past instant."""
+async def list_segments(request: web.Request, query: AsOfQuery) -> web.Response:
+    """The active segments of a user, now or at a past time (`at`)."""
     user_id = requests.user_id(request)
     if query.at is not None:
         return await history.memberships_at(request, user_id, query.at)
@@ -73,23 +75,23 @@ async def list_segments(request: web.Request, query: At) -> web.Response:
     if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
     progress, now_ms = view.progress, times.now_ms()
-    made = view.response(user_id, now_ms)
-    if made is not None:
-        headers = services.freshness(made.partition, progress)
-        return _tagged(request, made.body, made.digest, headers)
+    cached = view.response(user_id, now_ms)
+    if cached is not None:
+        headers = services.freshness(cached.partition, progress)
+        return _etag_response(request, cached.body, cached.digest, headers)
     document, headers = await fresh_document(request, services, user_id)
     body = responses.body(document, view.memberships(document, now_ms))
-    return _tagged(request, body, responses.digest(body), headers)
+    return _etag_response(request, body, responses.digest(body), headers)
 
 
-def _tagged(
+def _etag_response(
     request: web.Request, body: bytes, digest: str, headers: dict[str, str]
 ) -> web.Response:
-    """The body with its ETag, or 304 when the client has it."""
+    """The body with its ETag, or 304 if the client has it."""
     etag = f'"{digest}"'
     headers["ETag"] = etag
-    asked = request.headers.get("If-None-Match")
-    if asked is not None and (asked == "*" or etag in asked):
+    known = request.headers.get("If-None-Match")
+    if known is not None and (known == "*" or etag in known):
         return web.Response(status=304, headers=headers)
     return web.Response(body=body, headers=headers, content_type="application/json")
 
@@ -103,9 +105,9 @@ async def _wait_until_fresh(request: web.Request, services: Services, user_id: s
 async def fresh_document(
     request: web.Request, services: Services, user_id: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The document of a user as fresh as asked for, and the headers that say how fresh it is.
+    """A user's document, as fresh as the request requires, and its freshness headers.
 
-    Problem 404 `user_unknown` or `user_deleted`, with those headers; 503 when not fresh in time.
+    Problem 404 `user_unknown` or `user_deleted`, with those headers; 503 if not fresh in time.
     """
     if MIN_POSITION in request.headers:
         await _wait_until_fresh(request, services, user_id)
@@ -120,12 +122,13 @@ async def fresh_document(
 
 @routes.get(
     "/v1/users/{user_id}/segments/{segment}",
+    role=Role.ANALYST,
     headers=(PREFER, MIN_POSITION),
-    answers={200: Answer("The user has the segment.", bodies.Membership, headers=FRESH)},
-    problems=((404, "not_a_member"), *USER_MISSING, *ELSEWHERE, *FRESHNESS),
+    responses={200: Response("The user has the segment.", bodies.Membership, headers=FRESH)},
+    problems=((404, "not_a_member"), *USER_PROBLEMS, *PARTITION_PROBLEMS, *FRESHNESS_PROBLEMS),
 )
 async def show_membership(request: web.Request) -> web.Response:
-    """One membership: since when, until when, and why."""
+    """One membership: start, expiry and cause."""
     user_id, segment = requests.user_id(request), requests.segment(request)
     services = request.app[SERVICES]
     document, headers = await fresh_document(request, services, user_id)
@@ -143,7 +146,8 @@ async def show_membership(request: web.Request) -> web.Response:
 
 @routes.patch(
     "/v1/users/{user_id}/segments",
-    body=Body(
+    role=Role.ADMIN,
+    body=JsonBody(
         MembershipChange,
         {
             "both": {
@@ -153,21 +157,21 @@ async def show_membership(request: web.Request) -> web.Response:
         },
     ),
     headers=(PREFER, IDEMPOTENCY_KEY),
-    answers={
-        200: Answer("The result: `applied`, or `unchanged`.", Result, headers=(POSITION,)),
+    responses={
+        200: Response("The result: `applied`, or `unchanged`.", Result, headers=(POSITION,)),
         202: PENDING,
     },
-    problems=(*REJECTED_CHANGE, *ELSEWHERE, *COMMANDS),
+    problems=(*CHANGE_REJECTIONS, *PARTITION_PROBLEMS, *COMMAND_PROBLEMS),
 )
-async def change_segments(request: web.Request, body: Received[MembershipChange]) -> web.Response:
+async def change_segments(request: web.Request, body: ParsedBody[MembershipChange]) -> web.Response:
     """Add a user to segments and remove it from others, all or nothing.
 
-    The answer comes as soon as this sidecar's view shows the result, or the wait is over. A segment
-    that does not exist is waited for before the command is rejected.
+    Responds once this sidecar's view includes the result, or with 202 when the wait is over. A
+    command that names an unknown segment is deferred before it is rejected.
     """
     user_id = requests.user_id(request)
     request.app[SERVICES].partition_of_user(user_id)
-    # Sent as it came: checked so that the client learns of every wrong field at once.
+    # Sent as received: validation only reports every invalid field at once.
     command = {
         "type": "change_memberships",
         "id": command_id(request),
@@ -175,7 +179,4 @@ async def change_segments(request: web.Request, body: Received[MembershipChange]
         "add": body.raw.get("add", []),
         "remove": body.raw.get("remove", []),
     }
-    result = await perform(request, user_id, command)
-    if isinstance(result, web.Response):
-        return result
-    return requests.json_response(result, headers=position_header(result))
+    return await execute(request, user_id, command)

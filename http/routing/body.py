@@ -14,16 +14,16 @@ from segments.http.problems import Problem, invalid
 M = TypeVar("M", bound=BaseModel)
 BODY_TIMEOUT_S = 30.0
 MAX_BODY_BYTES = web.AppKey("max_body_bytes", int)
-"""The most bytes of a JSON body, as set for the application."""
+"""Maximum size of a JSON body, from the settings."""
 
 
-async def received(request: web.Request, model: type[M]) -> tuple[M, Any]:
-    """The JSON body as a model, and as it came. Problems as for `body`."""
-    value = await _json(request)
+async def read_json(request: web.Request, model: type[M]) -> tuple[M, Any]:
+    """The JSON body: (validated model, parsed value). Problems as for `read` and `as_model`."""
+    value = await _parse_json(request)
     return as_model(value, model), value
 
 
-async def _json(request: web.Request) -> Any:
+async def _parse_json(request: web.Request) -> Any:
     require_content_type(request, "application/json")
     raw = await read(request, request.app[MAX_BODY_BYTES])
     try:
@@ -33,7 +33,7 @@ async def _json(request: web.Request) -> Any:
 
 
 def as_model(value: Any, model: type[M]) -> M:
-    """What is known of a body as a model. Problem 422 naming the fields that are wrong."""
+    """Validate a parsed body. Problem 422 with the invalid fields."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -41,33 +41,34 @@ def as_model(value: Any, model: type[M]) -> M:
 
 
 def require_content_type(request: web.Request, *accepted: str) -> None:
-    """Problem 415 unless the body is declared as one of these."""
+    """Problem 415 unless Content-Type is one of these."""
     if request.content_type not in accepted:
         raise Problem(415, "content_type", f"the body must be {' or '.join(accepted)}")
 
 
 async def read(request: web.Request, max_bytes: int) -> bytes:
-    """The whole body. Problem 413 when too large, 408 too slow, 415 encoded, 400 broken."""
+    """The whole body. Problem 413 if too large, 408 too slow, 415 encoded, 400 malformed."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "content_encoding", "the body must not be encoded")
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _gathered(request, max_bytes)
+            return await _read_chunks(request, max_bytes)
     except TimeoutError:
-        raise Problem(408, "body_timeout", f"no body within {BODY_TIMEOUT_S:g} s") from None
+        detail = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+        raise Problem(408, "body_timeout", detail) from None
     except web.RequestPayloadError:
-        raise Problem(400, "bad_body", "the body is not what its headers say it is") from None
+        raise Problem(400, "bad_body", "the body does not match its headers") from None
 
 
-async def _gathered(request: web.Request, max_bytes: int) -> bytes:
-    gathered = bytearray()
+async def _read_chunks(request: web.Request, max_bytes: int) -> bytes:
+    body = bytearray()
     async for chunk in request.content.iter_any():
-        gathered += chunk
-        if len(gathered) > max_bytes:
+        body += chunk
+        if len(body) > max_bytes:
             raise _too_large(max_bytes)
-    return bytes(gathered)
+    return bytes(body)
 
 
 def _too_large(max_bytes: int) -> Problem:

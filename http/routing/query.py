@@ -1,6 +1,6 @@
-"""Query parameters as models: what they parse with is what documents them.
+"""Query parameters as models, which both parse and document them.
 
-A parameter that means nothing, or stands there twice, is an error.
+Unknown or repeated query parameters are rejected with 400.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ from segments.http.problems import Problem
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
 _INT64 = 2**63
+_INVALID_CURSOR = "not a cursor of this list"
 
 
 class Query(BaseModel):
-    """No parameters; the base of those with some. A field's alias is the parameter's name."""
+    """Base of query models; itself without parameters. A field's alias is the parameter's name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def of(cls, request: web.Request) -> Self:
-        """The parameters of a request. Problem 400 `invalid` naming the one that is wrong."""
-        given = request.query
+    def parse(cls, request: web.Request) -> Self:
+        """The query parameters of a request. Problem 400 `invalid` with the invalid one."""
+        parameters = request.query
         names = {field.alias or name for name, field in cls.model_fields.items()}
-        for name in given:
+        for name in parameters:
             if name not in names:
-                raise unknown(name)
-            if len(given.getall(name)) > 1:
-                raise Problem(400, "invalid", f"{name} is given more than once")
+                raise unknown_parameter(name)
+            if len(parameters.getall(name)) > 1:
+                raise Problem(400, "invalid", f"{name} is present more than once")
         try:
-            return cls.model_validate(dict(given))
+            return cls.model_validate(dict(parameters))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            said = first["msg"].removeprefix("Value error, ")
+            reason = first["msg"].removeprefix("Value error, ")
             name = str(first["loc"][0]) if first["loc"] else "the query"
-            raise Problem(400, "invalid", f"{name}: {said}") from None
+            raise Problem(400, "invalid", f"{name}: {reason}") from None
 
 
-def unknown(name: str) -> Problem:
-    """A parameter that means nothing here."""
+def unknown_parameter(name: str) -> Problem:
+    """400 for a parameter that the operation does not have."""
     return Problem(400, "invalid", f"no such parameter: {name[:64]!r}")
 
 
@@ -59,16 +60,16 @@ def _limit(value: Any) -> Any:
 
 
 def _instant(text: str) -> int:
-    # A `+` that was not escaped arrives as a space.
+    # An unescaped `+` arrives as a space.
     return from_rfc3339(text.replace(" ", "+"))
 
 
 Limit = Annotated[
     int,
-    Field(ge=1, le=PAGE_MAX, description="the most items that a page has"),
+    Field(ge=1, le=PAGE_MAX, description="maximum number of items on the page"),
     BeforeValidator(_limit),
 ]
-Instant = Annotated[
+QueryInstant = Annotated[
     int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 """RFC 3339 in the query, milliseconds in the model."""
@@ -79,15 +80,15 @@ def encode_cursor(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
 
 
-def foreign_cursor() -> Problem:
-    """A cursor that the list did not give out."""
-    return Problem(400, "invalid", "cursor: none that this list gave out")
+def invalid_cursor() -> Problem:
+    """400 for a cursor that the list did not return."""
+    return Problem(400, "invalid", f"cursor: {_INVALID_CURSOR}")
 
 
-def place_of(*types: type) -> Callable[[str], list[Any]]:
-    """What reads a cursor: the place in the list, which has these types; ValueError otherwise."""
+def cursor_decoder(*types: type) -> Callable[[str], list[Any]]:
+    """A decoder of cursors whose parts have these types; it raises ValueError for others."""
 
-    def read(text: str) -> list[Any]:
+    def decode(text: str) -> list[Any]:
         try:
             padded = text.encode("ascii") + b"=" * (-len(text) % 4)
             place = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
@@ -98,23 +99,23 @@ def place_of(*types: type) -> Callable[[str], list[Any]]:
             or [type(part) for part in place] != list(types)
             or any(isinstance(part, int) and not -_INT64 <= part < _INT64 for part in place)
         ):
-            raise ValueError("none that this list gave out")
+            raise ValueError(_INVALID_CURSOR)
         return place
 
-    return read
+    return decode
 
 
-OPAQUE = WithJsonSchema(
+CURSOR_SCHEMA = WithJsonSchema(
     {
         "type": "string",
         "format": "cursor",
-        "description": "`next` of the page before; only what this list gave out is understood",
+        "description": "`next` of the previous page; opaque, and only valid for this list",
     }
 )
-"""What the document says of a cursor."""
+"""The schema of a cursor in the OpenAPI document."""
 
 
 class Page(Query):
-    """Which page of a list. The list says what its cursor is: `cursor`."""
+    """A page of a list. Subclasses add `cursor` with the types of its parts."""
 
     limit: Limit = PAGE_DEFAULT

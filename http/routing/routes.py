@@ -1,4 +1,4 @@
-"""The routes of a module: one declaration registers the handler and says what it does."""
+"""The routes of a module: one declaration serves, authorizes and documents each of them."""
 
 from __future__ import annotations
 
@@ -8,60 +8,75 @@ from typing import Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import hdrs, web
 
-from segments.http.routing.body import received, require_content_type
-from segments.http.routing.operation import Answer, Body, Kind, Operation, RawBody, Received
+from segments.http.auth.roles import Role
+from segments.http.routing.body import read_json, require_content_type
+from segments.http.routing.operation import (
+    JsonBody,
+    Operation,
+    ParsedBody,
+    ProblemType,
+    RawBody,
+    Response,
+)
 from segments.http.routing.query import Query
+from segments.settings.auth import AuthSettings
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
-class Said(TypedDict, total=False):
-    """What is said of an operation beside its method, path and handler: fields of `Operation`."""
+class Declaration(TypedDict, total=False):
+    """The fields of `Operation` that a route declares."""
 
-    answers: Required[Mapping[int, Answer]]
+    role: Required[Role | Callable[[AuthSettings], Role]]
+    responses: Required[Mapping[int, Response]]
     query: type[Query] | None
-    body: Body | RawBody | None
+    body: JsonBody | RawBody | None
     headers: tuple[str, ...]
-    problems: tuple[Kind, ...]
+    problems: tuple[ProblemType, ...]
+    signed_link: bool
 
 
 class Routes:
-    """Declared with `@routes.get(path, answers=…, …)` and its siblings; iterable as aiohttp's.
+    """Collects routes declared with `@routes.get(path, role=…, responses=…, …)` and its siblings.
 
-    A handler is given the request, then its query (where there are parameters), then its body
-    (where it is JSON).
+    A handler takes the request, then its query model (if it has parameters), then its body (if it
+    is JSON_TYPE). A declaration without a role or responses raises TypeError.
     """
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
-        self.operations: list[Operation] = []
-        self._routes: list[web.RouteDef] = []
+        self._routes: list[tuple[Operation, web.RouteDef]] = []
 
-    def __iter__(self) -> Iterator[web.RouteDef]:
+    def __iter__(self) -> Iterator[tuple[Operation, web.RouteDef]]:
         return iter(self._routes)
 
-    def get(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
-        """Declare a GET; HEAD comes with it."""
-        return self._declare(hdrs.METH_GET, path, said)
+    @property
+    def operations(self) -> list[Operation]:
+        """The declarations, in order."""
+        return [operation for operation, _ in self._routes]
 
-    def post(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def get(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
+        """Declare a GET; it also serves HEAD."""
+        return self._declare(hdrs.METH_GET, path, fields)
+
+    def post(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a POST."""
-        return self._declare(hdrs.METH_POST, path, said)
+        return self._declare(hdrs.METH_POST, path, fields)
 
-    def put(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def put(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a PUT."""
-        return self._declare(hdrs.METH_PUT, path, said)
+        return self._declare(hdrs.METH_PUT, path, fields)
 
-    def patch(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def patch(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a PATCH."""
-        return self._declare(hdrs.METH_PATCH, path, said)
+        return self._declare(hdrs.METH_PATCH, path, fields)
 
-    def delete(self, path: str, **said: Unpack[Said]) -> Callable[[Handler], Handler]:
+    def delete(self, path: str, **fields: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a DELETE."""
-        return self._declare(hdrs.METH_DELETE, path, said)
+        return self._declare(hdrs.METH_DELETE, path, fields)
 
-    def _declare(self, method: str, path: str, said: Said) -> Callable[[Handler], Handler]:
-        def declared(handler: Handler) -> Handler:
+    def _declare(self, method: str, path: str, fields: Declaration) -> Callable[[Handler], Handler]:
+        def decorate(handler: Handler) -> Handler:
             summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
             operation = Operation(
                 method=method,
@@ -70,35 +85,34 @@ class Routes:
                 tag=self.tag,
                 summary=" ".join(summary.split()),
                 description=description,
-                **said,
+                **fields,
             )
-            self.operations.append(operation)
             serve = getattr(web, method.lower())
-            self._routes.append(serve(path, _serving(operation, handler)))
+            self._routes.append((operation, serve(path, _parse_request(operation, handler))))
             return handler
 
-        return declared
+        return decorate
 
 
-def _serving(
+def _parse_request(
     operation: Operation, handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The handler, given what is declared. Without a query string it costs a call and no more."""
+    """Wrap the handler to parse what is declared. Without a query string it costs one call."""
     query, body = operation.query, operation.body
     if query is None:
-        asking: Callable[..., Awaitable[web.StreamResponse]] = handler
+        call: Callable[..., Awaitable[web.StreamResponse]] = handler
     elif query.model_fields:
-        asking = _with_parameters(query, handler)
+        call = _with_parameters(query, handler)
     else:
-        asking = _without_parameters(query, handler)
+        call = _without_parameters(query, handler)
     if body is None:
-        return asking
+        return call
 
     async def with_body(request: web.Request) -> web.StreamResponse:
         if isinstance(body, RawBody):
             require_content_type(request, *body.accepted())
-            return await asking(request)
-        return await asking(request, Received(*await received(request, body.model)))
+            return await call(request)
+        return await call(request, ParsedBody(*await read_json(request, body.model)))
 
     return with_body
 
@@ -106,20 +120,20 @@ def _serving(
 def _with_parameters(
     query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    none = query()
+    defaults = query()
 
-    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
-        return handler(request, query.of(request) if request.query_string else none, *body)
+    def call(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+        return handler(request, query.parse(request) if request.query_string else defaults, *body)
 
-    return asking
+    return call
 
 
 def _without_parameters(
     query: type[Query], handler: Callable[..., Awaitable[web.StreamResponse]]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    def asking(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
+    def call(request: web.Request, *body: object) -> Awaitable[web.StreamResponse]:
         if request.query_string:
-            query.of(request)
+            query.parse(request)
         return handler(request, *body)
 
-    return asking
+    return call

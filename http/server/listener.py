@@ -1,4 +1,4 @@
-"""The listening socket, and room for what comes in over it."""
+"""The listening socket, and enough file descriptors for its connections."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from segments.http.server.connection import Connection, Crowd
+from segments.http.server.connection import Connection, ConnectionLimiter
 from segments.settings import HttpSettings
 from segments.telemetry import logs
 
 SHUTDOWN_S = 10.0
 SPARE_FILES = 1_024
-"""Beside connections: databases, clients of Kafka, logs."""
+"""File descriptors beside connections: databases, Kafka clients, logs."""
 _BACKLOG = 512
 
 log = logs.get(__name__)
@@ -23,23 +23,23 @@ log = logs.get(__name__)
 
 @asynccontextmanager
 async def serving(app: web.Application, http: HttpSettings) -> AsyncIterator[int]:
-    """The port on which the application is served; OSError when it is taken.
+    """Serve the application and yield its port; OSError if the port is in use.
 
-    At the end, requests in progress have SHUTDOWN_S to come to theirs. A handler whose client has
-    gone is cancelled.
+    On exit, requests in progress get SHUTDOWN_S to finish. The handler of a client that has
+    disconnected is cancelled.
     """
-    _make_room(http.max_connections)
-    crowd = Crowd(http)
+    _raise_file_limit(http.max_connections)
+    limiter = ConnectionLimiter(http)
     runner = web.AppRunner(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
     )
     await runner.setup()
     try:
         server = runner.server
-        assert server is not None, "it was just set up"
+        assert server is not None, "set up above"
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
-            lambda: Connection(server, crowd, loop),
+            lambda: Connection(server, limiter, loop),
             http.host,
             http.port,
             backlog=_BACKLOG,
@@ -52,13 +52,18 @@ async def serving(app: web.Application, http: HttpSettings) -> AsyncIterator[int
         await runner.cleanup()
 
 
-def _make_room(connections: int) -> None:
-    """Let the process open as many files as its connections and all else may need."""
-    wanted = connections + SPARE_FILES
+def _raise_file_limit(connections: int) -> None:
+    """Raise the soft limit on open files to what the connections and everything else may need."""
+    needed = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if most < wanted:
-        log.warning("fewer files can be open than http.max_connections may need", files=most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if limit < needed:
+        log.warning(
+            "open_files_limit_too_low",
+            limit=limit,
+            needed=needed,
+            hint="lower http.max_connections or raise the hard limit on open files",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

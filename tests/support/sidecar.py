@@ -22,8 +22,8 @@ from segments.contracts.times import from_rfc3339
 from segments.http.app import build, view_folder
 from segments.http.context import Services
 from segments.http.problems import Problem
-from segments.http.read.waiters import Waiting
-from segments.http.read.watermark import Completeness
+from segments.http.read.waiters import Waiters
+from segments.http.read.watermark import Watermark
 from segments.http.server.listener import serving
 from segments.settings import Settings
 from segments.state.history.protocol import HistoryReader, StoredRow
@@ -39,7 +39,7 @@ NOW_MS = 4_000_000_000_000
 """An instant up to which everything counts as complete: long after any test."""
 
 
-class FakeFeed:
+class FakeViewConsumer:
     """Fills nothing; says what it is told to say."""
 
     def __init__(self) -> None:
@@ -48,15 +48,15 @@ class FakeFeed:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.errors: list[Exception] = []
 
-    def give_up(self, error: Exception) -> None:
+    def report_damage(self, error: Exception) -> None:
         self.errors.append(error)
 
 
-class FakeWriter:
+class FakeProducer:
     """Keeps commands. `decide` gives a command's result at once, or None: none comes."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        self._waiting = waiting
+    def __init__(self, waiters: Waiters) -> None:
+        self._waiters = waiters
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.remembered: set[str] = set()
         self.room = 100_000
@@ -80,8 +80,8 @@ class FakeWriter:
     async def delivered(self, *_deliveries: object, timeout_s: float = 0) -> None:
         pass
 
-    def bulk(self, topic: str) -> FakeBulk:
-        return FakeBulk(self, topic)
+    def batch(self, topic: str) -> FakeBatch:
+        return FakeBatch(self, topic)
 
     async def write(
         self, key: str, command: dict[str, Any], wait_s: float
@@ -102,24 +102,24 @@ class FakeWriter:
     def forget(self, command_id: str) -> None:
         self.remembered.discard(command_id)
 
-    def accepted(self, command_id: str) -> bool:
+    def is_pending(self, command_id: str) -> bool:
         return command_id in self.remembered
 
 
-class FakeBulk:
+class FakeBatch:
     """Many records to one topic, kept by the writer."""
 
-    def __init__(self, writer: FakeWriter, topic: str) -> None:
+    def __init__(self, writer: FakeProducer, topic: str) -> None:
         self._writer = writer
         self._topic = topic
 
     def send(self, key: str, value: dict[str, Any]) -> None:
         self._writer.send(self._topic, key, value)
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         await asyncio.sleep(0)
 
-    async def done(self) -> None:
+    async def flush(self) -> None:
         pass
 
 
@@ -134,14 +134,14 @@ class Sidecar:
         self._offset = 0
 
     @property
-    def feed(self) -> FakeFeed:
-        feed: Any = self.services.feed
-        return feed  # type: ignore[no-any-return]
+    def view_consumer(self) -> FakeViewConsumer:
+        consumer: Any = self.services.view_consumer
+        return consumer  # type: ignore[no-any-return]
 
     @property
-    def writer(self) -> FakeWriter:
-        writer: Any = self.services.writer
-        return writer  # type: ignore[no-any-return]
+    def producer(self) -> FakeProducer:
+        producer: Any = self.services.producer
+        return producer  # type: ignore[no-any-return]
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)
@@ -166,15 +166,15 @@ class Sidecar:
             with self.fill as batch:
                 value = marker(log_offset, at_ms, history_rows=history_rows)
                 batch.user(progress_key(partition), value)
-            self.services.completeness.note(self.fill.last.advanced)
-            self.services.waiting.report(self.fill.last.advanced, {})
+            self.services.watermark.update(self.fill.last.advanced)
+            self.services.waiters.notify(self.fill.last.advanced, {})
 
     def result(self, command_id: str, status: str = "applied", position: str = "0:1") -> None:
         """A result that has come."""
         value = result(command_id, status, position)
         with self.fill as batch:
             batch.result(command_id.encode(), value, 1)
-        self.services.waiting.report([], {command_id: value})
+        self.services.waiters.notify([], {command_id: value})
 
     async def raw(self, request: bytes) -> bytes:
         """Everything that comes back over a connection on which just these bytes are sent."""
@@ -207,12 +207,12 @@ async def running(
     view = View(view_folder(settings), {})
     view.mark_complete()
     reader = history or SqliteHistoryReader(database_path(settings))
-    waiting = Waiting(view, settings.http.max_waiters)
+    waiters = Waiters(view, settings.http.max_waiters)
     pool = ThreadPoolExecutor(2, thread_name_prefix="read")
-    feed: Any = FakeFeed()
-    writer: Any = FakeWriter(waiting)
+    feed: Any = FakeViewConsumer()
+    writer: Any = FakeProducer(waiters)
     services = Services(
-        settings, view, waiting, feed, writer, reader, Completeness(view, reader), pool
+        settings, view, waiters, feed, writer, reader, Watermark(view, reader), pool
     )
     try:
         async with serving(build(services), settings.http) as port:

@@ -176,14 +176,14 @@ async def test_the_month_that_is_running_and_a_store_that_is_behind(
     tmp_path: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job waits for the store, and says so; what is newer than its instant is left out."""
-    monkeypatch.setattr(report_attempt, "ASK_AGAIN_S", 0.02)
+    monkeypatch.setattr(report_attempt, "WATERMARK_POLL_S", 0.02)
     now_ms = time.time_ns() // 1_000_000
     month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
     user = "00000000-0000-4000-8000-000000000000"
     complete_ms = now_ms + 60_000
     store(tmp_path, [entry(0, 0, complete_ms, user), entry(0, 1, complete_ms + 1, user)])
     async with serving(tmp_path, archive) as sidecar:
-        sidecar.services.completeness._marks.clear()
+        sidecar.services.watermark._marks.clear()
         sidecar.reach(5, at_ms=now_ms - HOURS_LATER_MS)
         response = await order(sidecar, month=month)
         while True:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from segments.destinations.folder import FolderUpload
-from segments.http.reports.job_store import Job, ReportJobs
+from segments.http.reports.job_store import Job, JobStore
 from segments.process import isolated_loop
 from tests.support.destinations.jobs import ended, order, put, serving
 from tests.support.destinations.places import FolderPlace
@@ -31,9 +31,9 @@ async def test_a_job_is_done_though_its_client_has_gone(
 ) -> None:
     """The client leaves while its job is being written down."""
     written = asyncio.Event()
-    add = ReportJobs.add
+    add = JobStore.add
 
-    async def slow(jobs: ReportJobs, job: Job, max_queued: int) -> tuple[Job, bool]:
+    async def slow(jobs: JobStore, job: Job, max_queued: int) -> tuple[Job, bool]:
         added = await add(jobs, job, max_queued)
         written.set()
         await asyncio.sleep(60)
@@ -41,7 +41,7 @@ async def test_a_job_is_done_though_its_client_has_gone(
 
     async with serving(data, archive) as sidecar:
         with monkeypatch.context() as patched:
-            patched.setattr(ReportJobs, "add", slow)
+            patched.setattr(JobStore, "add", slow)
             asking = asyncio.create_task(order(sidecar, month=MONTH))
             await written.wait()
             asking.cancel()
@@ -75,17 +75,17 @@ async def test_a_job_that_is_no_longer_understood_ends_and_the_others_go_on(
 async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
     data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = ReportJobs.change
+    change = JobStore.change
 
-    async def failing(jobs: ReportJobs, job_id: str, **values: Any) -> Job:
+    async def failing(jobs: JobStore, job_id: str, **values: Any) -> Job:
         if values.get("state") == "queued":
             raise sqlite3.OperationalError("database or disk is full")
         return await change(jobs, job_id, **values)
 
-    monkeypatch.setattr(ReportJobs, "change", failing)
+    monkeypatch.setattr(JobStore, "change", failing)
     async with asyncio.timeout(20):
         async with serving(data, archive) as sidecar:
-            sidecar.services.completeness._marks.clear()
+            sidecar.services.watermark._marks.clear()
             sidecar.reach(5, at_ms=LONG_AGO_MS)
             response = await order(sidecar)
             waits = False

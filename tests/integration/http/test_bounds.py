@@ -46,7 +46,7 @@ def applied(position: str = "0:1", **fields: Any) -> Any:
 async def test_past_the_limit_waiters_are_turned_away(sidecar: Sidecar) -> None:
     future = {"Segments-Min-Position": "0:99", "Prefer": "wait=20"}
     waiting = [asyncio.create_task(sidecar.get(PATH, headers=future)) for _ in range(3)]
-    while sidecar.services.waiting._count < 3:  # noqa: ASYNC110 - nothing tells of it
+    while sidecar.services.waiters._count < 3:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
     response = await sidecar.get(PATH, headers=future)
     assert_problem(response, 503, "busy")
@@ -56,17 +56,17 @@ async def test_past_the_limit_waiters_are_turned_away(sidecar: Sidecar) -> None:
     sidecar.user(USER, {})
     sidecar.reach(99)
     assert [(await task).status_code for task in waiting] == [200] * 3
-    assert sidecar.services.waiting._count == 0
+    assert sidecar.services.waiters._count == 0
 
 
 async def test_a_command_that_was_applied_is_not_refused_for_want_of_room(
     sidecar: Sidecar,
 ) -> None:
-    sidecar.writer.decide = applied("0:99")
-    sidecar.services.waiting._count = 3
+    sidecar.producer.decide = applied("0:99")
+    sidecar.services.waiters._count = 3
     response = await sidecar.client.patch(PATH, json=CHANGE)
     assert (response.status_code, response.json()["status"]) == (200, "applied")
-    sidecar.services.waiting._count = 0
+    sidecar.services.waiters._count = 0
 
 
 async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
@@ -77,10 +77,10 @@ async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
             "Prefer: wait=20\r\n\r\n".encode()
         )
         await writer.drain()
-        while sidecar.services.waiting._count < 1:  # noqa: ASYNC110 - nothing tells of it
+        while sidecar.services.waiters._count < 1:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
         writer.close()
-        while sidecar.services.waiting._count:  # noqa: ASYNC110 - nothing tells of it
+        while sidecar.services.waiters._count:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
 
@@ -93,7 +93,7 @@ async def test_several_positions_share_one_wait(sidecar: Sidecar) -> None:
         await asyncio.sleep(0.05)
         return position.partition == 0
 
-    sidecar.services.waiting.fresh = fresh  # type: ignore[method-assign]
+    sidecar.services.waiters.wait_for_position = fresh  # type: ignore[method-assign]
     headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits[0] <= 20
@@ -102,13 +102,13 @@ async def test_several_positions_share_one_wait(sidecar: Sidecar) -> None:
 
 async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Sidecar) -> None:
     expected: list[str] = []
-    expect_result = sidecar.services.waiting.expect_result
+    expect_result = sidecar.services.waiters.expect_result
 
     def expecting(command_id: str) -> Any:
         expected.append(command_id)
         return expect_result(command_id)
 
-    sidecar.services.waiting.expect_result = expecting  # type: ignore[method-assign]
+    sidecar.services.waiters.expect_result = expecting  # type: ignore[method-assign]
     for headers in ({}, {"Prefer": "respond-async"}):
         response = await sidecar.get("/v1/commands/c", headers=headers)
         assert_problem(response, 404, "command_unknown")
@@ -142,7 +142,7 @@ async def test_preferences(sidecar: Sidecar, prefer: str, wait_s: float) -> None
         waits.append(wait_s)
         return False
 
-    sidecar.services.waiting.fresh = fresh  # type: ignore[method-assign]
+    sidecar.services.waiters.wait_for_position = fresh  # type: ignore[method-assign]
     headers = {b"Segments-Min-Position": b"0:99", b"Prefer": prefer.encode()}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits == [pytest.approx(wait_s, abs=0.5)]
@@ -159,7 +159,7 @@ async def test_a_body_that_does_not_come(sidecar: Sidecar, monkeypatch: pytest.M
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"body_timeout"' in answer
     writer.close()
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 @pytest.mark.parametrize("place", [[1, "zz"], [1, "0" * 31], [1, "../"], ["1", "0" * 32], [1]])
@@ -206,7 +206,7 @@ async def test_a_result_that_does_not_come_in_time(sidecar: Sidecar) -> None:
     pending = await sidecar.get("/v1/commands/c")
     assert pending.json() == {"command_id": "c", "status": "pending"}
     waiting = asyncio.create_task(sidecar.get("/v1/commands/c", headers={"Prefer": "wait=20"}))
-    while not sidecar.services.waiting._results:  # noqa: ASYNC110 - nothing tells of it
+    while not sidecar.services.waiters._results:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
     sidecar.result("c")
     assert (await waiting).json()["status"] == "applied"
@@ -220,11 +220,11 @@ async def test_a_result_that_came_before_the_answer_is_not_pending_for_ever(
     headers = {"Idempotency-Key": "c", "Prefer": "respond-async"}
     response = await sidecar.client.patch(PATH, json=CHANGE, headers=headers)
     assert response.status_code == 202
-    assert not sidecar.writer.accepted("c")
+    assert not sidecar.producer.is_pending("c")
 
 
 async def test_a_write_that_the_view_does_not_show_yet(sidecar: Sidecar) -> None:
-    sidecar.writer.decide = applied("0:99", changes=[])
+    sidecar.producer.decide = applied("0:99", changes=[])
     headers = {"Prefer": "wait=0", "Idempotency-Key": "a/b c"}
     body = {"segment": "A"}
     response = await sidecar.client.post("/v1/segments", json=body, headers=headers)
@@ -235,28 +235,28 @@ async def test_a_write_that_the_view_does_not_show_yet(sidecar: Sidecar) -> None
 
 async def test_a_rejection_without_a_position(sidecar: Sidecar) -> None:
     error = {"code": "invalid", "detail": "no"}
-    sidecar.writer.decide = applied(status="rejected", error=error, position=None)
+    sidecar.producer.decide = applied(status="rejected", error=error, position=None)
     response = await sidecar.client.patch(PATH, json=CHANGE)
     assert_problem(response, 422, "invalid", position=None, detail="no")
 
 
 async def test_a_batch_for_which_there_is_no_room_is_not_begun(sidecar: Sidecar) -> None:
-    sidecar.writer.room = 9
+    sidecar.producer.room = 9
     content = b'{"type": "create_segment", "segment": "A"}\n' * 10
     headers = {"Content-Type": "application/x-ndjson"}
     response = await sidecar.client.post("/v1/commands", content=content, headers=headers)
     assert_problem(response, 503, "kafka_unavailable")
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 async def test_a_batch_that_kafka_took_in_part_is_nowhere_pending(sidecar: Sidecar) -> None:
-    sidecar.writer.lost_after = 4
+    sidecar.producer.lost_after = 4
     lines = [{"type": "create_segment", "segment": f"S{n}", "id": f"c{n}"} for n in range(10)]
     content = b"\n".join(map(orjson.dumps, lines))
     headers = {"Content-Type": "application/x-ndjson"}
     response = await sidecar.client.post("/v1/commands", content=content, headers=headers)
     assert_problem(response, 503, "kafka_unavailable")
-    assert sidecar.writer.remembered == set()
+    assert sidecar.producer.remembered == set()
 
 
 # --- what fails ---
@@ -266,11 +266,11 @@ async def test_an_unexpected_error_tells_nothing_of_itself(sidecar: Sidecar) -> 
     def broken(*_args: object) -> None:
         raise RuntimeError("secret")
 
-    sidecar.services.view.answer = broken  # type: ignore[method-assign]
+    sidecar.services.view.response = broken  # type: ignore[method-assign]
     response = await sidecar.get(PATH)
     assert_problem(response, 500, "internal")
     assert "secret" not in response.text
-    assert sidecar.feed.errors == []
+    assert sidecar.view_consumer.errors == []
 
 
 async def test_a_damaged_view_is_given_up(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ async def test_a_damaged_view_is_given_up(tmp_path: Path) -> None:
     async with running(tmp_path) as sidecar:
         responses = [await sidecar.get(f"/v1/users/{user}/segments") for user in users[::20]]
         assert {response.status_code for response in responses} == {200, 500}
-        assert sidecar.feed.errors
+        assert sidecar.view_consumer.errors
 
 
 # --- why a user has a segment ---

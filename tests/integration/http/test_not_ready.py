@@ -57,7 +57,7 @@ async def test_a_partition_that_has_not_been_heard(
     sidecar: Sidecar, method: str, path: str, body: Any
 ) -> None:
     sidecar.services.view.progress = {}
-    sidecar.services.completeness._marks.clear()
+    sidecar.services.watermark._marks.clear()
     response = await sidecar.client.request(method, path, json=body, headers={"Prefer": "wait=0"})
     if path.startswith("/v1/commands"):
         assert_problem(response, 404, "command_unknown")
@@ -87,7 +87,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
     for user in users:
         sidecar.user(user, {})
     seen = []
-    real = sidecar.services.view.answer
+    real = sidecar.services.view.response
 
     def answer(user_id: str, now_ms: int) -> Any:
         if not seen:
@@ -95,7 +95,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
         seen.append(user_id)
         return real(user_id, now_ms)
 
-    sidecar.services.view.answer = answer  # type: ignore[method-assign]
+    sidecar.services.view.response = answer  # type: ignore[method-assign]
     response = await sidecar.client.post("/v1/memberships/query", json={"user_ids": users})
     assert response.headers["segments-position"] == "0:1,1:1"
     seen.clear()
@@ -132,11 +132,11 @@ async def test_ready(sidecar: Sidecar) -> None:
 
 
 async def test_what_keeps_it_from_being_ready(sidecar: Sidecar) -> None:
-    sidecar.feed.caught_up = False
+    sidecar.view_consumer.caught_up = False
     assert list(await checks(sidecar)) == ["feed"]
-    sidecar.feed.alive = False
+    sidecar.view_consumer.alive = False
     assert await checks(sidecar) == {"feed": "the consumer has ended"}
-    sidecar.feed.alive = sidecar.feed.caught_up = True
+    sidecar.view_consumer.alive = sidecar.view_consumer.caught_up = True
     sidecar.services.view.complete = False
     assert await checks(sidecar) == {"view": "the view is being filled"}
     sidecar.services.view.complete = True
@@ -193,4 +193,4 @@ async def test_a_sidecar_that_keeps_some_partitions(tmp_path: Path) -> None:
         response = await sidecar.client.patch(f"/v1/users/{other}/segments", json=change)
         assert_problem(response, 421, "partition_elsewhere")
         assert_problem(await sidecar.get("/v1/reports/2026-01.csv"), 421, "partition_elsewhere")
-        assert sidecar.writer.sent == []
+        assert sidecar.producer.sent == []

@@ -18,9 +18,10 @@ from typing import NamedTuple, TypeGuard
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from segments.http.app import interface
+from segments.http.app import interface, operations
 from segments.http.routing import problem_catalogue
 from segments.settings import Settings
+from segments.settings.sections import DevSettings
 from segments.specs import asyncapi, json_schemas, settings_table, topics_table
 from segments.telemetry import log_events, metrics
 from tests.support.paths import ROOT
@@ -171,6 +172,18 @@ def log_event_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def role_table() -> str:
+    """The role that each route needs by default."""
+    settings = Settings.model_construct(dev=DevSettings(enabled=True))
+    rows = ["| route | role |", "| --- | --- |"]
+    rows += [
+        f"| `{operation.method} {operation.path}` | {operation.required_role(settings.auth)}"
+        f"{' or signed link' if operation.signed_link else ''} |"
+        for operation in operations(settings)
+    ]
+    return "\n".join(rows) + "\n"
+
+
 def _block(text: str) -> str:
     return f"```text\n{text}```\n"
 
@@ -179,6 +192,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/internals/modules.md", "modules"): modules,
     ("docs/topics.md", "topics table"): topics_table.table,
     ("docs/topics.md", "topics diagram"): lambda: _block(topics_table.diagram()),
+    ("docs/http.md", "roles"): role_table,
     ("docs/http.md", "problems"): problem_catalogue.table,
     ("docs/settings.md", "settings"): settings_table.tables,
     ("docs/operations.md", "metrics"): metric_table,

@@ -14,9 +14,8 @@ from pydantic import TypeAdapter
 
 from segments.contracts.responses.service import ProblemDetails
 from segments.http import app
-from segments.http.auth import roles as access
 from segments.http.openapi import document as openapi
-from segments.http.routing.operation import Answer, Operation
+from segments.http.routing.operation import Operation, Response
 from segments.settings import AuthSettings, Settings
 
 PROBLEM = "application/problem+json"
@@ -58,7 +57,7 @@ def operation_of(method: str, path: str) -> Operation | None:
 
 
 @cache
-def _adapter(answer: Answer) -> TypeAdapter[Any]:
+def _adapter(answer: Response) -> TypeAdapter[Any]:
     return TypeAdapter(answer.body)
 
 
@@ -66,8 +65,7 @@ def _adapter(answer: Answer) -> TypeAdapter[Any]:
 def _kinds(operation: Operation) -> frozenset[tuple[int, str]]:
     # Of the sidecars of the tests some ask more for their metrics than the default does.
     auth = AuthSettings(metrics="admin")
-    row = access.row(operation.method, operation.path, auth)
-    return frozenset(openapi.kinds(operation, row))
+    return frozenset(openapi.problem_types(operation, operation.required_role(auth)))
 
 
 def check(method: str, url: httpx.URL, status: int, headers: httpx.Headers, body: bytes) -> None:
@@ -80,7 +78,7 @@ def check(method: str, url: httpx.URL, status: int, headers: httpx.Headers, body
     if media == PROBLEM:
         _check_problem(operation, method, body, where)
         return
-    answer = operation.answers.get(status)
+    answer = operation.responses.get(status)
     assert answer is not None, f"undeclared status: {where}"
     missing = [name for name in answer.headers if name not in headers]
     assert not missing, f"missing {missing}: {where}"

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from segments.cli import app
 from segments.kafka.jars import KAFKA_VERSION
-from segments.local.up import APPLICATIONS
 from segments.settings import ENV_PREFIX, Settings
 from segments.settings.auth import require_guard
+from segments.telemetry.metrics import APPLICATIONS
 from tests.support.paths import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -23,10 +23,9 @@ CODES_FROM_ELSEWHERE = {"rejection", "from_http", "example"}
 
 def _registered() -> set[tuple[str, str]]:
     return {
-        (route.method, route.path)
+        (operation.method, operation.path)
         for module in (*app.ROUTES, imports, developer)
-        for route in module.routes
-        if isinstance(route, web.RouteDef)
+        for operation in module.routes.operations
     }
 
 

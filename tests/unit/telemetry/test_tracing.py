@@ -137,7 +137,7 @@ def test_records_of_a_trace_are_reported_to_an_sdk(monkeypatch: pytest.MonkeyPat
     for offset, value in enumerate((command | {"trace": trace}, command)):
         assert shards._applied(machine, LogRecord("create", value, offset, 1))
     for headers in ([("traceparent", PARENT.encode())], [("traceparent", b"no")], []):
-        with router._reported(Record("t", 0, 0, 0, None, b"", headers)):
+        with router._span(Record("t", 0, 0, 0, None, b"", headers)):
             pass
     kind, trace_id = api.SpanKind.CONSUMER, PARENT[3:35]
     assert sdk.spans == [("apply create", kind, trace_id), ("route", kind, trace_id)]

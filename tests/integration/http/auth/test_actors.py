@@ -44,7 +44,7 @@ async def written(sidecar: Sidecar, method: str, path: str, body: Any) -> dict[s
     """The command that a write became."""
     answer = await sidecar.client.request(method, path, json=body, headers={"Prefer": "wait=0"})
     assert answer.status_code == 202, answer.text
-    [(_, command)] = sidecar.writer.sent
+    [(_, command)] = sidecar.producer.sent
     return command
 
 
@@ -58,14 +58,14 @@ async def test_every_command_has_the_authenticated_actor(
 @pytest.mark.parametrize("respond", ["respond-async", "wait=1"])
 async def test_whether_waited_for_or_not(sidecar: Sidecar, respond: str) -> None:
     await sidecar.client.post("/v1/segments", json={"segment": "B"}, headers={"Prefer": respond})
-    assert [command["actor"] for _, command in sidecar.writer.sent] == ["ops"]
+    assert [command["actor"] for _, command in sidecar.producer.sent] == ["ops"]
 
 
 async def test_every_line_of_a_batch_has_it(sidecar: Sidecar) -> None:
     lines = b"\n".join(json.dumps(CLAIMED | {"segment": f"B{n}"}).encode() for n in range(600))
     answer = await sidecar.client.post("/v1/commands", content=lines, headers=NDJSON)
     assert answer.json()["accepted"] == 600
-    assert {command["actor"] for _, command in sidecar.writer.sent} == {"ops"}
+    assert {command["actor"] for _, command in sidecar.producer.sent} == {"ops"}
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES, ids=str)
@@ -85,7 +85,7 @@ async def test_a_token_acts_in_the_name_of_its_subject(tmp_path: Path) -> None:
         shown = credentials.header(credentials.token(sub="Zoë@example.com"))
         answer = await sidecar.client.post("/v1/commands", json=CLAIMED, headers=shown)
         assert answer.status_code == 202
-        assert [command["actor"] for _, command in sidecar.writer.sent] == ["Zoë@example.com"]
+        assert [command["actor"] for _, command in sidecar.producer.sent] == ["Zoë@example.com"]
 
 
 async def test_states_set_by_hand_are_logged_with_their_actor(
@@ -101,7 +101,7 @@ async def test_states_set_by_hand_are_logged_with_their_actor(
         await sidecar.client.delete(path, headers=wait)
         lines = f'{{"user_id": "{USER}", "state": "active"}}\nx\n'
         await sidecar.client.post("/dev/users/import", content=lines, headers=NDJSON)
-    by_hand = [entry for entry in logged if "by hand" in entry["event"]]
+    by_hand = [entry for entry in logged if entry["event"] in {"user_state_set", "users_imported"}]
     assert [entry["actor"] for entry in by_hand] == ["ops"] * 3
     assert [entry.get("state") for entry in by_hand] == ["blocked", "deleted", None]
     assert (by_hand[2]["accepted"], by_hand[2]["refused"]) == (1, 1)

@@ -15,8 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from segments.http.auth import api_keys, key_verifier
-from segments.http.auth.bearer import Refused
-from segments.http.auth.key_verifier import KeyRing
+from segments.http.auth.bearer import InvalidCredentialsError
+from segments.http.auth.key_verifier import KeyVerifier
 from segments.http.auth.roles import Role
 from segments.settings import Settings
 from tests.support import credentials
@@ -26,7 +26,7 @@ from tests.support.sidecar import running
 @pytest.fixture(autouse=True)
 def _looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is seen by the next request."""
-    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 0.0)
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def ring(tmp_path: Path) -> KeyRing:
-    made = KeyRing(Settings(data_dir=tmp_path))
+async def ring(tmp_path: Path) -> KeyVerifier:
+    made = KeyVerifier(Settings(data_dir=tmp_path))
     await made.start()
     return made
 
 
-async def is_good(ring: KeyRing, key: str) -> bool:
+async def is_good(ring: KeyVerifier, key: str) -> bool:
     try:
         await ring.verify(key)
-    except Refused:
+    except InvalidCredentialsError:
         return False
     return True
 
@@ -125,12 +125,12 @@ async def test_a_running_sidecar_sees_what_is_made_and_revoked(tmp_path: Path) -
 
 
 async def test_the_file_is_looked_at_now_and_then(
-    tmp_path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 3_600.0)
     key = credentials.api_key(tmp_path)
     assert not await is_good(ring, key)
-    monkeypatch.setattr(key_verifier, "LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 0.0)
     assert await is_good(ring, key)
 
 
@@ -148,7 +148,7 @@ async def test_the_file_is_looked_at_now_and_then(
     ids=["empty", "no JSON", "no keys", "another version", "wrong key", "too large", "removed"],
 )
 async def test_a_broken_file_leaves_the_former_keys_and_is_told_loudly(
-    tmp_path: Path, file: Path, ring: KeyRing, content: bytes | None
+    tmp_path: Path, file: Path, ring: KeyVerifier, content: bytes | None
 ) -> None:
     key = credentials.api_key(tmp_path)
     assert await is_good(ring, key)
@@ -169,7 +169,7 @@ async def test_a_sidecar_does_not_start_with_a_broken_file(
 ) -> None:
     put(file, content)
     with pytest.raises(api_keys.KeysError, match=r"keys\.json"):
-        await KeyRing(Settings(data_dir=tmp_path)).start()
+        await KeyVerifier(Settings(data_dir=tmp_path)).start()
 
 
 def test_a_file_with_an_id_twice_is_broken(tmp_path: Path, file: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_file_with_an_id_twice_is_broken(tmp_path: Path, file: Path) -> None:
 
 
 async def test_a_key_ends_at_its_instant(
-    tmp_path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
     key = credentials.api_key(tmp_path, expires_ms=now_ms + 60_000)
@@ -216,7 +216,7 @@ async def test_unknown_revoked_and_expired_keys_are_answered_alike(tmp_path: Pat
 
 
 async def test_every_key_is_hashed_and_compared_whether_it_is_known_or_not(
-    tmp_path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[int, int]] = []
 

@@ -57,7 +57,7 @@ async def test_without_names_an_address_is_counted(limited: Sidecar) -> None:
     response = await limited.get(PATH)
     assert_limited(response, at_least_s=3_500)
     assert_limited(await limited.client.post(PATH, json={"segment": "new"}))
-    assert limited.writer.sent == []
+    assert limited.producer.sent == []
     assert_limited(await limited.get("/no/such/path"))
 
 

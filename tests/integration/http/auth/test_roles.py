@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from segments.http.app import build
-from segments.http.auth.roles import METRICS, TABLE, Role
+from segments.http.app import build, operations
+from segments.http.auth.roles import Role
+from segments.http.routing.routes import Routes
+from segments.settings import Settings
 from segments.state.history.protocol import StoredRow
 from tests.support import credentials
 from tests.support.route_requests import TABLE as REQUESTS
@@ -19,6 +21,12 @@ from tests.support.route_requests import USER, request
 from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
 from tests.support.view.filling import held
 
+METRICS = ("GET", "/metrics")
+DEV = Settings(dev={"enabled": True})
+REQUIRED = {
+    (operation.method, operation.path): operation.required_role(DEV.auth)
+    for operation in operations(DEV)
+}
 ROLES = {"analyst": Role.ANALYST, "admin": Role.ADMIN}
 NOT_GOOD = ("expired", "forged", "revoked")
 
@@ -76,7 +84,13 @@ def _registered(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
 
 
 async def test_every_route_has_a_row_and_every_row_a_route(setting: Setting) -> None:
-    assert set(_registered(setting.sidecar)) == TABLE.keys()
+    assert set(_registered(setting.sidecar)) == REQUIRED.keys()
+
+
+def test_a_route_cannot_be_declared_without_a_role() -> None:
+    routes: Any = Routes("users")
+    with pytest.raises(TypeError, match="role"):
+        routes.get("/v1/anything", responses={})(lambda _request: None)
 
 
 async def test_every_route_with_every_kind_of_credentials(setting: Setting) -> None:
@@ -88,7 +102,7 @@ async def test_every_route_with_every_kind_of_credentials(setting: Setting) -> N
             statuses[kind] = answer.status_code
             _check(key, kind, answer)
         shown = "".join(f"{status:>9}" for status in statuses.values())
-        lines.append(f"{key[0]:<7}{key[1]:<42}{TABLE[key].role:<9}{shown}\n")
+        lines.append(f"{key[0]:<7}{key[1]:<42}{REQUIRED[key]:<9}{shown}\n")
     kinds = "".join(f"{kind:>9}" for kind in setting.shown)
     sys.stdout.write(f"\n{'route':<49}{'needs':<9}{kinds}\n{''.join(lines)}")
 
@@ -100,7 +114,7 @@ async def _asked(sidecar: Sidecar, key: tuple[str, str], credential: str | None)
 
 
 def _check(key: tuple[str, str], kind: str, answer: Any) -> None:
-    needed = TABLE[key].role
+    needed = REQUIRED[key]
     has = ROLES.get(kind, Role.OPEN)
     if has.covers(needed):
         assert answer.status_code == REQUESTS[key].status, (key, kind, answer.text)
@@ -119,18 +133,18 @@ def _check(key: tuple[str, str], kind: str, answer: Any) -> None:
 
 async def test_nothing_is_done_for_who_may_not(setting: Setting) -> None:
     for kind in ("none", "analyst", *NOT_GOOD):
-        for key, row in TABLE.items():
-            if row.role is Role.ADMIN:
+        for key, role in REQUIRED.items():
+            if role is Role.ADMIN:
                 await _asked(setting.sidecar, key, setting.shown[kind])
-    assert setting.sidecar.writer.sent == []
+    assert setting.sidecar.producer.sent == []
 
 
 async def test_head_needs_what_get_needs(setting: Setting) -> None:
-    for key, row in TABLE.items():
+    for key, role in REQUIRED.items():
         if key[0] != "GET":
             continue
         answer = await setting.sidecar.client.head(REQUESTS[key].path)
-        assert answer.status_code == (200 if row.role is Role.OPEN else 401), key
+        assert answer.status_code == (200 if role is Role.OPEN else 401), key
 
 
 async def test_what_no_route_takes_is_told_to_the_known_alone(setting: Setting) -> None:

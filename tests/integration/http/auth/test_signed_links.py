@@ -13,10 +13,11 @@ from uuid import UUID
 import pytest
 from multidict import MultiDict
 
+from segments.http.app import operations
 from segments.http.auth import signed_links
 from segments.http.auth.api_keys import KeysError
-from segments.http.auth.roles import TABLE, Role
-from segments.http.auth.signed_links import Links
+from segments.http.auth.roles import Role
+from segments.http.auth.signed_links import LinkSigner
 from segments.http.problems import Problem
 from segments.settings import Settings
 from tests.support import credentials
@@ -89,7 +90,7 @@ async def test_a_link_with_every_parameter_opens(sidecar: Sidecar) -> None:
 async def test_every_changed_character_is_refused(sidecar: Sidecar) -> None:
     url = await link(sidecar, segment="A")
     parts = urlsplit(url)
-    verifier = signed_links.links(sidecar.services.settings)
+    verifier = signed_links.create_link_signer(sidecar.services.settings)
     for place, character in enumerate(parts.query):
         for other in sorted(set(string.ascii_letters[::7] + "0_-=&%") - {character}):
             text = parts.query[:place] + other + parts.query[place + 1 :]
@@ -160,15 +161,18 @@ async def test_an_expired_link_is_refused(
 
 async def test_a_link_opens_nothing_else(sidecar: Sidecar) -> None:
     query = urlsplit(await link(sidecar)).query
-    for key, row in TABLE.items():
-        if row.role is not Role.OPEN and not row.link:
+    declared = {(o.method, o.path): o for o in operations(sidecar.services.settings)}
+    for key, operation in declared.items():
+        role = operation.required_role(sidecar.services.settings.auth)
+        if role is not Role.OPEN and not operation.signed_link:
             path = REQUESTS[key].path
             answer = await request(sidecar, key, f"{path}{'&' if '?' in path else '?'}{query}")
             assert_problem(answer, 401, "credentials_missing")
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = await sidecar.client.request(method, f"{PATH}?{query}")
         assert_problem(answer, 401, "credentials_missing")
-    assert {key for key, row in TABLE.items() if row.link} == {("GET", "/v1/reports/{month}.csv")}
+    linked = [key for key, operation in declared.items() if operation.signed_link]
+    assert linked == [("GET", "/v1/reports/{month}.csv")]
 
 
 async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
@@ -184,7 +188,7 @@ async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
 async def test_another_secret_revokes_every_link(sidecar: Sidecar, tmp_path: Path) -> None:
     url = await link(sidecar)
     (tmp_path / "link.key").unlink()
-    again = signed_links.links(sidecar.services.settings)
+    again = signed_links.create_link_signer(sidecar.services.settings)
     with pytest.raises(Problem, match="link_invalid"):
         again.check(PATH, MultiDict(parse_qsl(urlsplit(url).query)))
 
@@ -204,8 +208,8 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
         [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
         [Settings(data_dir=tmp_path / "c")] * 2,
     ):
-        one, other = map(signed_links.links, settings)
-        other.check(PATH, MultiDict(one.signed(PATH, {"segment": "A"})))
+        one, other = map(signed_links.create_link_signer, settings)
+        other.check(PATH, MultiDict(one.sign(PATH, {"segment": "A"})))
     assert not (tmp_path / "a").exists()
     assert stat.S_IMODE((tmp_path / "c" / "link.key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["link.key"]
@@ -214,10 +218,10 @@ def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None
 def test_a_secret_file_that_has_none(tmp_path: Path) -> None:
     (tmp_path / "link.key").write_text("short")
     with pytest.raises(KeysError, match=r"link\.key"):
-        signed_links.links(Settings(data_dir=tmp_path))
+        signed_links.create_link_signer(Settings(data_dir=tmp_path))
 
 
 def test_a_link_of_another_purpose_is_none() -> None:
-    signed = Links(SECRET, 60).signed("/v1/reports/jobs/1", {})
+    signed = LinkSigner(SECRET, 60).sign("/v1/reports/jobs/1", {})
     with pytest.raises(Problem, match="link_invalid"):
-        Links(SECRET, 60).check(PATH, MultiDict(signed))
+        LinkSigner(SECRET, 60).check(PATH, MultiDict(signed))

@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 
 from segments.contracts.topics import DEFINITIONS_TOPIC, RESULTS_TOPIC, USERS_TOPIC
 from segments.http.read import view_consumer as module
-from segments.http.read.view_consumer import TOPICS, Feed, FeedError
+from segments.http.read.view_consumer import TOPICS, ViewConsumer, ViewConsumerError
 from segments.settings import Settings
 from segments.state.view.view import View
 from tests.support.view.filling import (
@@ -117,7 +117,7 @@ class Fed:
         self.consumer = consumer
         self.advanced: list[int] = []
         self.results: dict[str, bytes] = {}
-        self.feed = Feed(self.settings, self.view, self._report)
+        self.feed = ViewConsumer(self.settings, self.view, self._report)
 
     def _report(self, advanced: Iterable[int], results: Mapping[str, bytes]) -> None:
         self.advanced += advanced
@@ -225,7 +225,7 @@ async def test_it_goes_on_from_the_stored_offsets(fed: Fed) -> None:
     }, "of results only those that are kept are read"
     await asyncio.to_thread(fed.feed.close)
     assert fed.consumer.closed
-    again = Feed(fed.settings, fed.view, fed._report)
+    again = ViewConsumer(fed.settings, fed.view, fed._report)
     again.start()
     fed.give(*fed.ends())
     await fed.until("fed.view.complete")
@@ -242,7 +242,7 @@ async def test_results_that_kafka_forgot_are_no_loss(fed: Fed) -> None:
     await fed.until("fed.view.offsets()")
     await asyncio.to_thread(fed.feed.close)
     fed.consumer.low, fed.consumer.by_time = 50, -1
-    again = Feed(fed.settings, fed.view, fed._report)
+    again = ViewConsumer(fed.settings, fed.view, fed._report)
     again.start()
     fed.give(*fed.ends())
     await fed.until("fed.view.complete")
@@ -266,8 +266,8 @@ async def test_only_the_users_of_its_partitions(tmp_path: Path, consumer: FakeCo
 async def test_old_results_are_forgotten_faster_than_they_come(
     fed: Fed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_UPKEEP_INTERVAL_S", 0)
-    monkeypatch.setattr(module, "_FORGOTTEN_AT_LEAST", 1)
+    monkeypatch.setattr(module, "_EXPIRY_INTERVAL_S", 0)
+    monkeypatch.setattr(module, "_EXPIRED_MIN", 1)
     now_ms = time.time_ns() // 1_000_000
     fed.feed.start()
     for start in range(0, 500, 50):
@@ -287,11 +287,11 @@ async def test_old_results_are_forgotten_faster_than_they_come(
 # --- giving up ---
 
 
-@pytest.mark.parametrize("code", module._LOST)
+@pytest.mark.parametrize("code", module._OFFSET_LOST)
 async def test_offsets_that_are_gone_make_it_anew(fed: Fed, code: int) -> None:
     fed.feed.start()
     fed.give(users_record(USER, 7), FakeMessage(USERS_TOPIC, 1, error=KafkaError(code)))
-    assert isinstance(await fed.failure(), FeedError)
+    assert isinstance(await fed.failure(), ViewConsumerError)
     assert fed.marked
     assert not fed.feed.alive or not fed.feed.caught_up
     assert fed.view.user(USER) is None, "the batch was not written"
@@ -348,8 +348,8 @@ async def test_a_full_disk_costs_nobody_the_view(fed: Fed, monkeypatch: pytest.M
 
 async def test_a_reader_that_finds_damage_gives_the_view_up(fed: Fed) -> None:
     fed.feed.start()
-    fed.feed.give_up(Exception("Corruption: block checksum mismatch"))
-    fed.feed.give_up(Exception("Corruption: another"))
+    fed.feed.report_damage(Exception("Corruption: block checksum mismatch"))
+    fed.feed.report_damage(Exception("Corruption: another"))
     assert "checksum" in str(await fed.failure())
     assert fed.marked
     reopened: View = fed.view

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from segments.contracts.positions import Position
 from segments.http.problems import Problem
-from segments.http.read.waiters import Waiting
+from segments.http.read.waiters import Waiters
 from segments.state.view.view import Marker, View
 from tests.support.view.filling import opened, result
 
@@ -26,100 +26,103 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
     view.close()
 
 
-def reach(view: View, waiting: Waiting, partition: int, log_offset: int) -> None:
+def reach(view: View, waiters: Waiters, partition: int, log_offset: int) -> None:
     view.progress = view.progress | {partition: Marker(log_offset, 0, 0, -1, 0)}
-    waiting.report([partition], {})
+    waiters.notify([partition], {})
 
 
-def entries(waiting: Waiting) -> int:
-    return sum(map(len, waiting._positions.values()))
+def entries(waiters: Waiters) -> int:
+    return sum(map(len, waiters._positions.values()))
 
 
 async def test_a_position_that_is_there_is_not_waited_for(view: View) -> None:
-    waiting = Waiting(view, max_waiters=0)
-    reach(view, waiting, 3, 10)
-    assert await waiting.fresh(Position(3, 10), LONG_S)
-    assert not waiting.is_fresh(Position(3, 11))
-    assert not waiting.is_fresh(Position(2, 0))
+    waiters = Waiters(view, max_waiters=0)
+    reach(view, waiters, 3, 10)
+    assert await waiters.wait_for_position(Position(3, 10), LONG_S)
+    assert not waiters.has_reached(Position(3, 11))
+    assert not waiters.has_reached(Position(2, 0))
 
 
 async def test_each_is_woken_at_its_position_and_not_before(view: View) -> None:
-    waiting = Waiting(view, max_waiters=10)
+    waiters = Waiters(view, max_waiters=10)
     tasks = {
-        offset: asyncio.create_task(waiting.fresh(Position(0, offset), LONG_S))
+        offset: asyncio.create_task(waiters.wait_for_position(Position(0, offset), LONG_S))
         for offset in (5, 1, 9, 5, 3)
     }
-    other = asyncio.create_task(waiting.fresh(Position(1, 1), LONG_S))
+    other = asyncio.create_task(waiters.wait_for_position(Position(1, 1), LONG_S))
     await asyncio.sleep(0)
-    reach(view, waiting, 0, 4)
+    reach(view, waiters, 0, 4)
     await asyncio.wait([tasks[1], tasks[3]])
     assert [offset for offset, task in sorted(tasks.items()) if task.done()] == [1, 3]
-    reach(view, waiting, 0, 9)
+    reach(view, waiters, 0, 9)
     assert await asyncio.gather(*tasks.values()) == [True] * 4
     assert not other.done()
-    reach(view, waiting, 1, 1)
+    reach(view, waiters, 1, 1)
     assert await other
-    assert entries(waiting) == 0
+    assert entries(waiters) == 0
 
 
 async def test_a_wait_that_ends_says_so(view: View) -> None:
-    waiting = Waiting(view, max_waiters=1)
-    assert not await waiting.fresh(Position(0, 1), 0)
-    assert not await waiting.fresh(Position(0, 1), 0.001)
-    assert waiting._count == 0
+    waiters = Waiters(view, max_waiters=1)
+    assert not await waiters.wait_for_position(Position(0, 1), 0)
+    assert not await waiters.wait_for_position(Position(0, 1), 0.001)
+    assert waiters._count == 0
 
 
 async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View) -> None:
-    waiting = Waiting(view, max_waiters=2)
-    first = asyncio.create_task(waiting.fresh(Position(0, 1), LONG_S))
-    second = waiting.expect_result("c")
+    waiters = Waiters(view, max_waiters=2)
+    first = asyncio.create_task(waiters.wait_for_position(Position(0, 1), LONG_S))
+    second = waiters.expect_result("c")
     await asyncio.sleep(0)
     for _ in range(500):
         with pytest.raises(Problem, match="busy"):
-            await waiting.fresh(Position(0, 1), LONG_S)
+            await waiters.wait_for_position(Position(0, 1), LONG_S)
         with pytest.raises(Problem, match="busy"):
-            waiting.expect_result("d")
-    assert entries(waiting) == 1
-    assert list(waiting._results) == ["c"]
-    waiting.forget("c", second)
-    third = asyncio.create_task(waiting.fresh(Position(0, 2), LONG_S))
+            waiters.expect_result("d")
+    assert entries(waiters) == 1
+    assert list(waiters._results) == ["c"]
+    waiters.forget("c", second)
+    third = asyncio.create_task(waiters.wait_for_position(Position(0, 2), LONG_S))
     await asyncio.sleep(0)
-    reach(view, waiting, 0, 2)
+    reach(view, waiters, 0, 2)
     assert await asyncio.gather(first, third) == [True, True]
 
 
 async def test_who_gave_up_leaves_nothing_where_nothing_advances(view: View) -> None:
     """Also behind one who still waits for the smallest offset."""
-    waiting = Waiting(view, max_waiters=100)
-    patient = asyncio.create_task(waiting.fresh(Position(0, 1), LONG_S))
+    waiters = Waiters(view, max_waiters=100)
+    patient = asyncio.create_task(waiters.wait_for_position(Position(0, 1), LONG_S))
     for _ in range(40):
-        tasks = [asyncio.create_task(waiting.fresh(Position(0, 9), LONG_S)) for _ in range(20)]
+        tasks = [
+            asyncio.create_task(waiters.wait_for_position(Position(0, 9), LONG_S))
+            for _ in range(20)
+        ]
         await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        assert not await waiting.fresh(Position(0, 9), 0)
-    assert entries(waiting) <= 100
-    assert waiting._count == 1
-    reach(view, waiting, 0, 1)
+        assert not await waiters.wait_for_position(Position(0, 9), 0)
+    assert entries(waiters) <= 100
+    assert waiters._count == 1
+    reach(view, waiters, 0, 1)
     assert await patient
 
 
 async def test_every_waiter_of_a_result_gets_it(view: View) -> None:
-    waiting = Waiting(view, max_waiters=10)
-    futures = [waiting.expect_result("c") for _ in range(3)]
-    other = waiting.expect_result("d")
+    waiters = Waiters(view, max_waiters=10)
+    futures = [waiters.expect_result("c") for _ in range(3)]
+    other = waiters.expect_result("d")
     futures[0].cancel()
-    waiting.report([], {"c": result("c"), "e": result("e")})
+    waiters.notify([], {"c": result("c"), "e": result("e")})
     assert futures[1].result()["command_id"] == "c"
     assert futures[2].result()["command_id"] == "c"
     assert not other.done()
-    waiting.report([], {"c": result("c", "unchanged")})
+    waiters.notify([], {"c": result("c", "unchanged")})
     assert futures[1].result()["status"] == "applied", "the first result is the one"
     for future in futures:
-        waiting.forget("c", future)
-    waiting.forget("d", other)
-    assert (waiting._results, waiting._count) == ({}, 0)
+        waiters.forget("c", future)
+    waiters.forget("d", other)
+    assert (waiters._results, waiters._count) == ({}, 0)
 
 
 class _OnlyProgress:
@@ -145,17 +148,22 @@ async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
     steps: list[tuple[str, int]],
 ) -> None:
     view = _OnlyProgress()
-    waiting = Waiting(view, max_waiters=100)  # type: ignore[arg-type]
+    waiters = Waiters(view, max_waiters=100)  # type: ignore[arg-type]
     tasks: list[tuple[int, asyncio.Task[bool]]] = []
     cancelled: set[int] = set()
     reached = -1
     for kind, number in steps:
         if kind == "wait":
-            tasks.append((number, asyncio.create_task(waiting.fresh(Position(0, number), LONG_S))))
+            tasks.append(
+                (
+                    number,
+                    asyncio.create_task(waiters.wait_for_position(Position(0, number), LONG_S)),
+                )
+            )
         elif kind == "reach":
             reached = max(reached, number)
             view.progress = {0: Marker(reached, 0, 0, -1, 0)}
-            waiting.report([0], {})
+            waiters.notify([0], {})
         elif number < len(tasks) and not tasks[number][1].done():
             tasks[number][1].cancel()
             cancelled.add(number)
@@ -164,8 +172,8 @@ async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
         for place, (offset, task) in enumerate(tasks):
             if place not in cancelled:
                 assert task.done() == (offset <= reached)
-        assert waiting._count == sum(not task.done() for _, task in tasks)
+        assert waiters._count == sum(not task.done() for _, task in tasks)
     for _, task in tasks:
         task.cancel()
     await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
-    assert waiting._count == 0
+    assert waiters._count == 0

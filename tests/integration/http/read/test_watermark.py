@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from segments.http.problems import Problem
 from segments.http.read import watermark as module
-from segments.http.read.watermark import Completeness
+from segments.http.read.watermark import Watermark
 from segments.state.history.protocol import StoreProgress
 from segments.state.view.view import Marker
 
@@ -44,15 +44,15 @@ class _Both:
     def __init__(self) -> None:
         self.view = _View()
         self.store = _Store()
-        self.completeness = Completeness(self.view, self.store)  # type: ignore[arg-type]
+        self.watermark = Watermark(self.view, self.store)  # type: ignore[arg-type]
 
     def mark(self, partition: int, history_rows: int, at_ms: int) -> None:
         marker = Marker(0, at_ms, history_rows, -1, at_ms)
         self.view.progress = self.view.progress | {partition: marker}
-        self.completeness.note([partition])
+        self.watermark.update([partition])
 
     async def claimed(self, *partitions: int) -> int | None:
-        return await self.completeness.reached(partitions, 0, 0)
+        return await self.watermark.wait_until(partitions, 0, 0)
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def both() -> _Both:
 async def test_nothing_is_claimed_before_a_marker(both: _Both) -> None:
     both.store.rows[0] = 5
     assert await both.claimed(0) is None
-    with pytest.raises(Problem, match="unknown instant"):
-        await both.completeness.require([0], 1, 0)
+    with pytest.raises(Problem, match="unknown time"):
+        await both.watermark.require([0], 1, 0)
 
 
 async def test_a_marker_counts_when_its_rows_are_stored(both: _Both) -> None:
@@ -81,7 +81,7 @@ async def test_time_goes_on_where_no_row_is_written(both: _Both) -> None:
     for at_ms in range(100, 5_000):
         both.mark(0, 0, at_ms)
     assert await both.claimed(0) == 4_999
-    assert len(both.completeness._marks[0]) == 1
+    assert len(both.watermark._marks[0]) == 1
 
 
 async def test_the_least_complete_partition_decides(both: _Both) -> None:
@@ -96,13 +96,13 @@ async def test_the_least_complete_partition_decides(both: _Both) -> None:
 async def test_what_was_there_before_the_start_counts(both: _Both) -> None:
     both.mark(0, 2, 100)
     both.store.rows[0] = 2
-    started = Completeness(both.view, both.store)  # type: ignore[arg-type]
-    assert await started.reached([0], 0, 0) == 100
+    started = Watermark(both.view, both.store)  # type: ignore[arg-type]
+    assert await started.wait_until([0], 0, 0) == 100
 
 
 async def test_a_wait_ends_when_it_is_complete(both: _Both) -> None:
     both.mark(0, 1, 100)
-    waiting = asyncio.create_task(both.completeness.require([0], 100, 60))
+    waiting = asyncio.create_task(both.watermark.require([0], 100, 60))
     await both.store.was_asked.wait()
     assert not waiting.done()
     both.store.rows[0] = 1
@@ -112,7 +112,7 @@ async def test_a_wait_ends_when_it_is_complete(both: _Both) -> None:
 async def test_a_wait_in_vain_says_how_far_it_is(both: _Both) -> None:
     both.mark(0, 0, 86_400_000)
     with pytest.raises(Problem) as caught:
-        await both.completeness.require([0], 86_400_001, 0)
+        await both.watermark.require([0], 86_400_001, 0)
     assert (caught.value.status, caught.value.code) == (503, "history_behind")
     assert caught.value.headers == {
         "Retry-After": "1",
@@ -146,9 +146,9 @@ async def test_rows_of_a_write_are_waited_for_while_the_instant_stands_still(bot
     both.store.rows[0] = 5
     assert await both.claimed(0) == 100
     with pytest.raises(Problem, match="history"):
-        await both.completeness.require_rows(0, both.view.progress[0], 0)
+        await both.watermark.require_rows(0, both.view.progress[0], 0)
     both.store.rows[0] = 9
-    assert await both.completeness.require_rows(0, both.view.progress[0], 0) == 100
+    assert await both.watermark.require_rows(0, both.view.progress[0], 0) == 100
 
 
 events = st.lists(
@@ -170,8 +170,8 @@ async def test_it_never_claims_what_the_store_does_not_have(
     both = _Both()
     written: dict[int, list[int]] = {0: [], 1: []}
     now_ms = 1
-    before = module._MARKS_MAX
-    module._MARKS_MAX = marks_max
+    before = module._MARKERS_MAX
+    module._MARKERS_MAX = marks_max
     try:
         for kind, partition, number in events:
             now_ms += number
@@ -190,15 +190,15 @@ async def test_it_never_claims_what_the_store_does_not_have(
                 for each in asked:
                     missing = written[each][both.store.rows[each] :]
                     assert all(at_ms > claimed_ms for at_ms in missing)
-        assert all(len(marks) <= marks_max + 1 for marks in both.completeness._marks.values())
+        assert all(len(marks) <= marks_max + 1 for marks in both.watermark._marks.values())
     finally:
-        module._MARKS_MAX = before
+        module._MARKERS_MAX = before
 
 
 async def test_marks_are_few_and_the_newest_always_counts(both: _Both) -> None:
     for rows in range(20_000):
         both.mark(0, rows, rows)
-    assert len(both.completeness._marks[0]) <= module._MARKS_MAX
+    assert len(both.watermark._marks[0]) <= module._MARKERS_MAX
     both.store.rows[0] = 19_999
     assert await both.claimed(0) == 19_999
     both.store.rows[0] = 19_000
@@ -209,13 +209,13 @@ async def test_marks_are_few_and_the_newest_always_counts(both: _Both) -> None:
 async def test_no_wait_outlasts_its_limit(both: _Both) -> None:
     both.mark(0, 1, 100)
     started_s = time.monotonic()
-    assert await both.completeness.reached([0], 100, 0.2) is None
+    assert await both.watermark.wait_until([0], 100, 0.2) is None
     assert time.monotonic() - started_s < 30
 
 
 def test_how_far_the_store_is_behind_is_told_in_time_of_the_view(both: _Both) -> None:
     def behind_ms(rows: int) -> int | None:
-        return both.completeness.behind_ms({0: StoreProgress(0, 0, rows)}, 0)
+        return both.watermark.lag_ms({0: StoreProgress(0, 0, rows)}, 0)
 
     assert behind_ms(0) is None
     both.mark(0, history_rows=3, at_ms=1_000)

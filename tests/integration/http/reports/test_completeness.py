@@ -24,10 +24,10 @@ async def test_a_store_that_is_behind(tmp_path: Path) -> None:
     store(tmp_path, [entry(0, 0, end_ms - 10, USERS[0]), entry(1, 0, end_ms - 20, USERS[0])])
     async with running(tmp_path) as sidecar:
         services = sidecar.services
-        services.completeness._marks.clear()
+        services.watermark._marks.clear()
         sidecar.reach(5, at_ms=end_ms - 8, history_rows=1)
         sidecar.reach(6, at_ms=end_ms + 1, history_rows=1)
-        services.completeness._marks[1][-1:] = [(1, end_ms - 8), (2, end_ms + 1)]
+        services.watermark._marks[1][-1:] = [(1, end_ms - 8), (2, end_ms + 1)]
         started_s = time.monotonic()
         response = await sidecar.get("/v1/reports/2025-03.csv", headers={"Prefer": "wait=1"})
         assert 1 <= time.monotonic() - started_s < 20
@@ -61,7 +61,7 @@ async def test_the_month_that_is_running(tmp_path: Path) -> None:
         ],
     )
     async with running(tmp_path, ready_lag_ms=3_600_000) as sidecar:
-        sidecar.services.completeness._marks.clear()
+        sidecar.services.watermark._marks.clear()
         sidecar.reach(5, at_ms=complete_ms)
         headers = {"Prefer": "wait=0"}
         response = await sidecar.get(f"/v1/reports/{month}.csv", headers=headers)

@@ -35,7 +35,7 @@ async def post(sidecar: Sidecar, body: Any, headers: dict[str, str]) -> httpx.Re
 
 
 def taken(sidecar: Sidecar) -> list[tuple[str, str]]:
-    return [(key, value["state"]) for key, value in sidecar.writer.sent]
+    return [(key, value["state"]) for key, value in sidecar.producer.sent]
 
 
 def line(user: str, state: str = "active") -> bytes:
@@ -86,7 +86,7 @@ async def test_nothing_is_taken_from_nothing(sidecar: Sidecar, body: bytes) -> N
 
 
 async def test_lines_of_just_the_length_allowed_wherever_they_are_cut(sidecar: Sidecar) -> None:
-    most = imports.LINE_MAX_BYTES
+    most = imports.IMPORT_LINE_MAX_BYTES
     exact = line(USERS[0]) + b" " * (most - len(line(USERS[0])))
     body = (
         exact + b"\n" + exact + b" \n" + b"x" * 3 * most + line(USERS[1]) + b"\n" + line(USERS[2])
@@ -97,7 +97,7 @@ async def test_lines_of_just_the_length_allowed_wherever_they_are_cut(sidecar: S
             yield body[start : start + size]
 
     for size in (1_000, most - 1, most, most + 1, len(body)):
-        sidecar.writer.sent.clear()
+        sidecar.producer.sent.clear()
         counts = (await post(sidecar, pieces(size), NDJSON)).json()
         assert (counts["accepted"], counts["refused"]) == (2, 2)
         assert [error["line"] for error in counts["errors"]] == [2, 3]
@@ -143,7 +143,7 @@ async def ended(sidecar: Sidecar) -> None:
 
 
 async def begun(sidecar: Sidecar, records: int) -> None:
-    while len(sidecar.writer.sent) < records:  # noqa: ASYNC110 - nothing tells of it
+    while len(sidecar.producer.sent) < records:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
 
 
@@ -158,7 +158,7 @@ async def test_who_sends_next_to_nothing_gives_its_place_up(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch, drips: bool
 ) -> None:
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(imports, "SLOWEST_BYTES_PER_S", 1_000_000)
+    monkeypatch.setattr(imports, "MIN_BYTES_PER_S", 1_000_000)
     reader, writer = await open_import(sidecar, b"Content-Length: 1000000")
     writer.write(line(USERS[0]) + b"\n")
     answer = asyncio.create_task(answer_of(reader))
@@ -178,7 +178,7 @@ async def test_who_sends_steadily_may_take_its_time(
 ) -> None:
     """Far longer in all than the time within which something has to come."""
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(imports, "SLOWEST_BYTES_PER_S", 100)
+    monkeypatch.setattr(imports, "MIN_BYTES_PER_S", 100)
 
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(60):
@@ -231,9 +231,9 @@ async def test_no_more_imports_than_allowed(sidecar: Sidecar) -> None:
 
 
 async def test_when_kafka_takes_no_more_all_is_to_be_sent_again(sidecar: Sidecar) -> None:
-    sidecar.writer.lost_after = 3
+    sidecar.producer.lost_after = 3
     body = b"\n".join(line(user) for user in USERS)
     assert_problem(await post(sidecar, body, NDJSON), 503, "kafka_unavailable")
     assert sidecar.services.streams.running == 0
-    sidecar.writer.lost_after = None
+    sidecar.producer.lost_after = None
     assert (await post(sidecar, body, NDJSON)).json()["accepted"] == 5

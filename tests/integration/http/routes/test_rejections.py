@@ -41,7 +41,7 @@ async def test_every_rejection_has_its_status(
             "position": "0:1",
         }
 
-    sidecar.writer.decide = decide
+    sidecar.producer.decide = decide
     # Not every one of these can come of every command, as the document says.
     sidecar.client.event_hooks = {"response": []}
     response = await sidecar.client.request(method, path, json=body)
@@ -49,7 +49,7 @@ async def test_every_rejection_has_its_status(
     conflict, missing = code in ("segment_exists", "assigning"), code == "segment_unknown"
     status = 409 if conflict else 404 if missing and addressed else 422
     problem = assert_problem(response, status, code, segments=["A"], position="0:1")
-    assert problem["command_id"] == sidecar.writer.sent[-1][1]["id"]
+    assert problem["command_id"] == sidecar.producer.sent[-1][1]["id"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_the_result_of_another_command(
         made = {"command_id": command["id"], "status": "unchanged", "position": "0:1"}
         return made | ({"preview": {"eligible": 1, "target": 1}} if preview else {})
 
-    sidecar.writer.decide = decide
+    sidecar.producer.decide = decide
     headers = {"Idempotency-Key": "the same"}
     response = await sidecar.client.request(method, path, json=body, headers=headers)
     assert_problem(response, 422, "idempotency_key_reused")

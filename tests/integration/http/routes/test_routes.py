@@ -59,9 +59,9 @@ async def test_a_parameter_that_means_nothing(sidecar: Sidecar, key: tuple[str, 
     if row.takes_parameters:
         assert (await request(sidecar, key, f"{row.path}?nothing=1")).status_code == row.status
         return
-    sent = len(sidecar.writer.sent)
+    sent = len(sidecar.producer.sent)
     assert_problem(await request(sidecar, key, f"{row.path}?nothing=1"), 400, "invalid")
-    assert len(sidecar.writer.sent) == sent
+    assert len(sidecar.producer.sent) == sent
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ async def test_a_body_of_another_type(sidecar: Sidecar, key: tuple[str, str]) ->
             key[0], row.path, content=b"{}", headers={"Content-Type": content_type}
         )
         assert_problem(response, 415, "content_type")
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 @pytest.mark.parametrize("key", [key for key in ROUTES if TABLE[key].body is not None], ids=ids)
@@ -92,7 +92,7 @@ async def test_an_unknown_field_and_no_object(sidecar: Sidecar, key: tuple[str, 
         key[0], row.path, content=b"{", headers={"Content-Type": "application/json"}
     )
     assert_problem(response, 400, "not_json")
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 @pytest.mark.parametrize("key", [key for key in ROUTES if key[0] == "GET"], ids=ids)

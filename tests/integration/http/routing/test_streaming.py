@@ -127,7 +127,7 @@ async def test_a_client_that_goes_leaves_nothing_behind(sidecar: Sidecar, folder
 
 
 async def test_a_client_that_goes_while_the_store_is_behind(sidecar: Sidecar) -> None:
-    sidecar.services.completeness._marks.clear()
+    sidecar.services.watermark._marks.clear()
     client = await connect(sidecar.port)
     await asyncio.sleep(0.1)
     client.close()

@@ -1,4 +1,4 @@
-"""Clients that drip, fall silent, read nothing, send too much, or come in crowds: real sockets."""
+"""Slow, silent, non-reading, oversized and too many clients, over real sockets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from uuid import UUID
 
 import pytest
 
-from segments.http.auth.roles import TABLE
+from segments.http.app import operations
 from segments.http.routing import body as request_body
 from segments.http.routing import streaming
 from segments.http.server import connection, listener
+from segments.settings import Settings
 from tests.support.raw_connections import HEAD, connected
 from tests.support.sidecar import running, store
 from tests.support.view.filling import held
 
 USER = str(UUID(int=1))
+DEV = Settings(dev={"enabled": True})
 SHORT: dict[str, Any] = {"header_timeout_s": 0.3}
 LONG: dict[str, Any] = {"header_timeout_s": 20}
 """Nothing is cut off by its time within a test."""
@@ -139,7 +141,7 @@ async def test_no_route_takes_a_body_without_end(folder: Path) -> None:
     """Each is answered while most of a gigabyte is still to come."""
     values = {"user_id": USER, "month": "2026-01"}
     async with running(folder) as sidecar:
-        for method, route in sorted(TABLE):
+        for method, route in sorted((o.method, o.path) for o in operations(DEV)):
             path = re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], "x"), route)
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nPrefer: respond-async\r\n"
             head += "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
@@ -195,7 +197,7 @@ async def test_who_reads_slowly_gets_everything(
 ) -> None:
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.4)
     monkeypatch.setattr(connection, "STALL_GRACE_S", 0.0)
-    monkeypatch.setattr(connection, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(connection, "PROGRESS_MIN_BYTES", 1_000)
     async with running(folder) as sidecar:
         sidecar.user(USER, {f"s{number}": held() for number in range(2_000)})
         request = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + b"\r\n"
@@ -209,7 +211,7 @@ async def test_who_reads_slowly_gets_everything(
             assert sizes == {2_000}
 
 
-# --- crowds ---
+# --- too many connections ---
 
 
 async def test_an_idle_connection_gives_way(folder: Path) -> None:
@@ -231,7 +233,7 @@ async def test_beyond_the_connections_in_use_new_ones_are_told(folder: Path) -> 
     )
     async with running(folder, max_connections=2, **LONG) as sidecar:
         async with connected(sidecar, busy) as first, connected(sidecar, busy) as second:
-            await until(lambda: sidecar.services.waiting.count == 2)
+            await until(lambda: sidecar.services.waiters.count == 2)
             for sent in (b"", HEAD + b"\r\n"):
                 async with connected(sidecar, sent) as third:
                     status, problem = await third.answer()
@@ -248,33 +250,33 @@ async def test_beyond_the_connections_in_use_new_ones_are_told(folder: Path) -> 
 async def test_those_turned_away_leave_nothing_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crowds: list[connection.Crowd] = []
+    limiters: list[connection.ConnectionLimiter] = []
 
-    class Watched(connection.Crowd):
+    class Watched(connection.ConnectionLimiter):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            crowds.append(self)
+            limiters.append(self)
 
-    monkeypatch.setattr(listener, "Crowd", Watched)
+    monkeypatch.setattr(listener, "ConnectionLimiter", Watched)
     monkeypatch.setattr(connection, "LINGERING_MAX", 5)
     monkeypatch.setattr(connection, "LINGER_S", 0.2)
     busy = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + (
         b"Segments-Min-Position: 0:99\r\nPrefer: wait=20\r\n\r\n"
     )
     async with running(folder, max_connections=1, **LONG) as sidecar:
-        [crowd] = crowds
+        [limiter] = limiters
         async with connected(sidecar, busy):
-            await until(lambda: sidecar.services.waiting.count == 1)
+            await until(lambda: sidecar.services.waiters.count == 1)
             away = [await asyncio.open_connection("127.0.0.1", sidecar.port) for _ in range(20)]
-            assert crowd.lingering <= 5
+            assert limiter.lingering <= 5
             answers = [await asyncio.wait_for(reader.read(), 20) for reader, _ in away]
             assert all(answer.startswith(b"HTTP/1.1 503") for answer in answers)
-            await until(lambda: crowd.lingering == 0)
+            await until(lambda: limiter.lingering == 0)
             for _, writer in away:
                 writer.close()
-        await until(lambda: len(crowd) == 0)
+        await until(lambda: len(limiter) == 0)
         assert (await sidecar.get("/livez")).status_code == 200
-        assert len(crowd) == 1
+        assert len(limiter) == 1
 
 
 def test_room_for_files_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,8 +284,8 @@ def test_room_for_files_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4_096))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     for connections in (1_000, 10_000):
-        listener._make_room(connections)
+        listener._raise_file_limit(connections)
     assert asked == [(2_024, 4_096), (4_096, 4_096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65_536, 65_536))
-    listener._make_room(1_000)
+    listener._raise_file_limit(1_000)
     assert len(asked) == 2

@@ -34,10 +34,10 @@ def settings(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
     @asynccontextmanager
     async def services(_settings: Settings) -> AsyncIterator[Services]:
-        sidecar.services.writer.failed = asyncio.get_running_loop().create_future()
+        sidecar.services.producer.failed = asyncio.get_running_loop().create_future()
         yield sidecar.services
 
-    monkeypatch.setattr(module, "services", services)
+    monkeypatch.setattr(module, "open_services", services)
     return Settings(http={"port": free_port()})  # type: ignore[arg-type]
 
 
@@ -63,7 +63,7 @@ async def test_it_ends_when_it_is_asked_to(settings: Settings, number: int) -> N
     await asyncio.wait_for(task, 30)
 
 
-@pytest.mark.parametrize("part", ["feed", "writer"])
+@pytest.mark.parametrize("part", ["view_consumer", "producer"])
 async def test_it_ends_when_a_part_cannot_go_on(
     settings: Settings, sidecar: Sidecar, part: str
 ) -> None:
@@ -89,7 +89,7 @@ async def test_requests_in_progress_are_answered_at_the_end(
     async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
         headers = {"Segments-Min-Position": "0:50", "Prefer": "wait=20"}
         asking = asyncio.create_task(client.get("/v1/segments", headers=headers, timeout=30))
-        while not sidecar.services.waiting._count:  # noqa: ASYNC110 - nothing tells of it
+        while not sidecar.services.waiters._count:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.05)

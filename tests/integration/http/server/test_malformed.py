@@ -62,7 +62,7 @@ async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) ->
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
     )
     assert parsed(answer)[0] == 400
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
@@ -71,7 +71,7 @@ async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         return StoredResponse(0, "a\r\nSet-Cookie: x", b"{}")
 
-    sidecar.services.view.answer = answer  # type: ignore[method-assign]
+    sidecar.services.view.response = answer  # type: ignore[method-assign]
     request = f"GET /v1/users/{USER}/segments HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await sidecar.raw(request.encode()) == b""
     assert (await sidecar.get("/livez")).status_code == 200
@@ -81,7 +81,7 @@ async def test_what_breaks_beneath_a_handler_is_a_problem(sidecar: Sidecar) -> N
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         raise ConnectionResetError("secret")
 
-    sidecar.services.view.answer = answer  # type: ignore[method-assign]
+    sidecar.services.view.response = answer  # type: ignore[method-assign]
     response = await sidecar.get(f"/v1/users/{USER}/segments")
     assert_problem(response, 500, "internal", detail="an unexpected error")
 
@@ -146,7 +146,7 @@ async def test_header_values_that_are_no_text_go_nowhere(sidecar: Sidecar) -> No
     )
     status, _, body = parsed(answer)
     assert (status, json.loads(body)["code"]) == (400, "invalid")
-    assert sidecar.writer.sent == []
+    assert sidecar.producer.sent == []
 
 
 async def test_two_requests_at_once_are_answered_in_order(sidecar: Sidecar) -> None:

@@ -13,9 +13,9 @@ from confluent_kafka import KafkaError, KafkaException
 
 from segments.contracts.topics import COMMANDS_TOPIC, REFRESHES_TOPIC
 from segments.http.problems import Problem
-from segments.http.read.waiters import Waiting
+from segments.http.read.waiters import Waiters
 from segments.http.write import producer as module
-from segments.http.write.producer import CommandWriter
+from segments.http.write.producer import CommandProducer
 from segments.process.ports import free_port
 from segments.settings import Settings
 from segments.state.view.view import View
@@ -34,16 +34,16 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 @pytest.fixture
 async def writer(
     view: View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> AsyncIterator[CommandWriter]:
+) -> AsyncIterator[CommandProducer]:
     """Nobody listens where its Kafka should be."""
-    monkeypatch.setattr(module, "QUEUE_MAX_RECORDS", 3)
+    monkeypatch.setattr(module, "COMMAND_QUEUE_MAX_RECORDS", 3)
     monkeypatch.setattr(module, "_DELIVERY_S", 0.2)
     monkeypatch.setattr(module, "_FLUSH_S", 0.1)
     settings = Settings(
         data_dir=tmp_path,
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}},  # type: ignore[arg-type]
     )
-    writer = CommandWriter(settings, Waiting(view, 10))
+    writer = CommandProducer(settings, Waiters(view, 10))
     yield writer
     await asyncio.to_thread(writer.close)
 
@@ -57,14 +57,14 @@ async def problem(attempt: Any) -> Problem:
     return caught.value
 
 
-async def test_no_word_from_kafka(writer: CommandWriter) -> None:
-    assert "no word" in (await problem(writer.write("A", COMMAND, 0))).detail
-    assert "no word" in (await problem(writer.accept("A", COMMAND))).detail
-    assert "no word" in (await problem(writer.refresh("u", "active"))).detail
-    assert writer._waiting._count == 0
+async def test_no_word_from_kafka(writer: CommandProducer) -> None:
+    assert "no acknowledgement" in (await problem(writer.write("A", COMMAND, 0))).detail
+    assert "no acknowledgement" in (await problem(writer.accept("A", COMMAND))).detail
+    assert "no acknowledgement" in (await problem(writer.refresh("u", "active"))).detail
+    assert writer._waiters._count == 0
 
 
-async def room_comes(writer: CommandWriter, records: int) -> None:
+async def room_comes(writer: CommandProducer, records: int) -> None:
     """The client's own requests stand in its queue as well, for a moment after its start."""
     async with asyncio.timeout(30):
         while True:
@@ -74,7 +74,7 @@ async def room_comes(writer: CommandWriter, records: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
+async def test_a_queue_that_is_full(writer: CommandProducer) -> None:
     await room_comes(writer, 3)
     for _ in range(3):
         writer.send(COMMANDS_TOPIC, "A", COMMAND)
@@ -83,11 +83,11 @@ async def test_a_queue_that_is_full(writer: CommandWriter) -> None:
     with pytest.raises(Problem, match="too many"):
         writer.require_room(1)
     assert "too many" in (await problem(writer.write("A", COMMAND, 5))).detail
-    assert writer._waiting._count == 0
+    assert writer._waiters._count == 0
 
 
-async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandWriter) -> None:
-    bulk = writer.bulk(REFRESHES_TOPIC)
+async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandProducer) -> None:
+    bulk = writer.batch(REFRESHES_TOPIC)
     for _ in range(3):
         bulk.send("u", {})
     with pytest.raises(Problem, match="too many"):
@@ -115,7 +115,7 @@ class _Refusing:
 
 
 async def test_a_producer_that_can_produce_no_more_ends_the_process(
-    writer: CommandWriter,
+    writer: CommandProducer,
 ) -> None:
     passing: Any = _Refusing(KafkaError(KafkaError._TIMED_OUT))
     real, writer._producer = writer._producer, passing
@@ -150,16 +150,16 @@ class _Taking:
         return 0
 
 
-async def test_what_arrives_and_what_does_not(writer: CommandWriter) -> None:
+async def test_what_arrives_and_what_does_not(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     first, second = (writer.send(COMMANDS_TOPIC, "A", COMMAND) for _ in range(2))
-    waiting = asyncio.create_task(writer.delivered(first, second, timeout_s=30))
+    waiters = asyncio.create_task(writer.delivered(first, second, timeout_s=30))
     taking.reports[0](None, None)
     await asyncio.wait([first])
-    assert not waiting.done()
+    assert not waiters.done()
     taking.reports[1](KafkaError(KafkaError._MSG_TIMED_OUT), None)
-    await problem(waiting)
+    await problem(waiters)
     alone = asyncio.create_task(writer.accept("A", COMMAND))
     await asyncio.sleep(0)
     taking.reports[2](None, None)
@@ -167,25 +167,25 @@ async def test_what_arrives_and_what_does_not(writer: CommandWriter) -> None:
     writer._producer = real
 
 
-async def test_who_leaves_meanwhile_leaves_nothing(writer: CommandWriter) -> None:
+async def test_who_leaves_meanwhile_leaves_nothing(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     task = asyncio.create_task(writer.write("A", COMMAND, 30))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
-    assert writer._waiting._count == 0
+    assert writer._waiters._count == 0
     taking.reports[0](KafkaError(KafkaError._MSG_TIMED_OUT), None)
     await asyncio.sleep(0.01)
     writer._producer = real
 
 
-async def test_a_result_in_time_and_one_too_late(writer: CommandWriter) -> None:
+async def test_a_result_in_time_and_one_too_late(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     task = asyncio.create_task(writer.write("A", COMMAND, 30))
     await asyncio.sleep(0)
-    writer._waiting.report([], {"c": result("c")})
+    writer._waiters.notify([], {"c": result("c")})
     taking.reports[0](None, None)
     found, left_s = await task
     assert found is not None
@@ -195,17 +195,17 @@ async def test_a_result_in_time_and_one_too_late(writer: CommandWriter) -> None:
     await asyncio.sleep(0)
     taking.reports[1](None, None)
     assert await task == (None, 0.0)
-    assert writer._waiting._count == 0
+    assert writer._waiters._count == 0
     writer._producer = real
 
 
 async def test_what_was_accepted_is_remembered_until_its_result_comes(
-    writer: CommandWriter, monkeypatch: pytest.MonkeyPatch
+    writer: CommandProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REMEMBERED_IDS", 3)
+    monkeypatch.setattr(module, "ACCEPTED_IDS_MAX", 3)
     for number in range(5):
         writer.remember(f"c{number}")
-    assert [writer.accepted(f"c{n}") for n in range(5)] == [False, False, True, True, True]
-    writer.heard({"c3": b"", "other": b""})
+    assert [writer.is_pending(f"c{n}") for n in range(5)] == [False, False, True, True, True]
+    writer.forget_all({"c3": b"", "other": b""})
     writer.forget("c2")
-    assert [writer.accepted(f"c{n}") for n in range(5)] == [False, False, False, False, True]
+    assert [writer.is_pending(f"c{n}") for n in range(5)] == [False, False, False, False, True]

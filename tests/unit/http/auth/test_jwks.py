@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
 from segments.http.auth import jwks
-from segments.http.auth.bearer import Refused
+from segments.http.auth.bearer import InvalidCredentialsError
 from segments.http.auth.jwks import NoKeysError, parse
 from segments.http.auth.token_verifier import TokenVerifier
 from segments.http.problems import Problem
@@ -82,8 +82,8 @@ async def started(issuer: Issuer) -> AsyncIterator[Any]:
 def age(made: TokenVerifier, seconds: float) -> None:
     """Let time go by for what was fetched."""
     assert made._source is not None
-    made._source._tried_at_s -= seconds
-    made._source._had_at_s -= seconds
+    made._source._attempt_at_s -= seconds
+    made._source._success_at_s -= seconds
 
 
 async def fetched(made: TokenVerifier) -> None:
@@ -103,13 +103,13 @@ async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer, started: An
 async def test_an_unknown_key_is_looked_for_but_not_too_often(issuer: Issuer, started: Any) -> None:
     made = await started()
     issuer.keys = [FIRST, SECOND]
-    with pytest.raises(Refused, match="unknown key"):
+    with pytest.raises(InvalidCredentialsError, match="unknown key"):
         await made.verify(token(SECOND))
     assert issuer.asked == 1
     age(made, 3_600)
     assert await made.verify(token(SECOND))
     for number in range(5):
-        with pytest.raises(Refused, match="unknown key"):
+        with pytest.raises(InvalidCredentialsError, match="unknown key"):
             await made.verify(token(ECKey.generate_key("P-256", {"kid": f"made up {number}"})))
     assert issuer.asked == 2
 
@@ -136,7 +136,7 @@ async def test_old_keys_are_fetched_anew_beside_the_requests(issuer: Issuer, sta
     issuer.keys = [SECOND]
     assert await made.verify(shown)
     await fetched(made)
-    with pytest.raises(Refused, match="unknown key"):
+    with pytest.raises(InvalidCredentialsError, match="unknown key"):
         await made.verify(shown)
     assert await made.verify(token(SECOND))
 

@@ -88,7 +88,7 @@ def test_who_is_refused_passes_after_the_wait() -> None:
 
 def test_subjects_are_bounded_and_the_busiest_stay() -> None:
     clock = Clock()
-    limiter = RateLimiter(1, 1, subjects_max=10, clock_ns=clock)
+    limiter = RateLimiter(1, 1, clients_max=10, clock_ns=clock)
     assert limiter.take("loud") == 0
     for number in range(1_000):
         assert limiter.take(number) == 0

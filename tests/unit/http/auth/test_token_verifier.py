@@ -12,7 +12,7 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from segments.http.auth import token_verifier
-from segments.http.auth.bearer import Refused
+from segments.http.auth.bearer import InvalidCredentialsError
 from segments.http.auth.roles import Role
 from segments.http.auth.token_verifier import TokenVerifier
 from segments.settings import AuthSettings
@@ -50,7 +50,7 @@ async def by_keys(tmp_path: Any) -> TokenVerifier:
 
 async def reason(made: TokenVerifier, shown: str) -> str:
     """Why a token is refused; AssertionError when it is not."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidCredentialsError) as refused:
         await made.verify(shown)
     return str(refused.value)
 
@@ -178,8 +178,10 @@ async def test_a_secret_among_public_keys_verifies_nothing(tmp_path: Any) -> Non
 
 async def test_a_key_is_good_for_its_own_algorithm_alone(by_keys: TokenVerifier) -> None:
     for signing, kid in ((EC, "rsa-1"), (RSA, "ec-1"), (OTHER_EC, "ec-1")):
-        assert "not good" in await reason(by_keys, token(signing, header={"kid": kid}))
-    assert "not good" in await reason(verifier(), token("another secret, just as long as that one"))
+        assert "is invalid" in await reason(by_keys, token(signing, header={"kid": kid}))
+    assert "is invalid" in await reason(
+        verifier(), token("another secret, just as long as that one")
+    )
 
 
 async def test_an_algorithm_that_is_not_on_the_list(tmp_path: Any) -> None:
@@ -269,11 +271,11 @@ async def test_a_token_is_not_remembered_beyond_its_end(monkeypatch: pytest.Monk
 
 
 async def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_verifier, "REMEMBERED", 3)
+    monkeypatch.setattr(token_verifier, "CACHE_MAX", 3)
     made = verifier()
     for number in range(10):
         assert (await made.verify(token(sub=f"s{number}"))).name == f"s{number}"
-    assert len(made._remembered) == 3
+    assert len(made._cache) == 3
 
 
 async def test_a_token_signed_with_a_key_that_was_taken_away(tmp_path: Any) -> None:
@@ -284,5 +286,5 @@ async def test_a_token_signed_with_a_key_that_was_taken_away(tmp_path: Any) -> N
     shown = token(EC)
     assert await made.verify(shown)
     file.write_text(json.dumps({"keys": [RSA.as_dict(private=False)]}))
-    made._source._tried_at_s = 0.0  # type: ignore[union-attr] # a second has gone by
+    made._source._attempt_at_s = 0.0  # type: ignore[union-attr] # a second has gone by
     assert "unknown key" in await reason(made, shown)

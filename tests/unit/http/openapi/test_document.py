@@ -16,11 +16,11 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from segments import __version__
 from segments.http import app
-from segments.http.auth import roles as access
+from segments.http.auth.roles import Role
 from segments.http.openapi import document as openapi
 from segments.http.routing import headers
-from segments.http.routing.operation import Body
-from segments.http.routing.problem_catalogue import KINDS, OTHER
+from segments.http.routing.operation import JsonBody
+from segments.http.routing.problem_catalogue import OTHER, PROBLEM_TYPES
 from segments.settings import Settings
 from tests.support.sidecar import running
 
@@ -138,17 +138,19 @@ def test_every_operation_says_what_it_does() -> None:
             assert "$ref" in response or response["description"], where
 
 
-def test_security_is_the_table_of_access() -> None:
-    document = made(Settings(auth={"mode": "keys"}))
-    for method, path, operation in operations(document):
-        row = access.TABLE[method, path]
-        if row.role is access.Role.OPEN:
+def test_security_is_the_declared_role() -> None:
+    settings = Settings(auth={"mode": "keys"}, dev={"enabled": True})
+    declared = {(o.method, o.path): o for o in app.operations(settings)}
+    for method, path, operation in operations(made(settings)):
+        route = declared[method, path]
+        role = route.required_role(settings.auth)
+        if role is Role.OPEN:
             assert operation["security"] == []
             assert "401" not in operation["responses"]
             continue
-        assert operation["security"][0] == {"bearer": [str(row.role)]}
-        assert operation["x-required-role"] == row.role
-        assert ({"link": []} in operation["security"]) is row.link
+        assert operation["security"][0] == {"bearer": [str(role)]}
+        assert operation["x-required-role"] == role
+        assert ({"link": []} in operation["security"]) is route.signed_link
         assert {"401", "403", "429"} <= operation["responses"].keys()
     without = [o["security"] for _, _, o in operations(made(PLAIN)) if o["security"]]
     assert all({} in ways for ways in without), "nobody is asked"
@@ -157,26 +159,25 @@ def test_security_is_the_table_of_access() -> None:
 def test_every_kind_of_problem_is_said_of_some_operation() -> None:
     said = set()
     for operation in app.operations(DEV):
-        row = access.row(operation.method, operation.path, DEV.auth)
-        said |= set(openapi.kinds(operation, row))
+        said |= set(openapi.problem_types(operation, operation.required_role(DEV.auth)))
     # Of requests that reach no operation.
-    beside = {kind for kind in KINDS if kind[0] == OTHER}
+    beside = {kind for kind in PROBLEM_TYPES if kind[0] == OTHER}
     beside |= {(405, "method_not_allowed"), (408, "header_timeout"), (431, "head_too_large")}
-    assert KINDS.keys() - said <= beside
-    assert said <= KINDS.keys()
+    assert PROBLEM_TYPES.keys() - said <= beside
+    assert said <= PROBLEM_TYPES.keys()
 
 
 def test_every_header_is_said_of_some_operation() -> None:
     declared = app.operations(DEV)
     asked = {name for operation in declared for name in operation.headers}
-    assert asked == set(headers.REQUEST)
+    assert asked == set(headers.REQUEST_HEADERS)
     told = {
         name
         for operation in declared
-        for answer in operation.answers.values()
-        for name in (*answer.headers, *answer.maybe)
+        for answer in operation.responses.values()
+        for name in (*answer.headers, *answer.optional_headers)
     }
-    assert told | {"Retry-After", "WWW-Authenticate"} == set(headers.ANSWER)
+    assert told | {"Retry-After", "WWW-Authenticate"} == set(headers.RESPONSE_HEADERS)
 
 
 def test_every_example_is_valid() -> None:
@@ -199,7 +200,7 @@ def test_every_example_is_valid() -> None:
 
 
 def test_every_example_of_a_body_is_taken_by_its_model() -> None:
-    bodies = [o.body for o in app.operations(DEV) if isinstance(o.body, Body)]
+    bodies = [o.body for o in app.operations(DEV) if isinstance(o.body, JsonBody)]
     assert bodies
     for body in bodies:
         assert body.examples, body.model

@@ -6,7 +6,7 @@ import itertools
 import re
 
 from segments.destinations.base import link, part_name
-from segments.http.reports.file_names import LONGEST_LINE_BYTES, file_name
+from segments.http.reports.file_names import LINE_MAX_LENGTH_BYTES, file_name
 from segments.http.reports.rows import ReportRequest
 from segments.state.history.report_csv import lines
 
@@ -46,7 +46,7 @@ def test_a_name_says_what_is_in_it() -> None:
 
 def test_the_longest_line_is_no_longer() -> None:
     longest = lines([(b"\0" * 16, "\U0001d518" * 128, "remove", AT_MS)])
-    assert len(longest) <= LONGEST_LINE_BYTES
+    assert len(longest) <= LINE_MAX_LENGTH_BYTES
 
 
 def test_links() -> None:

@@ -12,19 +12,28 @@ from hypothesis import given
 from pydantic import BeforeValidator, Field
 
 from segments.http.problems import Problem
-from segments.http.routing.query import OPAQUE, Instant, Page, Query, encode_cursor, place_of
+from segments.http.routing.query import (
+    CURSOR_SCHEMA,
+    Page,
+    Query,
+    QueryInstant,
+    cursor_decoder,
+    encode_cursor,
+)
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 text = st.text(st.characters(codec="utf-8"))
 
 
 class Wanted(Page):
-    from_ms: Annotated[Instant | None, Field(alias="from")] = None
-    cursor: Annotated[list[Any] | None, BeforeValidator(place_of(int, str)), OPAQUE] = None
+    from_ms: Annotated[QueryInstant | None, Field(alias="from")] = None
+    cursor: Annotated[
+        list[Any] | None, BeforeValidator(cursor_decoder(int, str)), CURSOR_SCHEMA
+    ] = None
 
 
 def asked(query: str, model: type[Query] = Wanted) -> Any:
-    return model.of(make_mocked_request("GET", f"/v1/things?{query}"))
+    return model.parse(make_mocked_request("GET", f"/v1/things?{query}"))
 
 
 def refused(query: str, model: type[Query] = Wanted) -> str:
@@ -41,17 +50,17 @@ def test_a_cursor_comes_back_as_it_was(place: list[Any]) -> None:
     assert cursor.isascii()
     assert unquote(cursor) == cursor
     types = [type(part) for part in place]
-    assert place_of(*types)(cursor) == place
-    with pytest.raises(ValueError, match="gave out"):
-        place_of(*types, int)(cursor)
+    assert cursor_decoder(*types)(cursor) == place
+    with pytest.raises(ValueError, match="not a cursor"):
+        cursor_decoder(*types, int)(cursor)
 
 
 @pytest.mark.parametrize(
     "place", [[2**63], [1.5], [True], [None], ["1"], [], [1, 2], {"a": 1}, 7, "x"]
 )
 def test_a_cursor_that_holds_something_else(place: Any) -> None:
-    with pytest.raises(ValueError, match="gave out"):
-        place_of(int)(encode_cursor(place))
+    with pytest.raises(ValueError, match="not a cursor"):
+        cursor_decoder(int)(encode_cursor(place))
 
 
 @given(text)
@@ -61,7 +70,7 @@ def test_any_text_as_a_cursor(text: str) -> None:
     request._rel_url = request.rel_url.with_query(cursor=text)
     status, place = 200, None
     try:
-        place = Wanted.of(request).cursor
+        place = Wanted.parse(request).cursor
     except Problem as problem:
         status = problem.status
     assert (status, place is None) in ((200, False), (400, True))
@@ -113,4 +122,4 @@ def test_a_parameter_that_means_nothing() -> None:
 
 
 def test_a_parameter_that_stands_there_twice() -> None:
-    assert refused("limit=1&limit=1") == "limit is given more than once"
+    assert refused("limit=1&limit=1") == "limit is present more than once"

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 
 from segments.http.problems import Problem
 from segments.http.write import batch
-from segments.http.write.batch import BulkDelivery
+from segments.http.write.batch import BatchProducer
 
 Delivered = Callable[[KafkaError | None, Any], None]
 
@@ -39,19 +39,19 @@ def producer() -> FakeProducer:
 
 
 @pytest.fixture
-def delivery(producer: FakeProducer) -> BulkDelivery:
+def delivery(producer: FakeProducer) -> BatchProducer:
     stands_in: Any = producer
-    return BulkDelivery(stands_in, "topic")
+    return BatchProducer(stands_in, "topic")
 
 
 async def test_it_is_done_when_kafka_has_all(
-    producer: FakeProducer, delivery: BulkDelivery
+    producer: FakeProducer, delivery: BatchProducer
 ) -> None:
-    await delivery.done()
+    await delivery.flush()
     for _ in range(3):
         delivery.send("u", {})
     producer.others = 7
-    done = asyncio.create_task(delivery.done())
+    done = asyncio.create_task(delivery.flush())
     while producer.queue:
         await asyncio.sleep(0)
         assert not done.done()
@@ -60,18 +60,18 @@ async def test_it_is_done_when_kafka_has_all(
 
 
 async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
-    producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
+    producer: FakeProducer, delivery: BatchProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "IN_FLIGHT_MAX", 10)
+    monkeypatch.setattr(batch, "BATCH_QUEUE_MAX", 10)
     producer.others = 10
-    room = asyncio.create_task(delivery.room())
+    room = asyncio.create_task(delivery.wait_for_room())
     for _ in range(5):
         await asyncio.sleep(0.01)
         assert not room.done()
     producer.others = 9
     await room
     delivery.send("u", {})
-    room = asyncio.create_task(delivery.room())
+    room = asyncio.create_task(delivery.wait_for_room())
     await asyncio.sleep(0.01)
     assert not room.done()
     producer.deliver()
@@ -79,23 +79,23 @@ async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
 
 
 async def test_while_others_get_on_nothing_is_given_up(
-    producer: FakeProducer, delivery: BulkDelivery, monkeypatch: pytest.MonkeyPatch
+    producer: FakeProducer, delivery: BatchProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(batch, "DELIVERY_STALL_TIMEOUT_S", 0.2)
     delivery.send("u", {})
     producer.others = 100
-    done = asyncio.create_task(delivery.done())
+    done = asyncio.create_task(delivery.flush())
     for _ in range(50):
         producer.others -= 1
         await asyncio.sleep(0.02)
     assert not done.done()
-    with pytest.raises(Problem, match="no word from Kafka"):
+    with pytest.raises(Problem, match="no acknowledgement from Kafka"):
         await done
 
 
-@pytest.mark.parametrize("ask", [BulkDelivery.room, BulkDelivery.done])
+@pytest.mark.parametrize("ask", [BatchProducer.wait_for_room, BatchProducer.flush])
 async def test_a_record_that_kafka_refused_fails_all(
-    producer: FakeProducer, delivery: BulkDelivery, ask: Callable[[BulkDelivery], Any]
+    producer: FakeProducer, delivery: BatchProducer, ask: Callable[[BatchProducer], Any]
 ) -> None:
     for _ in range(2):
         delivery.send("u", {})

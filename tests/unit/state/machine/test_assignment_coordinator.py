@@ -25,7 +25,7 @@ SHARES = st.one_of(
 
 def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]) -> dict[str, Any]:
     """A round over shards with these eligible places and members: the value of `select`."""
-    message: assignment_coordinator.Message | None = assignment_coordinator.begin(
+    message: assignment_coordinator.RoundMessage | None = assignment_coordinator.begin(
         "A", home, {"id": "c"}
     )
     assert message is not None
