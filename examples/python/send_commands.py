@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import uuid
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -40,7 +41,7 @@ def at_the_end(topic: str) -> Consumer:
     return consumer
 
 
-def commands_for(user_id: str) -> list[dict]:
+def commands_for(user_id: str) -> list[dict[str, Any]]:
     segment = f"example-{uuid.uuid4().hex[:8]}"
     # Repeating an id changes nothing, so a command can be sent again when in doubt.
     return [

@@ -155,7 +155,7 @@ def _delete_topics(settings: Settings) -> None:
 
 
 def wait_until(
-    predicate: Callable[[], T],
+    predicate: Callable[[], T | None],
     timeout_s: float = 60.0,
     what: str = "the condition",
     poll_s: float = _POLL_S,

@@ -199,10 +199,10 @@ async def running(
     settings = Settings(
         data_dir=folder,
         partitions=PARTITIONS,
-        http={"port": 0, **http},  # type: ignore[arg-type]
-        auth=auth or {},  # type: ignore[arg-type]
-        reports=reports or {},  # type: ignore[arg-type]
-        dev={"enabled": True},  # type: ignore[arg-type]
+        http={"port": 0, **http},
+        auth=auth or {},
+        reports=reports or {},
+        dev={"enabled": True},
     )
     view = View(view_folder(settings), {})
     view.mark_complete()

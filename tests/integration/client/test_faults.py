@@ -21,7 +21,7 @@ class Both:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        self.options = {"retries": AT_ONCE, "timeout_s": 20.0} | options
+        self.options: dict[str, Any] = {"retries": AT_ONCE, "timeout_s": 20.0} | options
 
     async def blocking(self, name: str, *args: Any, **kwargs: Any) -> Any:
         def call() -> Any:

@@ -86,7 +86,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
     users = [str(UUID(int=n)) for n in range(1, 201)]
     for user in users:
         sidecar.user(user, {})
-    seen = []
+    seen: list[str] = []
     real = sidecar.services.view.answer
 
     def answer(user_id: str, now_ms: int) -> Any:

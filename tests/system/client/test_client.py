@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -184,7 +185,7 @@ def test_commands_are_sent_at_once_and_their_results_awaited(
     client: SegmentsClient, api: Api
 ) -> None:
     user, name = api.user(), f"bulk-{uuid.uuid4().hex[:8]}"
-    commands = [
+    commands: list[dict[str, Any]] = [
         {"type": "create_segment", "segment": name},
         {"type": "change_memberships", "user_id": user, "add": [name]},
         {"type": "create_segment", "segment": name},
@@ -243,7 +244,8 @@ def test_users_are_set_by_hand(client: SegmentsClient, tmp_path: Path) -> None:
     assert (counts.accepted, counts.refused) == (1, 1)
     assert counts.errors[0].line == 3
     assert sum(sent) == file.stat().st_size
-    assert session.import_users({third: "active"}).accepted == 1
+    imported: dict[str, Literal["active"]] = {third: "active"}
+    assert session.import_users(imported).accepted == 1
     wait_until(lambda: _state(session, other) == _state(session, third) == "active", what="both")
 
 

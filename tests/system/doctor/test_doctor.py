@@ -102,9 +102,9 @@ def test_topics_that_are_missing_or_differ_fail(running: Deployment) -> None:
 def test_nothing_reachable_keeps_nothing_else_waiting(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path / "data",
-        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "password": "hidden"},  # type: ignore[arg-type]
-        http={"port": free_port()},  # type: ignore[arg-type]
-        user_service={"base_url": f"http://me:hidden@127.0.0.1:{free_port()}"},  # type: ignore[arg-type]
+        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "password": "hidden"},
+        http={"port": free_port()},
+        user_service={"base_url": f"http://me:hidden@127.0.0.1:{free_port()}"},
     )
     status, document = _examined(settings, "--timeout-s", "1")
     found = _by_check(document)

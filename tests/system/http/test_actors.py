@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from segments.http.auth import api_keys
 from segments.process.ports import free_port
 from tests.support import credentials, deployments
 from tests.support.api import Api, Deployment, ready
@@ -72,5 +73,5 @@ def test_keys_are_made_and_revoked_while_it_runs(guarded: tuple[Api, str]) -> No
         "/v1/segments", json={"segment": "x"}, headers=credentials.header(analyst)
     )
     assert (denied.status_code, denied.json()["role"]) == (403, "admin")
-    credentials.api_keys.revoke(folder / "keys.json", "bi")
+    api_keys.revoke(folder / "keys.json", "bi")
     deployments.wait_until(lambda: status() == 401, 10, "the end of the revoked key")

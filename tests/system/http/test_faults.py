@@ -44,7 +44,7 @@ def test_while_shards_stand_still_answers_say_how_old_they_are(running: Deployme
         assert (sent.status_code, sent.json()["status"]) == (202, "pending")
         pending = api.get(sent.headers["location"])
         assert (pending.status_code, pending.json()["status"]) == (200, "pending")
-        ages = []
+        ages: list[int] = []
         while not ages or ages[-1] < 3_000:
             asked_s = time.monotonic()
             response = api.get(path)
@@ -158,7 +158,7 @@ def restarted(running: Deployment, *, crash: bool) -> Iterator[Path]:
 def first_answers(api: Api, user: str, segments: list[str]) -> set[int]:
     """Statuses of the answers about a user until one is 200; none of them may be wrong."""
     unknown = f"/v1/users/{uuid.uuid4()}/segments"
-    statuses = set()
+    statuses: set[int] = set()
     deadline_s = time.monotonic() + 60
     while 200 not in statuses:
         assert time.monotonic() < deadline_s, f"no answer; before: {statuses}"

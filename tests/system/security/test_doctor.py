@@ -16,7 +16,7 @@ from tests.support.shell import run
 
 
 def _settings(folder: Path, **kafka: object) -> Settings:
-    return Settings(data_dir=folder, kafka=kafka, http={"port": free_port()})  # type: ignore[arg-type]
+    return Settings(data_dir=folder, kafka=kafka, http={"port": free_port()})
 
 
 def _kafka(settings: Settings) -> tuple[dict[str, str], str]:

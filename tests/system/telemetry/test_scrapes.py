@@ -125,7 +125,7 @@ def risen(watched: Watched, expression: str, above: float) -> None:
 def test_every_process_serves_its_part_of_the_catalogue(watched: Watched, application: str) -> None:
     watched.scraper.scrape()
     wanted = {
-        metric.describe()[0].name
+        next(iter(metric.describe())).name
         for metric, applications in metrics.SERVED_BY.items()
         if application in applications
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import string
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -149,10 +150,10 @@ async def test_an_expired_link_is_refused(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = await link(sidecar)
-    now_s = signed_links.time.time()
-    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_399)
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 86_399)
     assert (await sidecar.get(url)).status_code == 200
-    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_401)
+    monkeypatch.setattr(time, "time", lambda: now_s + 86_401)
     assert_problem(await sidecar.get(url), 403, "link_expired")
     # That it has expired is not told of a link that was never one.
     assert_problem(await sidecar.get(changed(url, expires="1")), 403, "link_invalid")
@@ -201,7 +202,7 @@ async def test_without_auth_links_are_plain(tmp_path: Path) -> None:
 
 def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None:
     for settings in (
-        [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
+        [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],
         [Settings(data_dir=tmp_path / "c")] * 2,
     ):
         one, other = map(signed_links.links, settings)

@@ -85,7 +85,7 @@ async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View
     third = asyncio.create_task(waiting.fresh(Position(0, 2), LONG_S))
     await asyncio.sleep(0)
     reach(view, waiting, 0, 2)
-    assert await asyncio.gather(first, third) == [True, True]
+    assert [await first, await third] == [True, True]
 
 
 async def test_who_gave_up_leaves_nothing_where_nothing_advances(view: View) -> None:
