@@ -13,7 +13,6 @@ import os
 import sys
 import time
 import uuid
-from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -41,7 +40,7 @@ def at_the_end(topic: str) -> Consumer:
     return consumer
 
 
-def commands_for(user_id: str) -> list[dict[str, Any]]:
+def commands_for(user_id: str) -> list[dict[str, object]]:
     segment = f"example-{uuid.uuid4().hex[:8]}"
     # Repeating an id changes nothing, so a command can be sent again when in doubt.
     return [
