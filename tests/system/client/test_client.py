@@ -159,8 +159,13 @@ def test_a_rule_gives_the_segment_to_a_share(client: SegmentsClient, api: Api) -
     assert made.auto is not None
     assert made.auto.percent == 50
     wait_until(lambda: session.segment(chosen).state == "active", what="the assignment")
-    members = list(session.members(chosen))
-    assert len(members) == 2
+
+    def both() -> list[client_errors.Member] | None:
+        # The view may hear of the members later than of the segment's state.
+        found = list(session.members(chosen))
+        return found if len(found) == 2 else None
+
+    members = wait_until(both, what="both members")
     assert {member.user_id for member in members} < set(users)
     assert all(member.origin == "auto" and member.expires_at for member in members)
     with pytest.raises(client_errors.RejectedError, match="percent_shrinks"):

@@ -65,6 +65,8 @@ class Writer:
                 u for u in self._users if partition_of(u, self._it.settings.partitions) == partition
             )
             self._users.remove(user_id)
+            # A user the service does not know is deleted as soon as it has been asked.
+            self._it.user_service.put(user_id, "active")
             self._write_and_read(user_id, writes_to=partition % 2)
 
     def _write_and_read(self, user_id: str, writes_to: int) -> None:

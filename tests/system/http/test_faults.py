@@ -61,7 +61,7 @@ def test_while_shards_stand_still_answers_say_how_old_they_are(running: Deployme
     result = api.get(sent.headers["location"], headers={"Prefer": "wait=20"}).json()
     assert result["status"] == "applied"
     running.wait_until_ready()
-    assert staleness_ms(api.get(path)) < 3_000
+    deployments.wait_until(lambda: staleness_ms(api.get(path)) < 3_000, what="a fresh answer")
     assert api.segments_of(user) == sorted([first, second])
 
 

@@ -21,7 +21,7 @@ def _settings(folder: Path, **kafka: object) -> Settings:
 
 def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
     """(what is found of Kafka, all that is printed)."""
-    finished = run("doctor", "--json", "--timeout-s", "3", **variables(settings))
+    finished = run("doctor", "--json", "--timeout-s", "10", **variables(settings))
     assert finished.returncode == 1
     checks = orjson.loads(finished.stdout)["checks"]
     [found] = [each for each in checks if each["check"] == "kafka"]
