@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -135,13 +135,11 @@ class Sidecar:
 
     @property
     def feed(self) -> FakeFeed:
-        feed: Any = self.services.feed
-        return feed  # type: ignore[no-any-return]
+        return cast(FakeFeed, self.services.feed)
 
     @property
     def writer(self) -> FakeWriter:
-        writer: Any = self.services.writer
-        return writer  # type: ignore[no-any-return]
+        return cast(FakeWriter, self.services.writer)
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)

@@ -110,7 +110,7 @@ async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Side
         expected.append(command_id)
         return expect_result(command_id)
 
-    sidecar.services.waiting.expect_result = expecting  # type: ignore[method-assign]
+    sidecar.services.waiting.expect_result = expecting  # type: ignore[method-assign] # watched
     for headers in ({}, {"Prefer": "respond-async"}):
         response = await sidecar.get("/v1/commands/c", headers=headers)
         assert_problem(response, 404, "command_unknown")

@@ -55,4 +55,4 @@ def test_an_unknown_setting_of_a_section_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match=r"http\.elsewhere"):
         Settings(http={"elsewhere": 1})
     with pytest.raises(ValueError, match="elsewhere"):
-        Settings(elsewhere=1)  # type: ignore[call-arg]
+        Settings(elsewhere=1)  # type: ignore[call-arg] # the point

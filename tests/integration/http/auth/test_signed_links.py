@@ -44,7 +44,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
     store(tmp_path, [entry(0, 0, 1_740_000_000_000, USER)])
     key = credentials.api_key(tmp_path, "analyst")
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
-        sidecar.analyst = credentials.header(key)  # type: ignore[attr-defined]
+        sidecar.analyst = credentials.header(key)  # type: ignore[attr-defined] # the tests' own
         yield sidecar
 
 
@@ -53,7 +53,7 @@ async def link(sidecar: Sidecar, **body: Any) -> str:
     answer = await sidecar.client.post(
         "/v1/reports",
         json={"month": "2025-02", **body},
-        headers=sidecar.analyst,  # type: ignore[attr-defined]
+        headers=sidecar.analyst,  # type: ignore[attr-defined] # the tests' own
     )
     assert answer.status_code == 201, answer.text
     assert answer.headers["Location"] == answer.json()["url"]
@@ -173,7 +173,7 @@ async def test_a_link_opens_nothing_else(sidecar: Sidecar) -> None:
 
 
 async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
-    analyst = sidecar.analyst  # type: ignore[attr-defined]
+    analyst = sidecar.analyst  # type: ignore[attr-defined] # the tests' own
     assert (await sidecar.get(PATH, headers=analyst)).status_code == 200
     assert_problem(await sidecar.get(PATH), 401, "credentials_missing")
     url = await link(sidecar)

@@ -145,7 +145,7 @@ async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
     steps: list[tuple[str, int]],
 ) -> None:
     view = _OnlyProgress()
-    waiting = Waiting(view, max_waiters=100)  # type: ignore[arg-type]
+    waiting = Waiting(view, max_waiters=100)  # type: ignore[arg-type] # a double
     tasks: list[tuple[int, asyncio.Task[bool]]] = []
     cancelled: set[int] = set()
     reached = -1
