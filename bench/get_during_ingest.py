@@ -15,6 +15,7 @@ import importlib.metadata
 import random
 import threading
 import time
+from functools import partial
 from typing import Self
 
 import httpx
@@ -113,9 +114,9 @@ def main() -> None:
                     told.append((name, "http" if server is http else "bare handler", run))
         rate = sender.sent / (time.monotonic() - sender.started_s)
         behind_s = _catch_up(client, sender.sent)
-    for name, server, run in told:
+    for name, which, run in told:
         print(
-            f"GET during ingest, {name}, {server}: {run['rate']:,.0f} /s, p50 {run['p50_ms']:.2f} "
+            f"GET during ingest, {name}, {which}: {run['rate']:,.0f} /s, p50 {run['p50_ms']:.2f} "
             f"ms, p99 {run['p99_ms']:.2f} ms, longest {run['max_ms']:.0f} ms"
         )
     print(f"target for http: p99 < {TARGET_P99_MS} ms")
@@ -156,13 +157,17 @@ def _wait_for_users(client: httpx.Client, users: int) -> None:
     common.wait_until(known, _BEHIND_TIMEOUT_S, "the users", poll_s=1.0)
 
 
+def _answers(client: httpx.Client, path: str) -> bool:
+    return client.get(path).status_code == httpx.codes.OK
+
+
 def _catch_up(client: httpx.Client, sent: int) -> float:
     """Seconds until the results of the last commands were there."""
     started_s = time.monotonic()
     for number in range(max(0, sent - 200), sent):
         path = f"/v1/commands/change-{number}"
         common.wait_until(
-            lambda path=path: client.get(path).status_code == httpx.codes.OK,
+            partial(_answers, client, path),
             _BEHIND_TIMEOUT_S,
             path,
             poll_s=0.01,

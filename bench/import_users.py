@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -86,7 +87,7 @@ def _wait_for_last(settings: Settings, client: httpx.Client, users: list[str]) -
     last = {partition_of(user_id, settings.partitions): user_id for user_id in users}
     for user_id in last.values():
         common.wait_until(
-            lambda user_id=user_id: _known(client, [user_id]) == 1,
+            partial(_known, client, [user_id]),
             _TIMEOUT_S,
             f"user {user_id}",
             poll_s=0.05,

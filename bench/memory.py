@@ -36,12 +36,14 @@ def main() -> None:
         ) as settings,
     ):
         log.define_segments(settings, restore.SEGMENTS)
-        changes = [
+        changes: list[log.Change] = [
             (user_id, restore.SEGMENTS[:1], []) for user_id in common.user_ids(options.users)
         ]
         log.log_changes(settings, changes)
         told = [_run(settings, "making the users")]
-        again = [(user_id, restore.SEGMENTS[1:2], []) for user_id, _, _ in changes]
+        again: list[log.Change] = [
+            (user_id, restore.SEGMENTS[1:2], []) for user_id, _, _ in changes
+        ]
         log.log_changes(settings, again[: options.touched], first_id=options.users)
         told.append(_run(settings, "a start with the folder"))
         shutil.rmtree(maintenance.state_dir(settings))

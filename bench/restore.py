@@ -70,7 +70,7 @@ def fill(settings: Settings, users: int, commands_per_user: int) -> None:
     ids = common.user_ids(users)
     for turn in range(commands_per_user):
         name = [SEGMENTS[turn % len(SEGMENTS)]]
-        changes = [(user_id, name, []) for user_id in ids]
+        changes: list[log.Change] = [(user_id, name, []) for user_id in ids]
         log.log_changes(settings, changes, first_id=turn * users)
     log.start_shards(settings, _TIMEOUT_S).stop()
 

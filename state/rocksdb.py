@@ -45,13 +45,18 @@ def scan(
     """
     entries = database.iter()
     entries.seek(prefix if start is None else start)
-    while entries.valid():
-        key = entries.key()
-        if not key.startswith(prefix):
-            return
-        yield key, entries.value()
-        entries.next()
-    entries.status()
+    try:
+        while entries.valid():
+            key = entries.key()
+            if not key.startswith(prefix):
+                return
+            yield key, entries.value()
+            entries.next()
+        entries.status()
+    finally:
+        # An iterator keeps the database open, close() or not, and the traceback of an exception
+        # keeps this frame's locals: whoever holds the exception must not hold the lock as well.
+        del entries
 
 
 def is_damage(error: Exception) -> bool:

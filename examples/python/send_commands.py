@@ -40,7 +40,7 @@ def at_the_end(topic: str) -> Consumer:
     return consumer
 
 
-def commands_for(user_id: str) -> list[dict]:
+def commands_for(user_id: str) -> list[dict[str, object]]:
     segment = f"example-{uuid.uuid4().hex[:8]}"
     # Repeating an id changes nothing, so a command can be sent again when in doubt.
     return [
@@ -65,12 +65,12 @@ def commands_for(user_id: str) -> list[dict]:
 def main(user_id: str) -> int:
     results = at_the_end(RESULTS)
     producer = Producer({"bootstrap.servers": BROKERS})
-    waiting = set()
+    waiting: set[str] = set()
     for command in commands_for(user_id):
         # Commands with the same key keep their order.
         key = command.get("user_id") or command["segment"]
         producer.produce(COMMANDS, json.dumps(command).encode(), key)
-        waiting.add(command["id"])
+        waiting.add(str(command["id"]))
     if producer.flush(TIMEOUT_S) > 0:
         print("Kafka did not accept the commands", file=sys.stderr)
         return 1

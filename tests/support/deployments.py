@@ -24,6 +24,7 @@ from segments.settings.environment import child_environment
 
 T = TypeVar("T")
 STOP_TIMEOUT_S = 30.0
+EXIT_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 PARTITIONS = 4
 
@@ -65,7 +66,7 @@ class Process:
         self._popen.kill()
         self._popen.wait()
 
-    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+    def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
         """Its exit status; TimeoutExpired when it goes on."""
         return self._popen.wait(timeout_s)
 
@@ -155,7 +156,7 @@ def _delete_topics(settings: Settings) -> None:
 
 
 def wait_until(
-    predicate: Callable[[], T],
+    predicate: Callable[[], T | None],
     timeout_s: float = 60.0,
     what: str = "the condition",
     poll_s: float = _POLL_S,

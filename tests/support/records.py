@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -29,7 +30,7 @@ class Read(NamedTuple):
 def send(
     settings: Settings,
     topic: str,
-    values: list[bytes | None],
+    values: Sequence[bytes | None],
     *,
     key: bytes | None = None,
     headers: list[tuple[str, bytes]] | None = None,

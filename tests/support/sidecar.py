@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -135,13 +135,11 @@ class Sidecar:
 
     @property
     def view_consumer(self) -> FakeViewConsumer:
-        consumer: Any = self.services.view_consumer
-        return consumer  # type: ignore[no-any-return]
+        return cast(FakeViewConsumer, self.services.view_consumer)
 
     @property
     def producer(self) -> FakeProducer:
-        producer: Any = self.services.producer
-        return producer  # type: ignore[no-any-return]
+        return cast(FakeProducer, self.services.producer)
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)
@@ -199,10 +197,10 @@ async def running(
     settings = Settings(
         data_dir=folder,
         partitions=PARTITIONS,
-        http={"port": 0, **http},  # type: ignore[arg-type]
-        auth=auth or {},  # type: ignore[arg-type]
-        reports=reports or {},  # type: ignore[arg-type]
-        dev={"enabled": True},  # type: ignore[arg-type]
+        http={"port": 0, **http},
+        auth=auth or {},
+        reports=reports or {},
+        dev={"enabled": True},
     )
     view = View(view_folder(settings), {})
     view.mark_complete()

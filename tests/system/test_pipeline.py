@@ -31,7 +31,7 @@ def test_a_command_ends_as_document_result_and_history_row(deployment: Settings)
     deployments.wait_until(
         lambda: results() == {"c1": "applied", "c2": "applied"}, what="both results"
     )
-    documents = {r.key.decode(): r.json for r in read(deployment, "segments.users")}
+    documents = {(r.key or b"").decode(): r.json for r in read(deployment, "segments.users")}
     assert list(documents[user_id]["segments"]) == ["A"]
     [row] = [r.json for r in read(deployment, "segments.history")]
     assert (row["user_id"], row["operation"], row["command_id"]) == (user_id, "add", "c2")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -81,9 +81,7 @@ class Story:
 
     def _wait(self, *command_ids: str) -> None:
         for command_id in command_ids:
-            deployments.wait_until(
-                lambda command_id=command_id: self._decided(command_id), what=f"{command_id}'s end"
-            )
+            deployments.wait_until(partial(self._decided, command_id), what=f"{command_id}'s end")
 
     def _decided(self, command_id: str) -> bool:
         return self.api.get(f"/v1/commands/{command_id}").json().get("status") in STATUSES

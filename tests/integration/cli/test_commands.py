@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -236,10 +236,10 @@ def _local(tmp_path: Path) -> Settings:
     ],
 )
 def test_up_names_a_port_in_use_before_anything_starts(
-    tmp_path: Path, setting: str, port: object
+    tmp_path: Path, setting: str, port: Callable[[Settings], int]
 ) -> None:
     settings = _local(tmp_path)
-    number = port(settings)  # type: ignore[operator]
+    number = port(settings)
     with socket.create_server(("127.0.0.1", number)):
         finished = _run(settings, "up")
     assert finished.returncode == 1

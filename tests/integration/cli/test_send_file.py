@@ -63,7 +63,7 @@ def test_what_kafka_does_not_take_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = Settings(
-        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}}  # type: ignore[arg-type]
+        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}}
     )
     monkeypatch.setattr(send_file, "results_from_now", lambda _: _Silent())
     monkeypatch.setattr(send_file, "_DELIVERY_TIMEOUT_MS", 200)

@@ -21,7 +21,7 @@ class Both:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        self.options = {"retries": AT_ONCE, "timeout_s": 20.0} | options
+        self.options: dict[str, Any] = {"retries": AT_ONCE, "timeout_s": 20.0} | options
 
     async def blocking(self, name: str, *args: Any, **kwargs: Any) -> Any:
         def call() -> Any:
@@ -169,9 +169,9 @@ async def test_a_rejection_that_comes_later_is_raised_as_one_that_comes_at_once(
 
 
 async def test_a_write_that_is_not_decided_in_time_says_its_id(double: Double, caller: Any) -> None:
-    double.undecided_polls = 1_000
+    double.undecided_polls = 1_000_000
     with pytest.raises(api.PendingError) as raised:
-        await caller(double)("change", USER, add=["beta"], timeout_s=0.3)
+        await caller(double)("change", USER, add=["beta"], timeout_s=2)
     [key] = double.sent_keys()
     assert raised.value.command_id == key
 
@@ -196,11 +196,9 @@ async def test_a_slow_answer_is_given_up_in_time(double: Double, caller: Any) ->
         await asyncio.sleep(3600)
 
     double.faults = [never] * 10
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
+    # With the limit of the client the test would not end within its own.
     with pytest.raises(api.UnreachableError):
-        await caller(double)("user_segments", USER, timeout_s=0.3)
-    assert loop.time() - began_s < 20
+        await caller(double, timeout_s=3_600.0)("user_segments", USER, timeout_s=0.3)
 
 
 async def test_an_answer_that_drips_is_given_up_in_time(double: Double, caller: Any) -> None:
@@ -213,7 +211,7 @@ async def test_an_answer_that_drips_is_given_up_in_time(double: Double, caller: 
 
     double.faults = [drip] * 10
     with pytest.raises(api.UnreachableError, match="in time"):
-        await caller(double)("user_segments", USER, timeout_s=0.3)
+        await caller(double)("user_segments", USER, timeout_s=1)
 
 
 async def test_nobody_there_is_told_with_the_address(caller: Any, double: Double) -> None:

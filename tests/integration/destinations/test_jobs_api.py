@@ -124,7 +124,7 @@ async def test_jobs_wait_for_their_turn_and_not_too_many(data: Path, tmp_path: P
     ):
         place.trouble.make("stall", after_bytes=0)
         first = await order(sidecar)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await place.trouble.stalled.wait()
         shown = (await sidecar.get(first.headers["location"])).json()
         assert (shown["state"], shown["rows_total"]) == ("running", 120_000)
@@ -149,7 +149,7 @@ async def test_a_stop_in_order_puts_the_job_back(data: Path, tmp_path: Path) -> 
         place.trouble.make("stall", after_bytes=3_000_000)
         async with serving(data, place) as sidecar:
             response = await order(sidecar)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await place.trouble.stalled.wait()
         async with serving(data, place) as sidecar:
             job = await ended(sidecar, response)
@@ -165,7 +165,7 @@ async def test_a_destination_that_is_gone_after_a_restart(
         place.trouble.make("stall", after_bytes=0)
         async with serving(data, place) as sidecar:
             response = await order(sidecar)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await place.trouble.stalled.wait()
     async with running(data, reports={"destinations": {"other": archive.settings}}) as sidecar:
         job = await ended(sidecar, response)

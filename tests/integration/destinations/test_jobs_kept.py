@@ -83,7 +83,7 @@ async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
         return await change(jobs, job_id, **values)
 
     monkeypatch.setattr(JobStore, "change", failing)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with serving(data, archive) as sidecar:
             sidecar.services.watermark._marks.clear()
             sidecar.reach(5, at_ms=LONG_AGO_MS)
@@ -107,13 +107,13 @@ async def test_what_is_being_made_final_is_waited_for_before_it_is_called_cancel
 
     def slow(upload: FolderUpload, sent_bytes: int) -> None:
         finishing.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         finish(upload, sent_bytes)
 
     monkeypatch.setattr(FolderUpload, "_finish", slow)
     async with serving(data, archive) as sidecar:
         response = await order(sidecar, month=MONTH)
-        await asyncio.to_thread(finishing.wait, 20)
+        assert await asyncio.to_thread(finishing.wait, 60)
         cancelling = asyncio.create_task(sidecar.client.delete(response.headers["location"]))
         assert await asyncio.wait([cancelling], timeout=0.5) == (set(), {cancelling})
         go_on.set()

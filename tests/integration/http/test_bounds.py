@@ -30,7 +30,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
         yield sidecar
 
 
-def applied(position: str = "0:1", **fields: Any) -> Any:
+def applied(position: str | None = "0:1", **fields: Any) -> Any:
     """Decides every command so."""
 
     def decide(command: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,9 @@ async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_several_positions_share_one_wait(sidecar: Sidecar) -> None:
+async def test_several_positions_share_one_wait(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the first took is not given to the second once more."""
     waits = []
 
@@ -93,7 +95,7 @@ async def test_several_positions_share_one_wait(sidecar: Sidecar) -> None:
         await asyncio.sleep(0.05)
         return position.partition == 0
 
-    sidecar.services.waiters.wait_for_position = fresh  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.services.waiters, "fresh", fresh)
     headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits[0] <= 20
@@ -108,7 +110,7 @@ async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Side
         expected.append(command_id)
         return expect_result(command_id)
 
-    sidecar.services.waiters.expect_result = expecting  # type: ignore[method-assign]
+    sidecar.services.waiters.expect_result = expecting  # type: ignore[method-assign] # watched
     for headers in ({}, {"Prefer": "respond-async"}):
         response = await sidecar.get("/v1/commands/c", headers=headers)
         assert_problem(response, 404, "command_unknown")
@@ -135,14 +137,16 @@ async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Side
         ("nonsense", 5.0),
     ],
 )
-async def test_preferences(sidecar: Sidecar, prefer: str, wait_s: float) -> None:
+async def test_preferences(
+    sidecar: Sidecar, prefer: str, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits = []
 
     async def fresh(_position: Position, wait_s: float) -> bool:
         waits.append(wait_s)
         return False
 
-    sidecar.services.waiters.wait_for_position = fresh  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.services.waiters, "fresh", fresh)
     headers = {b"Segments-Min-Position": b"0:99", b"Prefer": prefer.encode()}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits == [pytest.approx(wait_s, abs=0.5)]
@@ -262,11 +266,13 @@ async def test_a_batch_that_kafka_took_in_part_is_nowhere_pending(sidecar: Sidec
 # --- what fails ---
 
 
-async def test_an_unexpected_error_tells_nothing_of_itself(sidecar: Sidecar) -> None:
+async def test_an_unexpected_error_tells_nothing_of_itself(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_args: object) -> None:
         raise RuntimeError("secret")
 
-    sidecar.services.view.response = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.services.view, "response", broken)
     response = await sidecar.get(PATH)
     assert_problem(response, 500, "internal")
     assert "secret" not in response.text

@@ -86,7 +86,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
     users = [str(UUID(int=n)) for n in range(1, 201)]
     for user in users:
         sidecar.user(user, {})
-    seen = []
+    seen: list[str] = []
     real = sidecar.services.view.response
 
     def answer(user_id: str, now_ms: int) -> Any:
@@ -95,7 +95,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
         seen.append(user_id)
         return real(user_id, now_ms)
 
-    sidecar.services.view.response = answer  # type: ignore[method-assign]
+    sidecar.services.view.response = answer  # type: ignore[method-assign] # watched
     response = await sidecar.client.post("/v1/memberships/query", json={"user_ids": users})
     assert response.headers["segments-position"] == "0:1,1:1"
     seen.clear()

@@ -88,7 +88,7 @@ def test_a_port_in_use_is_named_with_the_setting(tmp_path: Path) -> None:
 
 
 def test_the_embedded_broker_stays_on_loopback() -> None:
-    elsewhere = Settings(kafka={"bootstrap_servers": "kafka.example:9092"})  # type: ignore[arg-type]
+    elsewhere = Settings(kafka={"bootstrap_servers": "kafka.example:9092"})
     with pytest.raises(KafkaError, match="loopback only"):
         embedded_port(elsewhere)
 
@@ -118,7 +118,7 @@ def test_segments_kafka_leaves_no_java_behind(tmp_path: Path, number: signal.Sig
     port = free_port()
     settings = Settings(
         data_dir=tmp_path / "data",
-        kafka={"bootstrap_servers": f"127.0.0.1:{port}"},  # type: ignore[arg-type]
+        kafka={"bootstrap_servers": f"127.0.0.1:{port}"},
     )
     try:
         process = start_command(settings, "kafka", [*CLI, "kafka"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from confluent_kafka.admin import (
@@ -44,7 +45,7 @@ def test_every_topic_stands_with_its_partitions(deployment: Settings) -> None:
 
 
 def test_names_carry_the_prefix_once() -> None:
-    settings = Settings(kafka={"prefix": "blue."})  # type: ignore[arg-type]
+    settings = Settings(kafka={"prefix": "blue."})
     names = {topic.name: topic.on_cluster(settings) for topic in topics.load()}
     assert names["segments.users"] == "blue.segments.users"
     changelog = next(name for name in names.values() if "changelog" in name)
@@ -102,7 +103,12 @@ def test_other_config_is_refused_by_name(
     _set_config(deployment, name, key, value)
     fault = f"{name}: {key}={value} found, {expected} expected"
     for act in (topics.apply, topics.check):
-        wait_until(lambda act=act: _faults(act, deployment) == [fault], what="the refusal")
+        refused = partial(_has_faults, act, deployment, [fault])
+        wait_until(refused, what="the refusal")
+
+
+def _has_faults(act: Callable[[Settings], object], settings: Settings, faults: list[str]) -> bool:
+    return _faults(act, settings) == faults
 
 
 def _faults(act: Callable[[Settings], object], settings: Settings) -> list[str]:

@@ -64,6 +64,18 @@ def test_a_scan_over_a_damaged_block_raises(folder: Path) -> None:
         database.close()
 
 
+def test_an_exception_that_is_kept_does_not_keep_the_database_open(folder: Path) -> None:
+    _flip_a_byte(folder)
+    database = open_database(folder)
+    with pytest.raises(Exception, match="block checksum mismatch") as raised:
+        list(scan(database, b"u"))
+    database.close()
+    del database
+    again = open_database(folder)
+    again.close()
+    assert raised.tb is not None
+
+
 def _error_of_opening(folder: Path) -> Exception:
     with pytest.raises(Exception, match=r".") as raised:
         open_database(folder)

@@ -91,7 +91,7 @@ def test_killed_and_read_again_from_the_beginning(deployment: Settings) -> None:
         send_rows(deployment, number * count, count)
         before = len(stored(deployment))
         history = deployments.start(deployment, "history", label=f"history-{number}")
-        deployments.wait_until(lambda before=before: len(stored(deployment)) > before, what="rows")  # type: ignore[misc]
+        deployments.wait_until(lambda before=before: len(stored(deployment)) > before, what="rows")  # type: ignore[misc] # a default
         history.kill()
     history = deployments.start(deployment, "history", label="history-3")
     wait_stored(deployment)

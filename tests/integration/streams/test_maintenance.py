@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import orjson
 import pytest
@@ -20,7 +21,7 @@ def filled(deployment: Settings) -> Settings:
     """A deployment whose shards hold 200 users, stopped."""
     router = deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
-    commands = [{"type": "create_segment", "id": "create", "segment": "A"}]
+    commands: list[dict[str, Any]] = [{"type": "create_segment", "id": "create", "segment": "A"}]
     commands += [
         {"type": "change_memberships", "id": f"c{n}", "user_id": str(uuid.uuid4()), "add": ["A"]}
         for n in range(200)

@@ -37,7 +37,7 @@ def _counted(outcome: str) -> float:
 def test_a_result_counts_for_its_status_or_its_code(
     command_id: str, status: str, error: dict[str, str] | None, outcome: str
 ) -> None:
-    decided = Outcome(status=status, error=error, changes=[], offset=1, at=1)  # type: ignore[typeddict-item]
+    decided = Outcome(status=status, error=error, changes=[], offset=1, at=1)  # type: ignore[typeddict-item] # any
     before = {name: _counted(name) for name in ("applied", "unchanged", "user_deleted", "invalid")}
     commands = CommandCounter()
     commands.count(outputs.result(0, {"id": command_id}, decided).value)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import quixstreams
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from quixstreams.state.base.transaction import PartitionTransactionStatus
 
@@ -22,7 +22,7 @@ from segments.kafka.clients import Record, idempotent_producer, topic_ids
 from segments.settings import Settings
 from segments.state.machine.documents import SHARD_KEY
 from segments.state.rocksdb import open_database
-from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardTransaction
+from segments.state.store.partition import CHANGELOG_OFFSET_KEY, ShardPartition, ShardTransaction
 from segments.state.store.store import ShardStore
 from segments.streams import maintenance, quix, quix_store, shards
 from segments.streams.startup_checks import changelog_topic
@@ -49,6 +49,7 @@ def _shard_store(app: Any) -> ShardStore:
 
 def _applied(app: Any, partition: int) -> int:
     stored = _shard_store(app).partitions.get(partition)
+    assert stored is None or isinstance(stored, ShardPartition)
     return -1 if stored is None else stored.shard.shard["offset"]
 
 
@@ -96,10 +97,10 @@ class TestOneRun:
         assert folder == maintenance.state_dir(after) / str(PARTITION)
         database = open_database(folder)
         try:
-            shard = orjson.loads(database[SHARD_KEY])
+            shard = orjson.loads(database[SHARD_KEY] or b"")
             assert shard["next_ordinal"] == USERS
             rows = [row for row in _changelog(after) if row.partition == PARTITION]
-            assert int(database[CHANGELOG_OFFSET_KEY]) == rows[-1].offset
+            assert int(database[CHANGELOG_OFFSET_KEY] or b"") == rows[-1].offset
         finally:
             database.close()
 
@@ -147,7 +148,8 @@ def _members(settings: Settings) -> list[tuple[str, str]]:
 def test_a_checkpoint_has_one_transaction_a_shard_and_the_next_one_another(
     deployment: Settings,
 ) -> None:
-    app, access = _probe(deployment, seen := [])
+    seen: list[Any] = []
+    app, access = _probe(deployment, seen)
     partition = 1
     send(deployment, LOG, [b"1", b"2"], partition=partition)
     later: list[bool] = []
@@ -194,6 +196,7 @@ def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix_store.StoreAc
         transactions = context.checkpoint._store_transactions
         assert list(transactions) == [("shards", record.partition, "default")]
         [transaction] = transactions.values()
+        assert isinstance(transaction, ShardTransaction)
         assert transaction.store_partition is stored
         seen.append((context.checkpoint, transaction))
 
@@ -304,7 +307,7 @@ def test_a_record_that_comes_again_ends_the_process(deployment: Settings) -> Non
 
     def seek_back() -> bool:
         if _applied(app, 0) >= 0 and not sought:
-            app._consumer.seek(quix.TopicPartition(deployment.topic(LOG), 0, 0))
+            app._consumer.seek(TopicPartition(deployment.topic(LOG), 0, 0))
             sought.append(True)
         return False
 

@@ -49,7 +49,9 @@ def _run(settings: Settings) -> dict[int, maintenance.PartitionDigest]:
         # At once after the recovery, before which nobody asks a machine anything.
         if app._state_manager.recovery_required or len(store.partitions) < settings.partitions:
             return False
-        return store.partitions[PARTITION].shard.shard["next_ordinal"] == USERS
+        stored = store.partitions[PARTITION]
+        assert isinstance(stored, ShardPartition)
+        return bool(stored.shard.shard["next_ordinal"] == USERS)
 
     quix_apps.run_until(app, done, "every user")
     return {digest.partition: digest for digest in maintenance.digests(settings)}

@@ -107,7 +107,7 @@ def test_killed_again_and_again_leaves_no_gap_and_no_disorder(deployment: Settin
         router = deployments.start(deployment, "router", label=f"router-{number}")
         # In the middle of its work, between what it produced and what it committed.
         deployments.wait_until(
-            lambda before=before: len(records.read(deployment, "segments.shards")) > before,  # type: ignore[misc]
+            lambda before=before: len(records.read(deployment, "segments.shards")) > before,  # type: ignore[misc] # a default
             what="first output",
         )
         router.kill()

@@ -110,7 +110,7 @@ def _documents_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> 
         user_id: {"account": document["account"], "segments": document["segments"]}
         for user_id, document in documents(tails).items()
     }
-    expected = {}
+    expected: dict[str, Any] = {}
     for oracle in oracles.values():
         expected |= dict(oracle.documents())
     return compared("document of", found, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,12 +162,12 @@ async def sftp_place(folder: Path, port: int = 0) -> AsyncIterator[SftpPlace]:
 
     class Files(asyncssh.SFTPServer):
         def __init__(self, channel: Any) -> None:
-            super().__init__(channel, chroot=str(folder))
+            super().__init__(channel, chroot=os.fsencode(folder))
             self._connection = channel.get_connection()
 
-        async def write(self, file_obj: object, offset: int, data: bytes) -> int:  # type: ignore[override]
+        async def write(self, file_obj: object, offset: int, data: bytes) -> int:
             written = await place.trouble.meet(data, self._connection)
-            super().write(file_obj, offset, written)  # type: ignore[arg-type]
+            super().write(file_obj, offset, written)
             return len(data)
 
     host_key = asyncssh.generate_private_key("ssh-ed25519")

@@ -81,7 +81,8 @@ class JudgedWorld(World):
             population = shard.machine.population
             if not any(person.queue for person in oracle.people.values()):
                 assert not population.ready
-                assert population._waiting == population._missing_counts == {}
+                assert not population._waiting
+                assert not population._missing_counts
             users = [key[1:].decode() for key, _ in shard.state.scan(USER_PREFIX)]
             assert sorted(users) == sorted(oracle.people)
             for user in users:

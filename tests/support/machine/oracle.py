@@ -118,7 +118,7 @@ class Oracle:
         self._go_on(user_id, person)
 
     def _end_what_ended(self, user_id: str, person: Person) -> None:
-        ended = []
+        ended: list[tuple[int, str, str, str | None, str | None]] = []
         for name, held in person.held.items():
             deleted = self.deletions.get((name, held.generation))
             if deleted is not None and (held.end is None or held.end > deleted[0]):
@@ -332,7 +332,7 @@ class Oracle:
 
 
 def names(change: dict[str, Any]) -> list[str]:
-    return [addition[0] for addition in change["add"]] + change["remove"]
+    return [*(addition[0] for addition in change["add"]), *change["remove"]]
 
 
 def end_of(ttl: int | None, expires_at: int | None, asked_at: int) -> int | None:

@@ -105,7 +105,7 @@ def _matches(matcher: Any, value: str) -> bool:
     if matcher.op == promql.MatchOp.NotEqual:
         return bool(value != matcher.value)
     found = re.fullmatch(matcher.value, value) is not None
-    return found == (matcher.op == promql.MatchOp.Re)
+    return bool(found == (matcher.op == promql.MatchOp.Re))
 
 
 def evaluate(expression: str, samples: Samples, at_s: float) -> Value:

@@ -11,7 +11,7 @@ from schemathesis import Case, GenerationMode, HookContext, SerializationContext
 from segments.contracts.names import check_segment_name
 from segments.http.routing.query import encode_cursor
 
-CURSORS = {
+CURSORS: dict[str, list[Any]] = {
     "/v1/segments": ["a"],
     "/v1/segments/{segment}/users": [1, "0" * 32],
     "/v1/users/{user_id}/history": [1_700_000_000_000, 0, 0],
@@ -27,9 +27,10 @@ def as_text(_context: SerializationContext, value: Any) -> bytes:
 
 
 @schemathesis.hook
-def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> None:
+def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Let nobody wait long, and good requests name what this deployment has."""
-    headers, query, path = case.headers or {}, case.query or {}, case.path_parameters or {}
+    headers: Any = case.headers or {}
+    query, path = case.query or {}, case.path_parameters or {}
     if "Prefer" in headers:
         headers["Prefer"] = "wait=1"
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 from tests.support.api import Api
 from tests.support.deployments import wait_until
@@ -94,8 +95,13 @@ def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> 
     assert raised["auto"]["assigned"] == 3
     assert (raised["auto"]["include"], raised["auto"]["newcomers"]) == ([pool], True)
     assert "75 %, in " in shell.text("segment", "show", name)
-    members = shell.ndjson("segment", "members", name)
-    assert len(members) == 3
+
+    def all_three() -> list[Any] | None:
+        # The view may hear of the members later than of the segment's state.
+        found: list[Any] = shell.ndjson("segment", "members", name)
+        return found if len(found) == 3 else None
+
+    members = wait_until(all_three, what="three members")
     listed = shell.text("segment", "members", name).splitlines()
     assert [line[:36] for line in listed[1:]] == [member["user_id"] for member in members]
     assert len(shell.ndjson("segment", "members", name, "--limit", "2")) == 2

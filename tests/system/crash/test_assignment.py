@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ def definition(settings: Settings, segment: str) -> dict[str, Any]:
     return max(found, key=lambda each: each["version"], default={})
 
 
+def _has_more_history(settings: Settings, rows: int) -> bool:
+    return len(read(settings, "segments.history")) > rows
+
+
 def killed_again_and_again(
     settings: Settings, shards: deployments.Process, changes: list[bytes]
 ) -> int:
@@ -87,7 +92,7 @@ def killed_again_and_again(
         send(settings, "segments.commands", changes[number::KILLS], partition=number % 2)
         shards = deployments.start(settings, "shards", label=f"shards-after-{number}")
         deployments.wait_until(
-            lambda before=before: len(read(settings, "segments.history")) > before,  # type: ignore[misc]
+            partial(_has_more_history, settings, before),
             timeout_s=90,
             what="further history rows",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ class Writer:
                 u for u in self._users if partition_of(u, self._it.settings.partitions) == partition
             )
             self._users.remove(user_id)
+            # A user the service does not know is deleted as soon as it has been asked.
+            self._it.user_service.put(user_id, "active")
+            self._traffic.states[user_id] = "active"
             self._write_and_read(user_id, writes_to=partition % 2)
 
     def _write_and_read(self, user_id: str, writes_to: int) -> None:
@@ -112,7 +116,7 @@ def test_one_leaves_comes_back_is_killed_stands_still(broker: str, tmp_path: Pat
         with traffic.flowing():
             group.wait_for(0, 1)
             for name in ("http-0", "http-1"):
-                deployments.wait_until(lambda name=name: it.ready(name), what=name)  # type: ignore[misc]
+                deployments.wait_until(partial(it.ready, name), what=name)
             writer.write_and_read_everywhere()
 
             it.stop("shards-1")

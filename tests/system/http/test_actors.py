@@ -74,4 +74,4 @@ def test_keys_are_made_and_revoked_while_it_runs(guarded: tuple[Api, str]) -> No
     )
     assert (denied.status_code, denied.json()["role"]) == (403, "admin")
     api_keys.revoke(folder / "keys.json", "bi")
-    deployments.wait_until(lambda: status() == 401, 10, "the end of the revoked key")
+    deployments.wait_until(lambda: status() == 401, what="the end of the revoked key")

@@ -16,12 +16,12 @@ from tests.support.shell import run
 
 
 def _settings(folder: Path, **kafka: object) -> Settings:
-    return Settings(data_dir=folder, kafka=kafka, http={"port": free_port()})  # type: ignore[arg-type]
+    return Settings(data_dir=folder, kafka=kafka, http={"port": free_port()})
 
 
 def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
     """(what is found of Kafka, all that is printed)."""
-    finished = run("doctor", "--json", "--timeout-s", "3", **variables(settings))
+    finished = run("doctor", "--json", "--timeout-s", "10", **variables(settings))
     assert finished.returncode == 1
     checks = orjson.loads(finished.stdout)["checks"]
     [found] = [each for each in checks if each["check"] == "kafka"]

@@ -48,10 +48,16 @@ class Watched:
         body = f'{{"user_id": "{self.service.ids()[0]}"}}'.encode()
         send(self.settings, "users.events", [body])
 
+    def user(self) -> str:
+        """A new user that the service knows: others are deleted as soon as it has been asked."""
+        user_id = str(uuid.uuid4())
+        self.service.put(user_id, "active")
+        return user_id
+
     def traffic(self) -> None:
         """One of everything."""
         api = self.deployment.api
-        user_id, segment = str(uuid.uuid4()), api.segment()
+        user_id, segment = self.user(), api.segment()
         api.changed(user_id, add=[segment])
         assert api.segments_of(user_id) == [segment]
         self.event()
@@ -125,7 +131,7 @@ def risen(watched: Watched, expression: str, above: float) -> None:
 def test_every_process_serves_its_part_of_the_catalogue(watched: Watched, application: str) -> None:
     watched.scraper.scrape()
     wanted = {
-        metric.describe()[0].name
+        next(iter(metric.describe())).name
         for metric, applications in metrics.SERVED_BY.items()
         if application in applications
     }
@@ -226,7 +232,7 @@ def test_a_history_that_is_away_is_seen(watched: Watched) -> None:
     behind = "max(segments_history_behind_seconds)"
     api = watched.deployment.api
     with watched.without("history"):
-        api.changed(str(uuid.uuid4()), add=[api.segment()])
+        api.changed(watched.user(), add=[api.segment()])
         risen(watched, behind, 2)
         assert watched.scraper.number("segments_ready") == 1
     deployments.wait_until(lambda: watched.scraper.number(behind) < 1, what="a whole history")

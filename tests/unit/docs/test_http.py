@@ -10,9 +10,8 @@ from aiohttp import web
 
 from segments.contracts.documents import ErrorCode
 from segments.http import app, problems
-from segments.http import context as made
-from segments.http.read import watermark
-from segments.http.routes import developer, execute, imports, reports, requests
+from segments.http.routes import developer, imports
+from segments.http.routing import headers
 from tests.support.docs.reading import read, table
 from tests.support.paths import ROOT
 
@@ -39,12 +38,12 @@ def test_every_route_stands_in_the_table() -> None:
 def test_every_header_stands_in_the_table() -> None:
     names = " ".join(row[0] for row in table(TEXT, "header", "in", "meaning"))
     ours = {
-        made.POSITION,
-        made.STALENESS,
-        requests.MIN_POSITION,
-        watermark.COMPLETE_UNTIL,
-        reports.ROW_COUNT,
-        execute.IDEMPOTENCY_KEY,
+        headers.POSITION,
+        headers.STALENESS,
+        headers.MIN_POSITION,
+        headers.COMPLETE_UNTIL,
+        headers.ROW_COUNT,
+        headers.IDEMPOTENCY_KEY,
     }
     assert {header for header in ours if f"`{header}`" not in names} == set()
     assert set(re.findall(r"Segments-[A-Za-z-]+", TEXT)) <= ours
@@ -55,8 +54,9 @@ def _raised() -> set[tuple[str, str]]:
     found = set()
     for path in (ROOT / "http").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-            if function and node.name not in CODES_FROM_ELSEWHERE:
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if node.name not in CODES_FROM_ELSEWHERE:
                 found |= {_literal(call) for call in _problems(node)}
     return found
 
@@ -74,7 +74,7 @@ def _literal(call: ast.Call) -> tuple[str, str]:
     status, code = call.args[:2]
     assert isinstance(code, ast.Constant), ast.unparse(call)
     # One that is handed on is the library's.
-    return code.value, str(status.value) if isinstance(status, ast.Constant) else "other"
+    return str(code.value), str(status.value) if isinstance(status, ast.Constant) else "other"
 
 
 def _of_the_library() -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -68,7 +69,7 @@ def test_every_command_line_exists(document: str) -> None:
 
 
 def _is_valid(arguments: str) -> bool:
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     # An explanation follows after several spaces; alternatives are separated by a bar.
     for word in re.split(r"  +", arguments)[0].split():
         subcommands = getattr(command, "commands", None)

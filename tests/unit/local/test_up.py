@@ -45,8 +45,8 @@ def test_machines_read_json_lines() -> None:
 
 def test_any_port_becomes_a_known_one() -> None:
     any_port = Settings(
-        kafka={"bootstrap_servers": "127.0.0.1:0", "embedded": True},  # type: ignore[arg-type]
-        http={"port": 0},  # type: ignore[arg-type]
+        kafka={"bootstrap_servers": "127.0.0.1:0", "embedded": True},
+        http={"port": 0},
     )
     chosen = with_chosen_ports(any_port)
     assert chosen.http.port > 0

@@ -35,13 +35,13 @@ def test_on_loopback_nothing_is_asked(host: str) -> None:
 
 
 async def test_the_sidecar_refuses_to_start(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, http={"host": "0.0.0.0"})  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, http={"host": "0.0.0.0"})
     with pytest.raises(ExposedError):
         await serve(settings)
 
 
 def test_so_does_the_supervisor(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, http={"host": "0.0.0.0"})  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, http={"host": "0.0.0.0"})
     with pytest.raises(ExposedError):
         up.up(settings, 1)
 
@@ -109,14 +109,14 @@ def test_a_setting_that_is_a_file_is_no_secret_in_a_file(
 
 def test_a_child_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     auth = {**JWT, "link_secret": SECRET, "keys_file": tmp_path / "k", "allow_insecure": None}
-    settings = Settings(auth=auth)  # type: ignore[arg-type]
+    settings = Settings(auth=auth)
     for name, value in variables(settings).items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(auth={**JWT, "link_secret": SECRET})  # type: ignore[arg-type]
+    settings = Settings(auth={**JWT, "link_secret": SECRET})
     assert SECRET not in repr(settings)
     assert SECRET not in "".join(redacted(settings).values())
     for name in ("JWT_SECRET", "LINK_SECRET"):

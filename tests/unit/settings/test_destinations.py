@@ -41,7 +41,7 @@ ALL: dict[str, dict[str, Any]] = {
 
 
 def settings(**reports: Any) -> Settings:
-    return Settings(reports=reports)  # type: ignore[arg-type]
+    return Settings(reports=reports)
 
 
 def test_a_child_reads_what_its_parent_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_from_a_toml_file_and_a_secret_from_a_variable(
 def test_a_secret_is_read_anew_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("sesame-1\n")
-    nas = SftpDestination(**SFTP, password_file=file)  # type: ignore[arg-type]
+    nas = SftpDestination(**SFTP, password_file=file)
     assert secret(nas, "password") == "sesame-1"
     file.write_text("sesame-2\n")
     assert secret(nas, "password") == "sesame-2"

@@ -24,7 +24,7 @@ def make_router(**limits: int) -> Router:
         "p.segments.commands": ("segments.commands", "c0ffee"),
         "p.users.events": ("users.events", "beef"),
     }
-    defaults = {"log_record_bytes": 900_000, "message_max_bytes": MESSAGE_MAX_BYTES}
+    defaults: dict[str, Any] = {"log_record_bytes": 900_000, "message_max_bytes": MESSAGE_MAX_BYTES}
     return Router(sources, **(defaults | limits))
 
 

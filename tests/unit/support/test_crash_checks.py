@@ -24,6 +24,7 @@ from tests.support.crash.checks import oracle_differences
 from tests.support.crash.outside import outside_differences
 from tests.support.crash.tails import TOPICS, Entry, Tail, Tails
 from tests.support.crash.traffic import Traffic
+from tests.support.machine.hosted import encoded
 
 BEGIN_MS = 1_795_500_000_000
 USERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(6)]
@@ -59,7 +60,7 @@ class World:
                 headers["src"] = f"t:0:{offset}".encode()
             self._add("segments.shards", None, orjson.dumps(value), at_ms, headers)
             source = ("t:0", offset) if routed else None
-            for output in self._shard.apply(LogRecord(kind, value, offset, at_ms, source)):
+            for output in encoded(self._shard.apply(LogRecord(kind, value, offset, at_ms, source))):
                 if output.type is not None:
                     self.record(output.type, **orjson.loads(output.value))
                 elif output.topic in self.topics:

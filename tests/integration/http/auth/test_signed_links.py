@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import string
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
     store(tmp_path, [entry(0, 0, 1_740_000_000_000, USER)])
     key = credentials.api_key(tmp_path, "analyst")
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
-        sidecar.analyst = credentials.header(key)  # type: ignore[attr-defined]
+        sidecar.analyst = credentials.header(key)  # type: ignore[attr-defined] # the tests' own
         yield sidecar
 
 
@@ -53,7 +54,7 @@ async def link(sidecar: Sidecar, **body: Any) -> str:
     answer = await sidecar.client.post(
         "/v1/reports",
         json={"month": "2025-02", **body},
-        headers=sidecar.analyst,  # type: ignore[attr-defined]
+        headers=sidecar.analyst,  # type: ignore[attr-defined] # the tests' own
     )
     assert answer.status_code == 201, answer.text
     assert answer.headers["Location"] == answer.json()["url"]
@@ -150,10 +151,10 @@ async def test_an_expired_link_is_refused(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = await link(sidecar)
-    now_s = signed_links.time.time()
-    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_399)
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 86_399)
     assert (await sidecar.get(url)).status_code == 200
-    monkeypatch.setattr(signed_links.time, "time", lambda: now_s + 86_401)
+    monkeypatch.setattr(time, "time", lambda: now_s + 86_401)
     assert_problem(await sidecar.get(url), 403, "link_expired")
     # That it has expired is not told of a link that was never one.
     assert_problem(await sidecar.get(changed(url, expires="1")), 403, "link_invalid")
@@ -176,7 +177,7 @@ async def test_a_link_opens_nothing_else(sidecar: Sidecar) -> None:
 
 
 async def test_who_is_known_needs_no_link(sidecar: Sidecar) -> None:
-    analyst = sidecar.analyst  # type: ignore[attr-defined]
+    analyst = sidecar.analyst  # type: ignore[attr-defined] # the tests' own
     assert (await sidecar.get(PATH, headers=analyst)).status_code == 200
     assert_problem(await sidecar.get(PATH), 401, "credentials_missing")
     url = await link(sidecar)
@@ -205,7 +206,7 @@ async def test_without_auth_links_are_plain(tmp_path: Path) -> None:
 
 def test_sidecars_share_a_secret_by_setting_or_by_folder(tmp_path: Path) -> None:
     for settings in (
-        [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],  # type: ignore[arg-type]
+        [Settings(data_dir=tmp_path / name, auth={"link_secret": SECRET}) for name in "ab"],
         [Settings(data_dir=tmp_path / "c")] * 2,
     ):
         one, other = map(signed_links.create_link_signer, settings)

@@ -17,6 +17,7 @@ from segments.http.read import view_consumer as module
 from segments.http.read.view_consumer import TOPICS, ViewConsumer, ViewConsumerError
 from segments.settings import Settings
 from segments.state.view.view import View
+from segments.state.view.writer import ViewBatch
 from tests.support.view.filling import (
     definition,
     document,
@@ -112,7 +113,7 @@ class Fed:
     """A feed over a view and a fake consumer, and what it reported."""
 
     def __init__(self, folder: Path, consumer: FakeConsumer, **http: Any) -> None:
-        self.settings = Settings(data_dir=folder, partitions=PARTITIONS, http=http)  # type: ignore[arg-type]
+        self.settings = Settings(data_dir=folder, partitions=PARTITIONS, http=http)
         self.view = opened(folder / "view")
         self.consumer = consumer
         self.advanced: list[int] = []
@@ -328,7 +329,7 @@ async def test_a_view_that_cannot_be_written_is_made_anew(
     def write(_batch: object) -> None:
         raise Exception("Corruption: block checksum mismatch")  # noqa: TRY002 - as rocksdict does
 
-    monkeypatch.setattr(module.ViewBatch, "write", write)
+    monkeypatch.setattr(ViewBatch, "write", write)
     fed.feed.start()
     fed.give(users_record(USER, 7))
     assert "Corruption" in str(await fed.failure())
@@ -339,7 +340,7 @@ async def test_a_full_disk_costs_nobody_the_view(fed: Fed, monkeypatch: pytest.M
     def write(_batch: object) -> None:
         raise Exception("IO error: No space left on device")  # noqa: TRY002 - as rocksdict does
 
-    monkeypatch.setattr(module.ViewBatch, "write", write)
+    monkeypatch.setattr(ViewBatch, "write", write)
     fed.feed.start()
     fed.give(users_record(USER, 7))
     assert "space" in str(await fed.failure())

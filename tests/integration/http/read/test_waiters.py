@@ -85,7 +85,7 @@ async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View
     third = asyncio.create_task(waiters.wait_for_position(Position(0, 2), LONG_S))
     await asyncio.sleep(0)
     reach(view, waiters, 0, 2)
-    assert await asyncio.gather(first, third) == [True, True]
+    assert [await first, await third] == [True, True]
 
 
 async def test_who_gave_up_leaves_nothing_where_nothing_advances(view: View) -> None:
@@ -148,7 +148,7 @@ async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
     steps: list[tuple[str, int]],
 ) -> None:
     view = _OnlyProgress()
-    waiters = Waiters(view, max_waiters=100)  # type: ignore[arg-type]
+    waiters = Waiters(view, max_waiters=100)  # type: ignore[arg-type] # a double
     tasks: list[tuple[int, asyncio.Task[bool]]] = []
     cancelled: set[int] = set()
     reached = -1

@@ -44,7 +44,7 @@ class _Both:
     def __init__(self) -> None:
         self.view = _View()
         self.store = _Store()
-        self.watermark = Watermark(self.view, self.store)  # type: ignore[arg-type]
+        self.watermark = Watermark(self.view, self.store)  # type: ignore[arg-type] # doubles
 
     def mark(self, partition: int, history_rows: int, at_ms: int) -> None:
         marker = Marker(0, at_ms, history_rows, -1, at_ms)
@@ -96,7 +96,7 @@ async def test_the_least_complete_partition_decides(both: _Both) -> None:
 async def test_what_was_there_before_the_start_counts(both: _Both) -> None:
     both.mark(0, 2, 100)
     both.store.rows[0] = 2
-    started = Watermark(both.view, both.store)  # type: ignore[arg-type]
+    started = Watermark(both.view, both.store)  # type: ignore[arg-type] # doubles
     assert await started.wait_until([0], 0, 0) == 100
 
 

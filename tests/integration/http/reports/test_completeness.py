@@ -30,7 +30,7 @@ async def test_a_store_that_is_behind(tmp_path: Path) -> None:
         services.watermark._marks[1][-1:] = [(1, end_ms - 8), (2, end_ms + 1)]
         started_s = time.monotonic()
         response = await sidecar.get("/v1/reports/2025-03.csv", headers={"Prefer": "wait=1"})
-        assert 1 <= time.monotonic() - started_s < 20
+        assert 1 <= time.monotonic() - started_s < 60
         until = "2025-03-31T23:59:59.992Z"
         assert_problem(response, 503, "history_behind", complete_until=until)
         assert response.headers["segments-complete-until"] == until

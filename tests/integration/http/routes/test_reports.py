@@ -88,7 +88,7 @@ async def sidecar(folder: Path) -> AsyncIterator[Sidecar]:
 
 def oracle(month: str, zone: str, **wanted: Any) -> list[tuple[str, str, str, int]]:
     """By what the clock on the wall shows at each row's instant, not by computed bounds."""
-    found = []
+    found: list[tuple[str, str, str, int]] = []
     for each in sorted(ROWS, key=lambda row: (row.at_ms, row.partition, row.offset)):
         on_the_wall = (EPOCH + timedelta(milliseconds=each.at_ms)).astimezone(ZoneInfo(zone))
         if on_the_wall.strftime("%Y-%m") != month:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,8 @@ async def test_an_unknown_field_and_no_object(sidecar: Sidecar, key: tuple[str, 
         await sidecar.client.request(key[0], row.path, json=body), 422, "invalid"
     )
     assert [error["field"] for error in problem["errors"]] == ["nothing"]
-    for other in ([], "text", 7, None, True):
+    others: list[Any] = [[], "text", 7, None, True]
+    for other in others:
         response = await sidecar.client.request(key[0], row.path, json=[other])
         assert_problem(response, 422, "invalid")
     response = await sidecar.client.request(

@@ -133,7 +133,8 @@ async def test_a_client_that_goes_while_the_store_is_behind(sidecar: Sidecar) ->
     client.close()
     response = await sidecar.get(PATH, headers={"Prefer": "wait=0"})
     assert_problem(response, 503, "history_behind")
-    assert sidecar.services.streams.running == 0
+    # The first request may have been read only after its client had gone.
+    await until(lambda: sidecar.services.streams.running == 0, "a free place")
 
 
 async def test_no_more_streams_than_allowed(sidecar: Sidecar) -> None:
@@ -155,7 +156,8 @@ async def test_a_client_that_takes_nothing_is_cut_off(
 ) -> None:
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.3)
     client = await connect(sidecar.port)
-    await until(lambda: sidecar.services.streams.running == 1, "the stream")
+    # Some of it, so that the stream has begun: it may be over before anybody sees it running.
+    assert await receive(client, 1)
     await assert_rest(sidecar, folder)
     try:
         received = await receive_all(client)

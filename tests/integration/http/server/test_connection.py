@@ -26,7 +26,8 @@ from tests.support.view.filling import held
 
 USER = str(UUID(int=1))
 DEV = Settings(dev={"enabled": True})
-SHORT: dict[str, Any] = {"header_timeout_s": 0.3}
+SHORT: dict[str, Any] = {"header_timeout_s": 1.0}
+"""Long enough that a busy machine sends a head in time."""
 LONG: dict[str, Any] = {"header_timeout_s": 20}
 """Nothing is cut off by its time within a test."""
 
@@ -62,7 +63,7 @@ async def test_who_drips_a_head_is_cut_off(folder: Path, before: bytes) -> None:
         answer = asyncio.create_task(client.answer())
         for byte in HEAD * 1_000:
             client.send(bytes([byte]))
-            if await asyncio.wait([answer], timeout=0.02) != (set(), {answer}):
+            if await asyncio.wait([answer], timeout=0.1) != (set(), {answer}):
                 break
         status, problem = await answer
         assert (status, problem["code"]) == (408, "header_timeout")
@@ -83,14 +84,14 @@ async def test_between_requests_nobody_is_hurried(folder: Path) -> None:
     """The time of a head is not that of a connection which is kept open."""
     async with running(folder, **SHORT) as sidecar, connected(sidecar, HEAD + b"\r\n") as client:
         assert (await client.answer())[0] == 200
-        await asyncio.sleep(3 * SHORT["header_timeout_s"])
+        await asyncio.sleep(1.5 * SHORT["header_timeout_s"])
         client.send(HEAD + b"\r\n")
         assert (await client.answer())[0] == 200
 
 
 async def test_a_request_that_waits_is_no_slow_head(folder: Path) -> None:
     waiting = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + (
-        b"Segments-Min-Position: 0:9\r\nPrefer: wait=1\r\n\r\n"
+        b"Segments-Min-Position: 0:9\r\nPrefer: wait=2\r\n\r\n"
     )
     async with running(folder, **SHORT) as sidecar, connected(sidecar, waiting) as client:
         status, problem = await client.answer()
@@ -105,7 +106,7 @@ async def test_a_body_is_not_timed_as_a_head(folder: Path, monkeypatch: pytest.M
     head += b"Prefer: respond-async\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with running(folder, **SHORT) as sidecar, connected(sidecar, head) as client:
         for start in range(0, len(body), 10):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             client.send(body[start : start + 10])
         assert (await client.answer())[0] == 202
     monkeypatch.setattr(request_body, "BODY_TIMEOUT_S", 0.2)
@@ -195,7 +196,7 @@ async def ended(client: socket.socket) -> bool:
 async def test_who_reads_slowly_gets_everything(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 1.5)
     monkeypatch.setattr(connection, "STALL_GRACE_S", 0.0)
     monkeypatch.setattr(connection, "PROGRESS_MIN_BYTES", 1_000)
     async with running(folder) as sidecar:
@@ -204,7 +205,7 @@ async def test_who_reads_slowly_gets_everything(
         async with connected(sidecar, request * 40) as client:
             sizes = set()
             for _ in range(40):
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(0.06)
                 status, body = await client.answer()
                 assert status == 200
                 sizes.add(len(body["segments"]))

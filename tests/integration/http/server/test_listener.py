@@ -38,7 +38,7 @@ def settings(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Settings:
         yield sidecar.services
 
     monkeypatch.setattr(module, "open_services", services)
-    return Settings(http={"port": free_port()})  # type: ignore[arg-type]
+    return Settings(http={"port": free_port()})
 
 
 async def served(settings: Settings) -> asyncio.Task[None]:

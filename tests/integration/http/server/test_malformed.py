@@ -65,23 +65,27 @@ async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) ->
     assert sidecar.producer.sent == []
 
 
-async def test_line_breaks_never_get_into_a_header(sidecar: Sidecar) -> None:
+async def test_line_breaks_never_get_into_a_header(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever they come from: nothing is sent at all."""
 
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         return StoredResponse(0, "a\r\nSet-Cookie: x", b"{}")
 
-    sidecar.services.view.response = answer  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.services.view, "response", answer)
     request = f"GET /v1/users/{USER}/segments HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await sidecar.raw(request.encode()) == b""
     assert (await sidecar.get("/livez")).status_code == 200
 
 
-async def test_what_breaks_beneath_a_handler_is_a_problem(sidecar: Sidecar) -> None:
+async def test_what_breaks_beneath_a_handler_is_a_problem(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         raise ConnectionResetError("secret")
 
-    sidecar.services.view.response = answer  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.services.view, "response", answer)
     response = await sidecar.get(f"/v1/users/{USER}/segments")
     assert_problem(response, 500, "internal", detail="an unexpected error")
 

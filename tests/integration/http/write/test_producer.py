@@ -41,7 +41,7 @@ async def writer(
     monkeypatch.setattr(module, "_FLUSH_S", 0.1)
     settings = Settings(
         data_dir=tmp_path,
-        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}},  # type: ignore[arg-type]
+        kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}},
     )
     writer = CommandProducer(settings, Waiters(view, 10))
     yield writer

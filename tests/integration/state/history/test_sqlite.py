@@ -10,6 +10,7 @@ import random
 import sqlite3
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -53,9 +54,9 @@ def path(tmp_path: Path) -> Path:
 
 
 async def report_rows(
-    reader: SqliteHistoryReader, *period: int, **filters: object
+    reader: SqliteHistoryReader, *period: int, **filters: Any
 ) -> list[tuple[object, ...]]:
-    async with reader.report(*period, **filters) as report:  # type: ignore[arg-type]
+    async with reader.report(*period, **filters) as report:
         rows = [row for batch in [b async for b in report.batches()] for row in batch]
         assert len(rows) == report.row_count
     return [(str(UUID(bytes=user)), *rest) for user, *rest in rows]

@@ -41,7 +41,12 @@ def _apply(host: Host, kind: str, value: dict[str, object]) -> None:
 def _change(host: Host, user_id: str, *add: str) -> None:
     number = host.partition.shard.shard["offset"]
     additions = [[segment, None, None] for segment in add]
-    change = {"id": f"c{number}", "user_id": user_id, "add": additions, "remove": []}
+    change: dict[str, object] = {
+        "id": f"c{number}",
+        "user_id": user_id,
+        "add": additions,
+        "remove": [],
+    }
     _apply(host, "change", change)
 
 
@@ -204,9 +209,9 @@ def test_kill_leaves_documents_and_offset_of_one_checkpoint(tmp_path: Path) -> N
         process.send_signal(signal.SIGKILL)
     database = open_database(folder)
     try:
-        numbers = [orjson.loads(database[key])["number"] for key in (b"k1", b"k2", b"k3")]
+        numbers = [orjson.loads(database[key] or b"")["number"] for key in (b"k1", b"k2", b"k3")]
         # Three rows a checkpoint, the first of which has the offset 0.
-        assert int(database[CHANGELOG_OFFSET_KEY]) == 3 * numbers[0] + 2
+        assert int(database[CHANGELOG_OFFSET_KEY] or b"") == 3 * numbers[0] + 2
         assert len(set(numbers)) == 1
         assert numbers[0] >= 49
     finally:

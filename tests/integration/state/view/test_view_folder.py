@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -191,7 +192,7 @@ def test_damage_found_at_the_first_read_makes_it_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
-    real, opened_so_far = view_module._database, []
+    real, opened_so_far = view_module._database, list[Any]()
 
     class Damaged:
         closed = False

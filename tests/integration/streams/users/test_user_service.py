@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from examples.user_service import USERS, make_app
 from segments.settings import UserServiceSettings
@@ -75,12 +75,12 @@ async def test_an_answer_that_drips_ends() -> None:
             with pytest.raises(FetchError, match="timeout"):
                 await client.fetch("00000000-0000-4000-8000-000000000001")
             # Nobody reads on: its connection is closed.
-            await asyncio.wait_for(given_up.wait(), 10)
+            await asyncio.wait_for(given_up.wait(), 60)
         finally:
             await client.close()
 
 
-def _settings(server: TestServer, timeout_ms: int) -> UserServiceSettings:
+def _settings(server: BaseTestServer, timeout_ms: int) -> UserServiceSettings:
     return UserServiceSettings(
         base_url=str(server.make_url("")), timeout_ms=timeout_ms, concurrency=CONCURRENCY
     )

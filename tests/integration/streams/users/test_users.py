@@ -242,7 +242,7 @@ def test_killed_in_the_middle_serves_everybody(served: Settings, service: UserSe
     for number in range(3):
         before = service.calls()
         application = deployments.start(served, "users", label=f"users-{number}")
-        deployments.wait_until(lambda before=before: service.calls() > before, what="a call")  # type: ignore[misc]
+        deployments.wait_until(lambda before=before: service.calls() > before, what="a call")  # type: ignore[misc] # a default
         application.kill()
     service.fault()
     deployments.start(served, "users", label="users-last")

@@ -95,7 +95,7 @@ def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
         _produce=produce,
     )
     record = Record("p.segments.shards", 2, offset, 0, None, b"{}", [])
-    Shards._produce_all(shard, OUTPUTS, record)  # type: ignore[arg-type]
+    Shards._produce_all(shard, OUTPUTS, record)  # type: ignore[arg-type] # a double
     return found
 
 

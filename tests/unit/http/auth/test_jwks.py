@@ -176,7 +176,7 @@ async def test_an_issuer_that_does_not_answer_is_not_waited_for(
     issuer: Issuer, started: Any
 ) -> None:
     issuer.holding = asyncio.Event()
-    made = await started(jwks_timeout_s=0.05)
+    made = await started(jwks_timeout_s=1.0)
     with pytest.raises(Problem) as problem:
         await made.verify(token(FIRST))
     assert (problem.value.status, problem.value.code) == (503, "keys_unavailable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 from segments.destinations.base import link, part_name
 from segments.http.reports.file_names import LINE_MAX_LENGTH_BYTES, file_name
@@ -12,7 +13,7 @@ from segments.state.history.report_csv import lines
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT_MS = 1_795_558_666_123
-CHOICES = {
+CHOICES: dict[str, list[Any]] = {
     "month": ["2025-02", "2025-03"],
     "timezone": [None, "America/Argentina/ComodRivadavia"],
     "segment": [None, "a:b", "a_b", "Москва", "x" * 128, "x" * 127 + "y", "𐐀" * 128],
@@ -24,7 +25,7 @@ CHOICES = {
 
 def test_two_reports_that_differ_have_two_names() -> None:
     requests = [
-        ReportRequest(**dict(zip(CHOICES, chosen, strict=True)))  # type: ignore[arg-type]
+        ReportRequest(**dict(zip(CHOICES, chosen, strict=True)))
         for chosen in itertools.product(*CHOICES.values())
     ]
     for stable in (False, True):

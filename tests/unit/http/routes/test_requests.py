@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import cast
 from urllib.parse import unquote
 
 import hypothesis.strategies as st
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 
@@ -23,7 +24,7 @@ async def test_a_body_that_breaks_off() -> None:
             yield b"{"
             raise web.RequestPayloadError
 
-    request = make_mocked_request("POST", "/v1/things", payload=Broken())
+    request = make_mocked_request("POST", "/v1/things", payload=cast(StreamReader, Broken()))
     with pytest.raises(Problem, match="bad_body"):
         await body.read(request, 100)
 

@@ -81,13 +81,13 @@ async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
 async def test_while_others_get_on_nothing_is_given_up(
     producer: FakeProducer, delivery: BatchProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "DELIVERY_STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(batch, "DELIVERY_STALL_TIMEOUT_S", 1.0)
     delivery.send("u", {})
     producer.others = 100
     done = asyncio.create_task(delivery.flush())
     for _ in range(50):
         producer.others -= 1
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.03)
     assert not done.done()
     with pytest.raises(Problem, match="no acknowledgement from Kafka"):
         await done

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from segments.state.machine import population
+from segments.state.machine import population, ranks
 from tests.support.machine.assigning import auto, lowest, members, world_of
 from tests.support.machine.world import user_id
 
@@ -46,7 +46,7 @@ def test_the_same_users_for_every_number_of_partitions() -> None:
 
 def test_ties_are_broken_by_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """With four ranks in all, as no hash would give them."""
-    intdigest, over_arrays = xxhash.xxh3_64_intdigest, population.ranks_of
+    intdigest, over_arrays = xxhash.xxh3_64_intdigest, ranks.ranks_of
 
     def coarse(data: bytes, seed: int = 0) -> int:
         rank: int = intdigest(data, seed)

@@ -131,7 +131,8 @@ def test_a_redelivered_record_gives_nothing(world: World) -> None:
     before = world.shards[0].machine.shard["log_time"]
     world.later(1_000)
     while world.shards[0].behind:
-        assert world.apply(0) == DROPPED == []
+        assert not world.apply(0)
+    assert not DROPPED
     assert (len(world.results), len(world.history)) == (results, rows)
     assert world.shards[0].machine.shard["log_time"] == before
     assert world.shards[0].machine.shard["offset"] == world.shards[0].applied - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.machine.world import START_MS, World, user_id
@@ -128,7 +130,7 @@ def test_definitions_count_where_they_are_at_home() -> None:
 def test_a_dropped_record_moves_the_offset_and_nothing_else(world: World) -> None:
     world.change(add=["a"])
     shard = world.shards[0]
-    before = dict(shard.machine.shard)
+    before: dict[str, Any] = dict(shard.machine.shard)
     world.redeliver(source=0, count=1)
     world.later(1_000)
     world.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_user_named_by_a_command_alone_is_asked_for_once() -> None:
         {"user_id": user_id(1), "reason": "unknown"},
     ]
     assert account(world) == "unknown"
-    outputs = [o for o in world.shard_of(ALICE).outputs for o in o if o.topic == "users.refreshes"]
+    produced = chain.from_iterable(world.shard_of(ALICE).outputs)
+    outputs = [o for o in produced if o.topic == "users.refreshes"]
     assert [o.partition for o in outputs if o.key == ALICE] == [partition_of(ALICE, 2)]
 
 

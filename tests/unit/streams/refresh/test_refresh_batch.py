@@ -211,7 +211,7 @@ async def test_one_that_does_not_answer_keeps_the_batch_no_longer_than_a_moment(
             await gate.wait()
         return await fetch(user_id)
 
-    service.fetch = slow  # type: ignore[method-assign]
+    service.fetch = slow  # type: ignore[method-assign] # in its place
     served = await subject.process([pending(n, user) for n, user in enumerate(USERS[:5])])
     assert set(accounts(served)) == set(USERS[1:5])
     (behind,) = on(served, "users.refreshes")
