@@ -119,6 +119,14 @@ async def _pieces(body: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def _items(pages: AsyncGenerator[Page, None]) -> AsyncGenerator[tuple[Any, Freshness], None]:
+    """Items with the freshness of their page; not a method for the reason in `sync_driver`."""
+    async with aclosing(pages):
+        async for page in pages:
+            for item in page.items:
+                yield item, page.freshness
+
+
 class AsyncItems(Generic[T]):
     """Asynchronous iterator over the items of a list, with the freshness of the last one.
 
@@ -128,20 +136,14 @@ class AsyncItems(Generic[T]):
     def __init__(self, driver: AsyncDriver, walk: Walk[T]) -> None:
         self.freshness = Freshness()
         """How fresh the last item is; nothing is known before the first one."""
-        self._items = self._flattened(driver.pages(walk))
-
-    async def _flattened(self, pages: AsyncGenerator[Page, None]) -> AsyncGenerator[T, None]:
-        async with aclosing(pages):
-            async for page in pages:
-                self.freshness = page.freshness
-                for item in page.items:
-                    yield item
+        self._items: AsyncGenerator[tuple[T, Freshness], None] = _items(driver.pages(walk))
 
     def __aiter__(self) -> AsyncItems[T]:
         return self
 
     async def __anext__(self) -> T:
-        return await anext(self._items)
+        item, self.freshness = await anext(self._items)
+        return item
 
     async def aclose(self) -> None:
         """Stop iterating and release the connection."""

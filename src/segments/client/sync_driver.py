@@ -112,6 +112,18 @@ class _Io:
             self._open = None
 
 
+def _items(pages: Generator[Page, None, None]) -> Generator[tuple[Any, Freshness], None, None]:
+    """Items with the freshness of their page.
+
+    Not a method of `Items`: a generator that refers to its owner would keep the connection of an
+    abandoned iterator until the next garbage collection.
+    """
+    with closing(pages):
+        for page in pages:
+            for item in page.items:
+                yield item, page.freshness
+
+
 class Items(Generic[T]):
     """Iterator over the items of a list, with the freshness of the last one.
 
@@ -121,19 +133,14 @@ class Items(Generic[T]):
     def __init__(self, driver: Driver, walk: Walk[T]) -> None:
         self.freshness = Freshness()
         """How fresh the last item is; nothing is known before the first one."""
-        self._items = self._flattened(driver.pages(walk))
-
-    def _flattened(self, pages: Generator[Page, None, None]) -> Generator[T, None, None]:
-        with closing(pages):
-            for page in pages:
-                self.freshness = page.freshness
-                yield from page.items
+        self._items: Generator[tuple[T, Freshness], None, None] = _items(driver.pages(walk))
 
     def __iter__(self) -> Items[T]:
         return self
 
     def __next__(self) -> T:
-        return next(self._items)
+        item, self.freshness = next(self._items)
+        return item
 
     def close(self) -> None:
         """Stop iterating and release the connection."""

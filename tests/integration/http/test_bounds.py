@@ -95,7 +95,7 @@ async def test_several_positions_share_one_wait(
         await asyncio.sleep(0.05)
         return position.partition == 0
 
-    monkeypatch.setattr(sidecar.services.waiters, "fresh", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
     headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits[0] <= 20
@@ -146,7 +146,7 @@ async def test_preferences(
         waits.append(wait_s)
         return False
 
-    monkeypatch.setattr(sidecar.services.waiters, "fresh", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
     headers = {b"Segments-Min-Position": b"0:99", b"Prefer": prefer.encode()}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits == [pytest.approx(wait_s, abs=0.5)]

@@ -135,7 +135,7 @@ async def test_what_keeps_it_from_being_ready(sidecar: Sidecar) -> None:
     sidecar.view_consumer.caught_up = False
     assert list(await checks(sidecar)) == ["feed"]
     sidecar.view_consumer.alive = False
-    assert await checks(sidecar) == {"feed": "the consumer has ended"}
+    assert await checks(sidecar) == {"feed": "the consumer has stopped"}
     sidecar.view_consumer.alive = sidecar.view_consumer.caught_up = True
     sidecar.services.view.complete = False
     assert await checks(sidecar) == {"view": "the view is being filled"}

@@ -166,7 +166,7 @@ def test_a_topic_made_again_is_refused(deployment: Settings) -> None:
     topics.apply(deployment)
     history = deployments.start(deployment, "history", label="history-after")
     assert history.wait() != 0
-    assert "deleted and made again" in history.log()
+    assert "deleted and created again" in history.log()
 
 
 @pytest.mark.parametrize(

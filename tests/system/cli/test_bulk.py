@@ -159,7 +159,7 @@ def test_files_that_cannot_be_imported(api: Api, tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
         (Path(__file__), "extension must be"),
-        (broken, "ends in the middle"),
+        (broken, "the gzip body is truncated"),
     ):
         finished = cli(api.settings, "users", "import", path)
         assert finished.returncode == 1

@@ -255,7 +255,7 @@ async def test_a_user_in_an_address_is_not_told(
 
 
 def test_two_authorizations_are_one_too_many() -> None:
-    with pytest.raises(ValueError, match="only one can be sent") as caught:
+    with pytest.raises(ValueError, match="but not both") as caught:
         UserServiceSettings(base_url="http://us:hush-1@users", token="hush-2")
     assert "hush" not in str(caught.value)
 

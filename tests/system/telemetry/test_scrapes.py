@@ -31,7 +31,7 @@ QUICK = {
     "backoff_max_ms": 200,
 }
 # What has no series as long as all is well.
-QUIET = {"Alerts firing", "Requests turned away", "Connections cut off"}
+QUIET = {"Alerts firing", "Requests refused", "Connections closed"}
 
 
 class Watched:
