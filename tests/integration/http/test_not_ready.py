@@ -138,7 +138,7 @@ async def test_what_keeps_it_from_being_ready(sidecar: Sidecar) -> None:
     assert await checks(sidecar) == {"feed": "the consumer has stopped"}
     sidecar.view_consumer.alive = sidecar.view_consumer.caught_up = True
     sidecar.services.view.complete = False
-    assert await checks(sidecar) == {"view": "the view is being filled"}
+    assert await checks(sidecar) == {"view": "the view is being built"}
     sidecar.services.view.complete = True
     sidecar.reach(2, at_ms=time.time_ns() // 1_000_000 - 60_000)
     assert "old" in (await checks(sidecar))["view"]
