@@ -23,7 +23,7 @@ from segments.state.machine.documents import (
     StoredUser,
     assignment_key,
     bitmap,
-    replica_key,
+    known_segment_key,
 )
 from segments.state.machine.memberships import Step
 from segments.state.machine.outputs import Reason
@@ -193,11 +193,11 @@ class Assignments:
         assignment["command_id"], assignment["actor"] = value["command_id"], value["actor"]
         self._sort()
         self._put(assignment)
-        key = replica_key(assignment["segment"])
-        replica = self._context.state.get(key)
-        replica["auto"]["threshold"] = value["threshold"]
-        self._context.state.put(key, replica)
-        self._segments.set_rule(assignment["segment"], replica["auto"])
+        key = known_segment_key(assignment["segment"])
+        known_segment = self._context.state.get(key)
+        known_segment["auto"]["threshold"] = value["threshold"]
+        self._context.state.put(key, known_segment)
+        self._segments.set_rule(assignment["segment"], known_segment["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
         """The candidates up to and including a place; none for None."""

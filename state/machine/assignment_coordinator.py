@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from segments.contracts.auto import WHOLE_PPM, AutoRule, target_of
-from segments.contracts.log import REFINE, SELECT, SURVEY
+from segments.contracts.log import BUCKETS, REFINE, SELECT, SURVEY
 from segments.state.machine.documents import AutoState, HomeState, RoundState
-from segments.state.machine.ranks import BUCKETS, LAST_PLACE, Place, bucket_of, proportional
+from segments.state.machine.ranks import LAST_PLACE, Place, bucket_of, proportional
 
 
 class RoundMessage(NamedTuple):

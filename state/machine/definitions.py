@@ -7,7 +7,7 @@ from typing import Any
 
 from segments.contracts.auto import AutoRule
 from segments.state.machine.assignment_coordinator import raises
-from segments.state.machine.documents import AutoState, HomeState, ReplicaState
+from segments.state.machine.documents import AutoState, HomeState, KnownSegment
 from segments.state.machine.eligibility import same_filters
 from segments.state.machine.memberships import Rejection
 
@@ -158,6 +158,6 @@ def _public_auto(auto: AutoState | None) -> dict[str, Any] | None:
     }
 
 
-def supersedes(define: dict[str, Any], known: ReplicaState | None) -> bool:
+def supersedes(define: dict[str, Any], known: KnownSegment | None) -> bool:
     """Whether a `define` says more than the shard has heard."""
     return known is None or define["version"] > known["version"]

@@ -19,7 +19,7 @@ from segments.contracts.events import AccountState
 
 SHARD_KEY = b"m"
 USER_PREFIX = b"u"
-REPLICA_PREFIX = b"s"
+KNOWN_SEGMENT_PREFIX = b"s"
 HOME_PREFIX = b"h"
 JOB_PREFIX = b"j"
 ASSIGNMENT_PREFIX = b"a"
@@ -77,7 +77,7 @@ class StoredUser(TypedDict):
     pins: NotRequired[dict[str, int]]
 
 
-class ReplicaState(TypedDict):
+class KnownSegment(TypedDict):
     """What a shard has heard of a segment."""
 
     generation: int
@@ -182,7 +182,7 @@ class AssignmentState(TypedDict):
     actor: str | None
 
 
-class JobState(TypedDict):
+class DeletionJob(TypedDict):
     """Members of a deleted generation still to be removed; effective at `at`."""
 
     segment: str
@@ -227,8 +227,8 @@ def user_key(user_id: str) -> bytes:
     return USER_PREFIX + user_id.encode()
 
 
-def replica_key(segment: str) -> bytes:
-    return REPLICA_PREFIX + segment.encode()
+def known_segment_key(segment: str) -> bytes:
+    return KNOWN_SEGMENT_PREFIX + segment.encode()
 
 
 def home_key(segment: str) -> bytes:

@@ -14,12 +14,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from segments.contracts.log import BUCKETS
 from segments.contracts.user_ids import USER_ID_BYTES
 
 _ID_BITS = 8 * USER_ID_BYTES
 MAX_RANK = 2**64 - 1
-BUCKET_BITS = 12
-BUCKETS = 1 << BUCKET_BITS
+BUCKET_BITS = BUCKETS.bit_length() - 1
 
 Ranks = NDArray[np.uint64]
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segments.contracts.auto import Auto
+from segments.contracts.log import BUCKETS
 from segments.state.machine import assignment_coordinator, definitions
 from segments.state.machine.documents import HomeState
-from segments.state.machine.ranks import BUCKETS, MAX_RANK, Place
+from segments.state.machine.ranks import MAX_RANK, Place
 from tests.support.machine.chosen import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
