@@ -1,4 +1,4 @@
-"""Decisions on segments: in their home shard, and in every shard that knows them."""
+"""Decisions about segments: in their home shard, and in every shard that knows them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ RoundStep = Callable[
 class SegmentDecisions:
     """Definitions and deletions of a shard.
 
-    `usable`: generation of every active segment. `heard_of`: every name ever defined here.
-    `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
+    `usable`: generation of every active segment. `known_segments`: every name ever defined.
+    `automatic`: usable segments with a rule. `joinable`: those of them that new users may join.
     """
 
     def __init__(self, context: ShardContext) -> None:
@@ -138,7 +138,7 @@ class SegmentDecisions:
     ) -> Rejection | HomeState:
         if isinstance(decided, Rejection):
             return decided
-        return definitions.refuse_unknown_filters(home, command, self.usable) or decided
+        return definitions.reject_unknown_filters(home, command, self.usable) or decided
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
         """Publish a definition and send it to every shard. `command`: its id and actor."""
