@@ -1,6 +1,6 @@
 """Several shards in one deterministic loop: no broker, no clock, every order chosen by the test.
 
-`send`, `user` and `ask_tick` append to logs; `apply` and `deliver` move one step; `run` goes on
+`send`, `user` and `append_tick` append to logs; `apply` and `deliver` move one step; `run` goes on
 until nothing is left to do. What shards write to each other waits in `in_flight`, from where it
 reaches the logs in any order between writers, and in order from one writer to one partition.
 """
@@ -20,7 +20,7 @@ from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config
 from segments.state.machine.documents import StoredUser, user_key
-from tests.support.machine.hosted import Appended, HostedShard, Produced
+from tests.support.machine.hosted_shard import Appended, HostedShard, Produced
 
 START_MS = 1_795_500_000_000
 TOPIC_ID = "c0ffee"
@@ -113,10 +113,10 @@ class World:
         value = user_record(user, account, version, refresh)
         self.append(partition_of(user, self.partitions), USER, encode(value))
 
-    def ask_tick(self, partition: int) -> None:
+    def append_tick(self, partition: int) -> None:
         self.append(partition, TICK, b"{}")
 
-    def later(self, ms: int) -> None:
+    def advance_clock(self, ms: int) -> None:
         """Move the clock of the broker."""
         self.clock_ms += ms
 
@@ -167,7 +167,7 @@ class World:
     def tick(self) -> None:
         """A tick for every shard, and all that follows."""
         for partition in range(self.partitions):
-            self.ask_tick(partition)
+            self.append_tick(partition)
         self.run()
 
     def settle(self) -> None:
@@ -175,7 +175,7 @@ class World:
         self.run()
         while wanting := [s for s in self.shards if self._wants_tick(s)]:
             for shard in wanting:
-                self.ask_tick(shard.config.partition)
+                self.append_tick(shard.config.partition)
             self.run()
 
     def _wants_tick(self, shard: HostedShard) -> bool:
@@ -216,7 +216,7 @@ class World:
         found: StoredUser | None = self.shard_of(user).state.get(user_key(user))
         return found
 
-    def held(self, user: str = ALICE) -> dict[str, int | None]:
+    def memberships(self, user: str = ALICE) -> dict[str, int | None]:
         """The memberships in a user's public document: segment -> end."""
         document = self.shard_of(user).documents.get(user, {"segments": {}})
         return {name: held["expires_at"] for name, held in document["segments"].items()}

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from segments.state.machine.digest import digest
 from segments.state.machine.documents import SHARD_KEY, new_user, user_key
 from segments.state.store.partition import IncompleteStateError
-from tests.support.machine.hosted import encoded
-from tests.support.machine.stir import Stirrer
+from tests.support.machine.hosted_shard import encoded
+from tests.support.machine.random_commands import RandomCommands
 from tests.support.machine.world import World
 from tests.support.store_fakes import Host
 
@@ -124,11 +124,11 @@ def test_a_shard_says_the_same_whatever_leaves_the_cache_and_whenever_it_crashes
     """A document changed without being put again would be lost with the cache, or by a crash."""
     random = Random(seed)
     world = World(remembered_ids=3)
-    stirrer = Stirrer(world, seed, users=25, segments=5)
-    stirrer.create_all()
+    commands = RandomCommands(world, seed, users=25, segments=5)
+    commands.create_all()
     for _ in range(60):
-        stirrer.send(10)
-        stirrer.move()
+        commands.send(10)
+        commands.deliver_some()
     world.settle()
     [expected] = world.shards
 

@@ -10,9 +10,9 @@ import pytest
 
 from segments.state.view import view as view_module
 from segments.state.view.view import Marker, SegmentGeneration, View
-from tests.support.view.filling import (
+from tests.support.view.view_records import (
     IDENTITY,
-    Filling,
+    ViewFiller,
     definition,
     document,
     held,
@@ -34,7 +34,7 @@ def shown(view: View, user_id: str, now_ms: int = NOW_MS) -> list[str]:
 def filled(folder: Path) -> None:
     """A view with one of everything, closed."""
     view = opened(folder)
-    fill = Filling(view)
+    fill = ViewFiller(view)
     fill.user(USERS[0], {"A": held()})
     fill.define("A", position="0:5")
     fill.mark(0, 6, 60, history_rows=1, defined=5)
@@ -74,7 +74,7 @@ def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
     """A batch that a crash cuts off is consumed again: its offsets are not there either."""
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
-    lost = Filling(view).__enter__()
+    lost = ViewFiller(view).__enter__()
     lost.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
     lost.definition(b"B", definition("B", position="0:9"))
     lost.user(progress_key(0), marker(10, 99, defined=9))
@@ -83,7 +83,7 @@ def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
     view.close()
     view = opened(tmp_path / "view")
     assert_as_filled(view)
-    again = Filling(view)
+    again = ViewFiller(view)
     with again as batch:
         batch.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
     with again as batch:
@@ -170,7 +170,7 @@ def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
 def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) -> None:
     """The files can be opened; the blocks of the definitions cannot be read."""
     view = opened(tmp_path / "view")
-    fill = Filling(view)
+    fill = ViewFiller(view)
     for number in range(2_000):
         fill.define(f"segment-{number:04}")
     view.mark_complete()
@@ -192,7 +192,7 @@ def test_damage_found_at_the_first_read_makes_it_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
-    real, opened_so_far = view_module._database, list[Any]()
+    real, opened_so_far = view_module._open_database, list[Any]()
 
     class Damaged:
         closed = False
@@ -207,7 +207,7 @@ def test_damage_found_at_the_first_read_makes_it_anew(
         opened_so_far.append(Damaged() if not opened_so_far else real(folder))
         return opened_so_far[-1]
 
-    monkeypatch.setattr(view_module, "_database", open_it)
+    monkeypatch.setattr(view_module, "_open_database", open_it)
     view = opened(tmp_path / "view")
     assert opened_so_far[0].closed
     assert_empty(view)

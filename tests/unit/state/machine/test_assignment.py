@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from segments.state.machine import population, ranks
-from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
 from tests.support.machine.world import user_id
 
 
@@ -29,7 +29,7 @@ def test_exactly_the_rounded_share_with_the_lowest_ranks(
     rows = world.rows(segment="A")
     assert len(rows) == expected
     assert {row.cause for row in rows} <= {"auto"}
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -66,8 +66,8 @@ def test_ties_are_broken_by_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     world.do(type="update_segment", segment="A", auto={"percent": 70, "newcomers": True})
     world.settle()
     assert members(world, "A", 200) == lowest("A", [user_id(n) for n in range(200)], 140)
-    world.judge_rounds()
-    world.judge_newcomers()
+    world.check_rounds()
+    world.check_newcomers()
     world.check()
 
 
@@ -116,7 +116,7 @@ def test_ends_due_before_the_decision_are_not_counted_in() -> None:
     for number in range(40):
         ttl = {"ttl": 1} if number % 2 else {}
         world.change(user_id(number), add=[{"segment": "in", **ttl}])
-    world.later(5_000)
+    world.advance_clock(5_000)
     auto(world, "A", percent=100, include=["in"])
     assert members(world, "A", 40) == {user_id(n) for n in range(0, 40, 2)}
     world.check()
@@ -135,7 +135,7 @@ def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
         assert len(after) == expected
         before = after
     assert len(world.rows(segment="A")) == 200
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -199,8 +199,8 @@ def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
     world.user("deleted", deleted, refresh=("r", 0, 5))
     world.user("active", deleted, refresh=("r", 0, 6))
     world.settle()
-    assert "A" in world.held(blocked)
-    assert "A" not in world.held(deleted)
+    assert "A" in world.memberships(blocked)
+    assert "A" not in world.memberships(deleted)
     causes = [row.cause for row in world.rows(user_id=deleted)]
     assert causes == ["auto", "user_deleted"]
     world.check()
@@ -209,9 +209,9 @@ def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
 def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> None:
     world = world_of(50)
     auto(world, "A", percent=100, ttl="PT10S", newcomers=True)
-    ends = {world.held(user_id(n))["A"] for n in range(50)}
+    ends = {world.memberships(user_id(n))["A"] for n in range(50)}
     assert ends == {world.rows(segment="A")[0].at + 10_000}
-    world.later(10_000)
+    world.advance_clock(10_000)
     world.settle()
     assert members(world, "A", 50) == set()
     world.user("blocked", user_id(3), refresh=("r", 0, 3))
@@ -228,8 +228,8 @@ def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
     world.create("A", auto={"percent": 100})
     decided_at = world.clock_ms
     last = user_id(99)
-    assert "A" not in world.held(last)
-    world.later(500)
+    assert "A" not in world.memberships(last)
+    world.advance_clock(500)
     world.change(last, add=["other"], remove=["A"])
     assert [(r.segment, r.operation, r.cause, r.at) for r in world.rows(user_id=last)] == [
         ("A", "add", "auto", decided_at),
@@ -262,12 +262,12 @@ def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
 def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten() -> None:
     world = world_of(30, job_slice=1)
     world.create("short", auto={"percent": 100, "ttl": 1})
-    world.later(1_000)
+    world.advance_clock(1_000)
     auto(world, "A", percent=100, include=["short"])
     auto(world, "B", percent=100, exclude=["short"])
     assert members(world, "A", 30) == set()
     assert len(members(world, "B", 30)) == 30
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 

@@ -12,7 +12,7 @@ from segments.contracts.log import BUCKETS
 from segments.state.machine import assignment_coordinator, definitions
 from segments.state.machine.documents import HomeState
 from segments.state.machine.ranks import MAX_RANK, Place
-from tests.support.machine.chosen import rounded
+from tests.support.machine.assignment_oracle import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
 BUCKET_NUMBERS = st.sampled_from([0, 7, BUCKETS - 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
 from tests.support.machine.world import user_id
 
 
@@ -18,7 +18,7 @@ def test_two_assignments_and_a_deletion_overlap() -> None:
     assert len(members(world, "A", 120)) == 60
     assert len(members(world, "B", 120)) == 30
     assert len(world.rows(segment="old", cause="segment_deleted")) == 60
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -46,7 +46,7 @@ def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None
     world.settle()
     assert members(world, "A", 40) == lowest("A", [user_id(n) for n in range(40)], 20, 2)
     assert len(world.rows(segment="A", cause="segment_deleted")) == 40
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -65,7 +65,7 @@ def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
     world.send(type="create_segment", segment="A", auto={"percent": 50})
     world.settle()
     assert len(members(world, "A", 40)) == 20
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 

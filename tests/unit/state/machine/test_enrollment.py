@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine.assigned import AssignedWorld
-from tests.support.machine.assigning import auto, lowest, members, world_of
-from tests.support.machine.chosen import place
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
+from tests.support.machine.assignment_oracle import place
+from tests.support.machine.assignment_world import AssignmentWorld
 from tests.support.machine.world import user_id
 
 
@@ -23,16 +23,16 @@ def test_newcomers_join_by_the_same_threshold() -> None:
     world.run()
     newcomers = [user_id(n) for n in range(200, 400)]
     last = max(place("open", 1, user) for user in members(world, "open", 200))
-    joined = {user for user in newcomers if "open" in world.held(user)}
+    joined = {user for user in newcomers if "open" in world.memberships(user)}
     assert joined == {user for user in newcomers if place("open", 1, user) <= last}
     assert 20 <= len(joined) <= 60
-    assert not any("closed" in world.held(user) for user in newcomers)
-    world.later(1_000)
+    assert not any("closed" in world.memberships(user) for user in newcomers)
+    world.advance_clock(1_000)
     world.change(user_id(7), add=["in"])
-    assert "filtered" in world.held(user_id(7))
+    assert "filtered" in world.memberships(user_id(7))
     [row] = world.rows(user_id=user_id(7), segment="filtered")
     assert (row.cause, row.at, row.command_id) == ("auto", world.clock_ms, None)
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -50,9 +50,9 @@ def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> Non
     for number in range(100, 200):
         world.user("active", user_id(number))
     world.settle()
-    world.judge_rounds()
-    world.judge_newcomers()
-    late = [user_id(n) for n in range(100, 200) if "A" in world.held(user_id(n))]
+    world.check_rounds()
+    world.check_newcomers()
+    late = [user_id(n) for n in range(100, 200) if "A" in world.memberships(user_id(n))]
     assert 30 <= len(late) <= 70
     world.check()
 
@@ -70,23 +70,23 @@ def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
     world.settle()
     assert members(world, "inside", 20) == {user_id(0), user_id(1)}, "nobody loses it"
     assert len(members(world, "outside", 20)) == 20, "who is no longer kept out, joins"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
 def test_an_empty_population_and_then_newcomers() -> None:
-    world = AssignedWorld(2)
+    world = AssignmentWorld(2)
     definition = auto(world, "A", percent=50, newcomers=True)
     assert definition["auto"]["target"] == 0
     for number in range(200):
         world.user("active", user_id(number))
     world.run()
     assert 70 <= len(members(world, "A", 200)) <= 130
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def touch(world: AssignedWorld, users: int) -> None:
+def touch(world: AssignmentWorld, users: int) -> None:
     """Change every user's document in a way that no rule of these tests looks at."""
     world.create("touched")
     for number in range(users):
@@ -106,7 +106,7 @@ def name_whose_first_stands_before(share: float, users: int) -> str:
 
 
 def test_a_share_of_nobody_can_be_raised() -> None:
-    world = AssignedWorld(2)
+    world = AssignmentWorld(2)
     auto(world, "A", percent=10, newcomers=True)
     result = world.do(type="update_segment", segment="A", auto={"percent": 40, "newcomers": True})
     assert result["status"] == "applied"
@@ -116,7 +116,7 @@ def test_a_share_of_nobody_can_be_raised() -> None:
     world.run()
     joined = members(world, "A", 200)
     assert joined == {user_id(n) for n in range(200) if place("A", 1, user_id(n))[0] < 0.4 * 2**64}
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -130,7 +130,7 @@ def test_who_was_counted_and_not_chosen_is_no_newcomer() -> None:
     first = lowest(name, [user_id(n) for n in range(20)], 1)
     threshold = int(world.definitions[name]["auto"]["threshold"], 16)
     assert threshold <= min(place(name, 1, user) for user in first)[0]
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -143,7 +143,7 @@ def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> N
     before = members(world, "A", 120)
     assert len(before) == 30
     last = max(place("A", 1, user) for user in before)
-    world.later(1_000)
+    world.advance_clock(1_000)
     rule = {"percent": 50, "newcomers": True}
     assert world.do(type="update_segment", segment="A", auto=rule)["status"] == "applied"
     world.settle()
@@ -152,7 +152,7 @@ def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> N
     assert after == {user_id(n) for n in range(120) if place("A", 1, user_id(n)) <= last}
     assert {row.at for row in world.rows(segment="A")} == {world.clock_ms - 1_000, world.clock_ms}
     assert world.definitions["A"]["state"] == "active"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -186,7 +186,7 @@ def test_a_raise_with_other_filters_is_exact_and_finds_its_own_threshold() -> No
     assert members(world, "A", 200) & set(two) == lowest("A", two, 38)
     touch(world, 200)
     assert len(members(world, "A", 200)) == 98, "who was not chosen does not join by and by"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -198,7 +198,7 @@ def test_who_was_kept_out_by_what_was_still_to_be_written_joins_when_it_is_delet
     world.delete("A")
     world.settle()
     assert len(members(world, "B", 40)) == 40
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
@@ -209,7 +209,7 @@ def test_an_end_lets_in_whom_it_kept_out() -> None:
         world.change(user_id(number), add=[{"segment": "out", "ttl": 5}])
     auto(world, "A", percent=100, exclude=["out"], newcomers=True)
     assert members(world, "A", 10) == set()
-    world.later(5_000)
+    world.advance_clock(5_000)
     world.settle()
     assert len(members(world, "A", 10)) == 10
     world.check()
@@ -233,8 +233,8 @@ def test_filters_that_change_again_and_a_raise_before_all_are_let_in() -> None:
     world.settle()
     everybody = [user_id(n) for n in range(90)]
     assert members(world, "A", 90) == lowest("A", everybody, 63)
-    world.judge_rounds()
-    world.judge_newcomers()
+    world.check_rounds()
+    world.check_newcomers()
     world.check()
 
 
@@ -252,5 +252,5 @@ def test_the_threshold_does_not_sink_with_a_full_user_before_it(rule: dict[str, 
     world.settle()
     assert world.definitions["A"]["auto"]["threshold"] >= before
     world.change(first, remove=["full"])
-    assert "A" in world.held(first), "there is room now"
+    assert "A" in world.memberships(first), "there is room now"
     world.check()

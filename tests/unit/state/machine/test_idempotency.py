@@ -18,10 +18,10 @@ def world() -> World:
 
 def test_the_same_id_gives_the_first_result_and_changes_nothing(world: World) -> None:
     first = world.change(add=["a"], id="x")
-    world.later(1_000)
+    world.advance_clock(1_000)
     assert world.change(add=["a"], id="x") == first
     assert world.change(add=["b"], remove=["a"], id="x") == first
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
     assert len(world.history) == 1
 
 
@@ -29,7 +29,7 @@ def test_the_same_id_does_not_undo_what_came_between(world: World) -> None:
     world.change(add=["a"], id="x")
     world.change(remove=["a"])
     assert world.change(add=["a"], id="x")["status"] == "applied"
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert len(world.history) == 2
 
 
@@ -37,7 +37,7 @@ def test_an_id_belongs_to_a_user(world: World) -> None:
     world.change(add=["a"], id="x")
     other = world.change(user=user_id(1), add=["b"], id="x")
     assert other["changes"] == [{"segment": "b", "operation": "add"}]
-    assert world.held(user_id(1)) == {"b": None}
+    assert world.memberships(user_id(1)) == {"b": None}
 
 
 def test_a_refusal_is_remembered_as_well(world: World) -> None:
@@ -53,10 +53,10 @@ def test_a_user_remembers_the_last_64_ids(world: World) -> None:
     for number in range(63):
         world.change(remove=["a"] if number == 0 else ["b"])
     assert world.change(add=["a"], id="x") == first
-    assert world.held() == {}
+    assert world.memberships() == {}
     world.change(remove=["b"])
     assert world.change(add=["a"], id="x") != first
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
 
 
 def test_a_repeated_answer_does_not_count_as_a_command(world: World) -> None:
@@ -129,7 +129,7 @@ def test_a_redelivered_record_gives_nothing(world: World) -> None:
     results, rows = len(world.results), len(world.history)
     world.redeliver(source=0, count=3)
     before = world.shards[0].machine.shard["log_time"]
-    world.later(1_000)
+    world.advance_clock(1_000)
     while world.shards[0].behind:
         assert not world.apply(0)
     assert not DROPPED
@@ -145,7 +145,7 @@ def test_redelivery_goes_on_where_new_records_begin(world: World) -> None:
     world.send(type="change_memberships", user_id=ALICE, add=["b"], id="z")
     world.redeliver(source=0, count=3)
     world.run()
-    assert world.held() == {"b": None}
+    assert world.memberships() == {"b": None}
     assert [len(world.results_of(command_id)) for command_id in "xyz"] == [1, 1, 1]
 
 
@@ -165,12 +165,12 @@ def test_a_topic_made_anew_counts_for_itself(world: World) -> None:
     world.append(0, "change", value, ("c0ffee:0", 0))
     world.run()
     assert len(world.results_of("x")) == 1
-    assert world.held() == {"a": None, "b": None}
+    assert world.memberships() == {"a": None, "b": None}
 
 
 def test_what_shards_write_to_each_other_has_no_source_and_is_never_dropped(world: World) -> None:
     for _ in range(3):
-        world.later(10)
+        world.advance_clock(10)
         world.append(0, TICK, b"{}")
         world.run()
     assert world.shards[0].machine.shard["log_time"] == world.clock_ms

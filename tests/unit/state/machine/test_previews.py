@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.machine.assigning import world_of
+from tests.support.machine.assignment_examples import world_of
 from tests.support.machine.world import user_id
 
 
@@ -29,7 +29,7 @@ def test_what_has_ended_is_not_counted_however_much_ends_at_once() -> None:
     world.create("in")
     for number in range(40):
         world.change(user_id(number), add=[{"segment": "in", "ttl": 1 if number % 2 else 60}])
-    world.later(2_000)
+    world.advance_clock(2_000)
     command = world.send(type="preview_segment", auto={"percent": 10, "include": ["in"]})
     world.run()
     assert world.results_of(command) == [], "there is still something to end"
@@ -53,7 +53,7 @@ def test_who_is_chosen_counts_though_it_is_not_written_yet() -> None:
 
     assert (eligible(include=["A"]), eligible(exclude=["A"])) == (15, 15)
     assert (eligible(include=["short"]), eligible(exclude=["short"])) == (30, 0)
-    world.later(1_000)
+    world.advance_clock(1_000)
     assert (eligible(include=["short"]), eligible(exclude=["short"])) == (0, 30)
     assert all(shard.machine.jobs == 2 for shard in world.shards), "nothing is written yet"
     world.settle()
@@ -84,7 +84,7 @@ def test_nothing_is_left_of_previews() -> None:
     for number in range(12):
         world.change(user_id(number), add=[{"segment": "in", "ttl": 1}])
     before = [dict(shard.state.dump()) for shard in world.shards]
-    world.later(3_000)
+    world.advance_clock(3_000)
     for _ in range(5):
         world.send(type="preview_segment", auto={"count": 1, "exclude": ["in"]})
     world.settle()

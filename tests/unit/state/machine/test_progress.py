@@ -27,7 +27,7 @@ def test_only_what_lies_before_the_log_time_is_complete(world: World) -> None:
     # Appended in the same millisecond: its row has the same instant.
     world.change(add=["b"])
     assert [row.at - START_MS for row in world.history] == [0, 0]
-    world.later(10)
+    world.advance_clock(10)
     assert complete_at(world) == -1
     world.tick()
     assert complete_at(world) == 9
@@ -38,7 +38,7 @@ def test_an_end_that_no_record_has_settled_holds_it_back() -> None:
     world.create("a")
     for number, ms in enumerate([100, 200, 300]):
         world.change(user=user_id(number), add=[{"segment": "a", "ttl": ms / 1000}])
-    world.later(250)
+    world.advance_clock(250)
     world.change(user=user_id(9), add=["a"])
     assert complete_at(world) == 99
     world.tick()
@@ -49,7 +49,7 @@ def test_an_end_that_no_record_has_settled_holds_it_back() -> None:
 
 def test_an_end_at_the_log_time_itself_holds_nothing_back(world: World) -> None:
     world.change(add=[{"segment": "a", "ttl": 0.1}])
-    world.later(100)
+    world.advance_clock(100)
     world.change(user=user_id(1), add=["a"])
     assert complete_at(world) == 99
 
@@ -59,11 +59,11 @@ def test_a_deletion_that_is_being_written_holds_it_back() -> None:
     world.create("a", "b")
     for number in range(2):
         world.change(user=user_id(number), add=["a", "b"])
-    world.later(100)
+    world.advance_clock(100)
     world.delete("a")
-    world.later(100)
+    world.advance_clock(100)
     world.delete("b")
-    world.later(1_000)
+    world.advance_clock(1_000)
     world.change(user=user_id(9), remove=["a"])
     assert complete_at(world) == 99
     world.tick()
@@ -74,7 +74,7 @@ def test_a_deletion_that_is_being_written_holds_it_back() -> None:
 
 def test_a_command_that_waits_does_not_hold_it_back(world: World) -> None:
     world.send(type="change_memberships", user_id=user_id(0), add=["new", "a"])
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.tick()
     assert complete_at(world) == 2_999
     world.create("new")
@@ -82,9 +82,9 @@ def test_a_command_that_waits_does_not_hold_it_back(world: World) -> None:
 
 
 def test_it_never_goes_back_with_the_brokers_clock(world: World) -> None:
-    world.later(500)
+    world.advance_clock(500)
     world.tick()
-    world.later(-400)
+    world.advance_clock(-400)
     world.change(add=["a"])
     assert complete_at(world) == 499
     assert [row.at - START_MS for row in world.history] == [500]
@@ -132,6 +132,6 @@ def test_a_dropped_record_moves_the_offset_and_nothing_else(world: World) -> Non
     shard = world.shards[0]
     before: dict[str, Any] = dict(shard.machine.shard)
     world.redeliver(source=0, count=1)
-    world.later(1_000)
+    world.advance_clock(1_000)
     world.run()
     assert shard.machine.shard == before | {"offset": before["offset"] + 1}

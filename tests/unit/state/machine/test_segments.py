@@ -9,7 +9,7 @@ import pytest
 
 from segments.contracts.log import DEFINE
 from segments.contracts.partitioning import partition_of
-from tests.support.machine.hosted import Produced
+from tests.support.machine.hosted_shard import Produced
 from tests.support.machine.world import ALICE, START_MS, World, user_id
 
 
@@ -20,7 +20,7 @@ def code(result: dict[str, Any]) -> str:
 
 def test_a_created_segment_has_a_definition_and_a_result() -> None:
     world = World()
-    world.later(5)
+    world.advance_clock(5)
     result = world.create("a", id="x", description="first")
     assert (result["status"], result["changes"], result["position"]) == ("applied", [], "0:0")
     assert world.definitions["a"] == {
@@ -55,11 +55,11 @@ def test_an_existing_name_is_refused_and_nothing_is_overwritten() -> None:
     world.create("a", description="first")
     world.change(add=["a"])
     before = dict(world.definitions["a"])
-    world.later(5)
+    world.advance_clock(5)
     result = world.create("a", description="second")
     assert (code(result), result["error"]["segments"]) == ("segment_exists", ["a"])
     assert world.definitions["a"] == before
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
 
 
 def test_of_two_producers_exactly_one_wins() -> None:
@@ -76,7 +76,7 @@ def test_names_differ_by_case() -> None:
     world = World()
     world.create("vip", "VIP")
     world.change(add=["VIP"])
-    assert world.held() == {"VIP": None}
+    assert world.memberships() == {"VIP": None}
 
 
 def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
@@ -91,7 +91,7 @@ def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
     assert (world.definitions["a"]["version"], world.definitions["a"]["generation"]) == (2, 1)
     assert world.do(**update, description=None)["status"] == "applied"
     assert world.definitions["a"]["description"] is None
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
     assert world.change(add=["a"])["status"] == "unchanged"
 
 
@@ -122,7 +122,7 @@ def test_a_deleted_segment_can_be_used_no_more() -> None:
     world.delete("a")
     world.settle()
     assert world.definitions["a"]["state"] == "deleted"
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert code(world.change(add=["a"])) == "segment_unknown"
     assert code(world.change(remove=["a"])) == "segment_unknown"
 
@@ -135,11 +135,11 @@ def test_old_memberships_never_come_back() -> None:
     world.delete("a")
     world.create("a")
     assert world.definitions["a"]["generation"] == 2
-    world.later(100)
+    world.advance_clock(100)
     late = world.change(user=user_id(0), remove=["a"])
     assert late["status"] == "unchanged"
     world.settle()
-    assert all(world.held(user_id(number)) == {} for number in range(6))
+    assert all(world.memberships(user_id(number)) == {} for number in range(6))
     assert world.change(user=user_id(1), add=["a"])["status"] == "applied"
     state = world.state(user_id(1))
     assert state is not None
@@ -158,10 +158,10 @@ def test_a_member_of_the_old_generation_joins_the_new_one_before_the_job_is_done
     world = World(job_slice=1)
     world.create("a")
     world.change(add=["a"])
-    world.later(10)
+    world.advance_clock(10)
     world.delete("a", id="gone")
     world.create("a")
-    world.later(10)
+    world.advance_clock(10)
     assert list(world.due()) == [0]
     result = world.change(add=[{"segment": "a", "ttl": 1}], id="x")
     assert result["changes"] == [{"segment": "a", "operation": "add"}]
@@ -171,7 +171,7 @@ def test_a_member_of_the_old_generation_joins_the_new_one_before_the_job_is_done
         (2, "add", START_MS + 20, "command"),
     ]
     world.settle()
-    assert world.held() == {"a": START_MS + 1_020}
+    assert world.memberships() == {"a": START_MS + 1_020}
     assert list(world.due()) == [START_MS + 1_020]
 
 
@@ -182,7 +182,7 @@ def test_three_generations_one_after_the_other_with_jobs_of_each_open() -> None:
         assert world.definitions["a"]["generation"] == generation
         for number in range(3):
             world.change(user=user_id(10 * generation + number), add=["a"])
-        world.later(10)
+        world.advance_clock(10)
         world.delete("a")
     assert world.shards[0].machine.jobs == 3
     world.settle()

@@ -12,7 +12,7 @@ from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
 from segments.kafka.clients import Record
 from segments.streams.routing import RoutedRecord, Router
-from tests.support.machine.hosted import Produced
+from tests.support.machine.hosted_shard import Produced
 from tests.support.machine.world import ALICE, World
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -126,7 +126,7 @@ def test_result_and_rows_carry_the_trace_of_their_command() -> None:
     change(world, None, id="not", add=[], remove=["a"])
     change(world, TRACE, id="refused", add=["unknown"])
     world.settle()
-    world.later(60_000)
+    world.advance_clock(60_000)
     world.settle()
     assert traces(world, "segments.results") == {
         "new": TRACE,
@@ -187,7 +187,7 @@ def test_what_no_command_does_has_none() -> None:
     world.create("a", "b")
     change(world, TRACE, add=[{"segment": "a", "ttl": 10}, "b"])
     world.run()
-    world.later(11_000)
+    world.advance_clock(11_000)
     world.settle()
     send(world, TRACE, type="delete_segment", id="del", segment="b")
     world.settle()

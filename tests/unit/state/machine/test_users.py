@@ -65,9 +65,9 @@ def test_unknown_users_can_be_refused() -> None:
 
 def test_an_unknown_user_who_is_not_found_loses_what_was_given(world: World) -> None:
     world.change(add=["b", "a"], actor="me")
-    world.later(30)
+    world.advance_clock(30)
     say(world, "deleted", 0)
-    assert world.held() == {}
+    assert world.memberships() == {}
     removed = world.rows(operation="remove")
     assert [(r.segment, r.at, r.cause, r.command_id, r.actor) for r in removed] == [
         ("a", START_MS + 30, "user_deleted", None, None),
@@ -77,7 +77,7 @@ def test_an_unknown_user_who_is_not_found_loses_what_was_given(world: World) -> 
 
 def test_every_change_of_the_account_is_published(world: World) -> None:
     for offset, state in enumerate(["active", "blocked", "active", "deleted", "active"]):
-        world.later(1)
+        world.advance_clock(1)
         say(world, state, offset)
         document = world.shards[0].documents[ALICE]
         assert (document["account"], document["at"]) == (state, START_MS + offset + 1)
@@ -88,7 +88,7 @@ def test_a_blocked_user_keeps_what_it_has_and_can_be_given_more(world: World) ->
     say(world, "active", 0)
     world.change(add=["a"])
     say(world, "blocked", 1)
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
     assert world.change(add=["b"])["status"] == "applied"
 
 
@@ -98,15 +98,15 @@ def test_a_deleted_user_holds_nothing_and_gets_nothing(world: World) -> None:
     refused = world.change(add=["a"], remove=["nowhere"])
     assert (refused["status"], refused["error"]["code"]) == ("rejected", "user_deleted")
     assert world.change(add=["a"], id="x")["status"] == "applied"
-    assert world.held() == {}
+    assert world.memberships() == {}
 
 
 def test_a_user_who_comes_back_begins_without_segments(world: World) -> None:
     world.change(add=["a", "b"])
     say(world, "deleted", 0)
     say(world, "active", 1)
-    assert (account(world), world.held()) == ("active", {})
-    world.later(10)
+    assert (account(world), world.memberships()) == ("active", {})
+    world.advance_clock(10)
     world.change(add=["a"])
     assert [(r.operation, r.cause) for r in world.rows(segment="a")] == [
         ("add", "command"),
@@ -146,7 +146,7 @@ def test_a_lower_version_is_not_believed_and_deletes_nobody(world: World, later:
     world.change(add=["a"])
     say(world, "active", 0, version=7)
     say(world, later, 1, version=6)
-    assert (account(world), world.held()) == ("active", {"a": None})
+    assert (account(world), world.memberships()) == ("active", {"a": None})
     state = world.state()
     assert state is not None
     assert (state["version"], state["refresh"]) == (7, ["r", 0, 0])
@@ -169,7 +169,7 @@ def test_a_version_alone_does_not_beat_the_order_of_events(world: World) -> None
 
 def test_what_ended_before_the_deletion_of_the_user_ended_by_itself(world: World) -> None:
     world.change(add=[{"segment": "a", "ttl": 1}, "b"])
-    world.later(2_000)
+    world.advance_clock(2_000)
     say(world, "deleted", 0)
     assert [(r.segment, r.at - START_MS, r.cause) for r in world.rows(operation="remove")] == [
         ("a", 1_000, "expired"),
@@ -181,12 +181,12 @@ def test_what_ended_before_the_deletion_of_the_user_ended_by_itself(world: World
 def test_a_stale_state_is_not_even_an_occasion(world: World) -> None:
     world.change(add=[{"segment": "a", "ttl": 1}])
     say(world, "active", 5)
-    world.later(2_000)
+    world.advance_clock(2_000)
     offset = world.shards[0].applied
     say(world, "blocked", 4)
     assert world.shards[0].outputs[offset] == []
     world.tick()
-    assert world.held() == {}
+    assert world.memberships() == {}
 
 
 def test_a_state_that_says_nothing_new_publishes_nothing(world: World) -> None:

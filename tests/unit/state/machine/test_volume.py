@@ -21,8 +21,8 @@ from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import user_key
 from segments.state.machine.shard import Shard
-from tests.support.machine.hosted import Produced, encoded
-from tests.support.machine.judged import _held, _rows
+from tests.support.machine.checked_world import _held, _rows
+from tests.support.machine.hosted_shard import Produced, encoded
 from tests.support.machine.oracle import Oracle
 from tests.support.machine.world import START_MS, Row, row_of, user_id
 

@@ -9,7 +9,7 @@ from segments.contracts.times import to_rfc3339
 from tests.support.machine.world import World, user_id
 
 
-class Stirrer:
+class RandomCommands:
     """Sends what services could send. `busy` is the part of commands that name live segments."""
 
     def __init__(self, world: World, seed: int, *, users: int, segments: int) -> None:
@@ -33,18 +33,18 @@ class Stirrer:
             elif kind < 0.97:
                 self.world.redeliver(self._random.randrange(2), self._random.randrange(1, 20))
             else:
-                self.world.later(self._random.choice([1, 1, 7, 300, 2_500, -40]))
+                self.world.advance_clock(self._random.choice([1, 1, 7, 300, 2_500, -40]))
 
     def create_all(self) -> None:
         for segment in self._segments:
             self.world.send(0, type="create_segment", segment=segment)
 
-    def move(self) -> None:
+    def deliver_some(self) -> None:
         """Some shards go on, some messages arrive, some ticks are appended."""
         random, world = self._random, self.world
         for shard in world.shards:
             if random.random() < 0.3:
-                world.ask_tick(shard.config.partition)
+                world.append_tick(shard.config.partition)
             for _ in range(random.randrange(shard.behind + 1)):
                 world.apply(shard.config.partition)
         for way, waiting in world.in_flight.items():

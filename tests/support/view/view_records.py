@@ -91,7 +91,7 @@ def result(command_id: str, status: str = "applied", position: str | None = "0:1
     )
 
 
-class Filling:
+class ViewFiller:
     """Writes to a view, one batch a call or several records a batch in a `with` block."""
 
     def __init__(self, view: View) -> None:

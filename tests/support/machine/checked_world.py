@@ -8,12 +8,12 @@ import orjson
 
 from segments.contracts.times import to_rfc3339
 from segments.state.machine.documents import USER_PREFIX, StoredUser, user_key
-from tests.support.machine.hosted import HostedShard, Produced
+from tests.support.machine.hosted_shard import HostedShard, Produced
 from tests.support.machine.oracle import Oracle, Person
 from tests.support.machine.world import Row, World
 
 
-class JudgedWorld(World):
+class CheckedWorld(World):
     """Compares results at every record, people when they are touched, and rows when asked."""
 
     def __init__(self, partitions: int = 1, **limits: Any) -> None:
