@@ -37,7 +37,7 @@ def said(view: View, now_ms: int = NOW_MS) -> Any:
     return None if made is None else orjson.loads(made.body)
 
 
-def test_an_answer_says_what_a_reader_is_told(view: View, fill: ViewFiller) -> None:
+def test_a_stored_response_equals_the_built_one(view: View, fill: ViewFiller) -> None:
     fill.user(USER, {"b": held(since=1_500), "A": held(expires_at=NOW_MS + 1)}, account="blocked")
     assert said(view) == {
         "user_id": USER,
@@ -62,7 +62,7 @@ def test_an_answer_says_what_a_reader_is_told(view: View, fill: ViewFiller) -> N
     assert made.digest == responses.digest(made.body)
 
 
-def test_an_answer_holds_until_the_first_end(view: View, fill: ViewFiller) -> None:
+def test_a_stored_response_is_valid_until_the_first_expiry(view: View, fill: ViewFiller) -> None:
     fill.user(USER, {"A": held(expires_at=NOW_MS + 5), "B": held(expires_at=NOW_MS), "C": held()})
     assert said(view, NOW_MS - 1) is not None
     assert said(view, NOW_MS) is None
@@ -84,7 +84,7 @@ def test_the_partition_is_that_of_the_shard(view: View) -> None:
     assert made.partition == 1023
 
 
-def test_nothing_is_said_of_who_is_unknown_deleted_or_in_very_many(
+def test_no_response_for_unknown_or_deleted_users_or_very_many_segments(
     view: View, fill: ViewFiller
 ) -> None:
     many = {f"S{n}": held() for n in range(responses.MEMBERSHIPS_MAX + 1)}
@@ -99,7 +99,7 @@ def test_nothing_is_said_of_who_is_unknown_deleted_or_in_very_many(
     assert said(view) is None
 
 
-def test_the_last_document_in_a_batch_is_answered_with(view: View, fill: ViewFiller) -> None:
+def test_the_response_is_that_of_the_last_document_in_a_batch(view: View, fill: ViewFiller) -> None:
     with fill as batch:
         for name in ("A", "B"):
             batch.user(USER.encode(), _document(name))
@@ -118,7 +118,7 @@ def _document(name: str) -> bytes:
     )
 
 
-def test_there_is_no_answer_while_a_deleted_segment_has_members(tmp_path: Path) -> None:
+def test_no_stored_response_while_a_deleted_segment_has_members(tmp_path: Path) -> None:
     other = str(UUID(int=8))
     view = opened(tmp_path / "view")
     fill = ViewFiller(view)
@@ -135,7 +135,7 @@ def test_there_is_no_answer_while_a_deleted_segment_has_members(tmp_path: Path) 
     view.close()
 
 
-def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
+def test_stale_generations_are_known_before_documents_with_them_are_readable(
     view: View, fill: ViewFiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document can come after the definition that ended its segment's generation."""
@@ -159,7 +159,7 @@ def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
     monkeypatch.undo()
 
 
-def test_an_answer_read_while_the_dead_changed_is_not_given(
+def test_a_response_read_while_stale_generations_changed_is_discarded(
     view: View, fill: ViewFiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the dead and the read, a member came and went."""

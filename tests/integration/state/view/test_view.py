@@ -71,7 +71,7 @@ def test_several_records_of_one_user_in_one_batch_count_once(view: View, fill: V
     assert index(view) == {keys.member_key("B", 1, keys.user_key(user)) for user in USERS[:2]}
 
 
-def test_a_removed_record_takes_the_user_out(view: View, fill: ViewFiller) -> None:
+def test_a_tombstone_removes_the_user(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held()})
     with fill as batch:
         batch.user(USERS[0].encode(), None)
@@ -80,9 +80,7 @@ def test_a_removed_record_takes_the_user_out(view: View, fill: ViewFiller) -> No
     assert index(view) == set()
 
 
-def test_one_name_is_not_the_beginning_of_another_in_the_index(
-    view: View, fill: ViewFiller
-) -> None:
+def test_a_name_that_is_a_prefix_of_another_has_its_own_range(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held(), "AB": held(), "A:1": held()})
     ranges = [
         [key for key, _ in view.scan(keys.member_key(name, 1, b"u"))] for name in ("A", "AB", "A:1")
@@ -100,7 +98,7 @@ def test_sizes_are_those_of_a_generation(view: View, fill: ViewFiller) -> None:
 # --- what counts ---
 
 
-def test_a_membership_ends_at_its_instant_for_whoever_reads(view: View, fill: ViewFiller) -> None:
+def test_a_membership_expires_on_time_for_readers(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held(expires_at=NOW_MS)})
     assert shown(view, USERS[0], NOW_MS - 1) == ["A"]
     assert shown(view, USERS[0], NOW_MS) == []
@@ -133,7 +131,7 @@ def test_definitions_in_use_are_listed_by_name(view: View, fill: ViewFiller) -> 
 # --- markers ---
 
 
-def test_a_marker_counts_once_its_definitions_are_here(view: View, fill: ViewFiller) -> None:
+def test_a_marker_applies_once_its_definitions_are_applied(view: View, fill: ViewFiller) -> None:
     assert fill.mark(3, 10, 100, defined=7) == []
     assert 3 not in view.progress
     with fill as batch:
@@ -145,7 +143,7 @@ def test_a_marker_counts_once_its_definitions_are_here(view: View, fill: ViewFil
     assert view.progress == {3: Marker(10, 100, 0, 7, 100)}
 
 
-def test_an_older_marker_stays_until_the_newer_one_counts(view: View, fill: ViewFiller) -> None:
+def test_an_older_marker_stays_until_the_newer_one_applies(view: View, fill: ViewFiller) -> None:
     assert fill.mark(0, 1, 10) == [0]
     assert fill.mark(0, 2, 20, defined=2) == []
     assert view.progress[0].log_offset == 1
@@ -167,7 +165,7 @@ def test_a_marker_and_its_definitions_in_one_batch(view: View, fill: ViewFiller)
 # --- results ---
 
 
-def test_results_are_kept_until_they_are_forgotten(view: View, fill: ViewFiller) -> None:
+def test_results_are_kept_until_they_are_pruned(view: View, fill: ViewFiller) -> None:
     for number in range(5):
         fill.result(f"c{number}", at_ms=100 + number)
     assert fill.last.results == {"c4": result("c4")}
@@ -184,9 +182,7 @@ def test_results_are_kept_until_they_are_forgotten(view: View, fill: ViewFiller)
     assert found == [True, False, False, False, False]
 
 
-def test_a_result_that_came_again_is_not_forgotten_with_its_first_age(
-    view: View, fill: ViewFiller
-) -> None:
+def test_a_repeated_result_is_not_pruned_by_its_first_age(view: View, fill: ViewFiller) -> None:
     fill.result("c", at_ms=100)
     fill.result("c", at_ms=200, status="unchanged")
     [old] = view.old_results(before_ms=150, limit=10)
@@ -202,7 +198,7 @@ def test_a_result_that_came_again_is_not_forgotten_with_its_first_age(
     assert view.old_results(before_ms=1_000, limit=10) == []
 
 
-def test_removed_definitions_and_results_take_nothing_back(view: View, fill: ViewFiller) -> None:
+def test_tombstones_of_definitions_and_results_are_ignored(view: View, fill: ViewFiller) -> None:
     """Only age and newer records do."""
     fill.define("A")
     fill.result("c", at_ms=1)

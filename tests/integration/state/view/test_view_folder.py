@@ -63,14 +63,14 @@ def assert_empty(view: View) -> None:
     assert (view.segments, view.sizes, view.progress) == ({}, {}, {})
 
 
-def test_a_reopened_view_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_reopened_view_resumes_from_its_offsets(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
     assert_as_filled(view)
     view.close()
 
 
-def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
+def test_an_unwritten_batch_has_no_effect(tmp_path: Path) -> None:
     """A batch that a crash cuts off is consumed again: its offsets are not there either."""
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
@@ -99,7 +99,7 @@ def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
         {**IDENTITY, "partitions": [0, 1]},
     ],
 )
-def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, object]) -> None:
+def test_a_view_of_other_topics_is_rebuilt(tmp_path: Path, other: dict[str, object]) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view", other)
     assert_empty(view)
@@ -109,7 +109,7 @@ def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, ob
     view.close()
 
 
-def test_a_view_that_was_marked_is_made_anew_once(tmp_path: Path) -> None:
+def test_a_view_marked_for_rebuild_is_rebuilt_once(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
     view.require_rebuild()
@@ -144,7 +144,7 @@ def corrupt(file: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST-*", "*.sst"])
 @pytest.mark.parametrize("folder", ["view", "blocks/view"])
-def test_a_damaged_view_is_made_anew(tmp_path: Path, folder: str, pattern: str) -> None:
+def test_a_damaged_view_is_rebuilt(tmp_path: Path, folder: str, pattern: str) -> None:
     """Also where the path has `lock` in it, as the message of a locked folder has."""
     filled(tmp_path / folder)
     opened(tmp_path / folder).close()
@@ -157,7 +157,7 @@ def test_a_damaged_view_is_made_anew(tmp_path: Path, folder: str, pattern: str) 
     view.close()
 
 
-def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
+def test_a_view_with_missing_files_is_rebuilt(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     opened(tmp_path / "view").close()
     for file in (tmp_path / "view").glob("*.sst"):
@@ -167,7 +167,7 @@ def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
     view.close()
 
 
-def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) -> None:
+def test_damage_in_entries_loaded_at_start_rebuilds_the_view(tmp_path: Path) -> None:
     """The files can be opened; the blocks of the definitions cannot be read."""
     view = opened(tmp_path / "view")
     fill = ViewFiller(view)
@@ -188,7 +188,7 @@ def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) 
     view.close()
 
 
-def test_damage_found_at_the_first_read_makes_it_anew(
+def test_damage_found_at_the_first_read_rebuilds_the_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
@@ -214,7 +214,7 @@ def test_damage_found_at_the_first_read_makes_it_anew(
     view.close()
 
 
-def test_trouble_that_is_no_damage_is_told_and_costs_nothing(
+def test_other_errors_are_raised_and_keep_the_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
@@ -231,7 +231,7 @@ def test_trouble_that_is_no_damage_is_told_and_costs_nothing(
     view.close()
 
 
-def test_a_view_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_a_locked_view_is_left_alone(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     first = opened(tmp_path / "view")
     with pytest.raises(Exception, match="LOCK"):

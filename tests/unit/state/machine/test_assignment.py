@@ -71,7 +71,7 @@ def test_ties_are_broken_by_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     world.check()
 
 
-def test_a_count_over_the_population_gives_it_to_all_and_says_so() -> None:
+def test_a_count_above_the_population_assigns_everybody() -> None:
     world = world_of(25)
     definition = auto(world, "A", count=1_000)
     assert len(members(world, "A", 25)) == 25
@@ -110,7 +110,7 @@ def test_filters_hold_as_of_the_decision() -> None:
     world.check()
 
 
-def test_ends_due_before_the_decision_are_not_counted_in() -> None:
+def test_expired_memberships_are_not_counted_as_members() -> None:
     world = world_of(40, job_slice=3)
     world.create("in")
     for number in range(40):
@@ -122,7 +122,7 @@ def test_ends_due_before_the_decision_are_not_counted_in() -> None:
     world.check()
 
 
-def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
+def test_raising_keeps_members_and_reaches_the_new_number_exactly() -> None:
     world = world_of(200)
     auto(world, "A", percent=1)
     before = members(world, "A", 200)
@@ -140,7 +140,7 @@ def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
 
 
 @pytest.mark.parametrize("rule", [{"percent": 9.9999}, {"count": 1_000}])
-def test_lowering_and_another_measure_are_refused(rule: dict[str, Any]) -> None:
+def test_lowering_a_rule_or_changing_its_unit_is_rejected(rule: dict[str, Any]) -> None:
     world = world_of(50)
     auto(world, "A", percent=10)
     result = world.do(type="update_segment", segment="A", auto=rule)
@@ -148,7 +148,7 @@ def test_lowering_and_another_measure_are_refused(rule: dict[str, Any]) -> None:
     assert world.definitions["A"]["auto"]["percent"] == 10
 
 
-def test_a_rule_in_the_making_stays_as_it_is() -> None:
+def test_a_rule_cannot_change_while_its_round_is_running() -> None:
     world = world_of(100, job_slice=1)
     world.create("A", auto={"percent": 50})
     result = world.do(type="update_segment", segment="A", auto={"percent": 60})
@@ -161,7 +161,7 @@ def test_a_rule_in_the_making_stays_as_it_is() -> None:
     world.check()
 
 
-def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -> None:
+def test_a_removal_opts_out_and_a_manual_membership_is_never_changed() -> None:
     world = world_of(100)
     auto(world, "A", percent=10)
     out = min(members(world, "A", 100))
@@ -180,7 +180,7 @@ def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -
     world.check()
 
 
-def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
+def test_a_removal_before_the_selection_opts_out_as_well() -> None:
     world = world_of(40, partitions=1)
     world.send(type="create_segment", segment="A", auto={"percent": 100})
     world.apply(0)
@@ -191,7 +191,7 @@ def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
     world.check()
 
 
-def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
+def test_a_blocked_user_stays_a_member_and_a_deleted_one_does_not() -> None:
     world = world_of(30)
     auto(world, "A", percent=100, newcomers=True)
     blocked, deleted = user_id(1), user_id(2)
@@ -206,7 +206,7 @@ def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
     world.check()
 
 
-def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> None:
+def test_a_ttl_counts_from_the_selection_and_does_not_restart() -> None:
     world = world_of(50)
     auto(world, "A", percent=100, ttl="PT10S", newcomers=True)
     ends = {world.memberships(user_id(n))["A"] for n in range(50)}
@@ -222,7 +222,7 @@ def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> Non
     world.check()
 
 
-def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
+def test_a_record_settles_a_selected_user_early() -> None:
     world = world_of(100, job_slice=1)
     world.create("other")
     world.create("A", auto={"percent": 100})
@@ -241,14 +241,14 @@ def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
     world.check()
 
 
-def test_unknown_filters_are_refused() -> None:
+def test_unknown_segments_in_filters_are_rejected() -> None:
     world = world_of(5)
     result = world.create("A", auto={"percent": 10, "include": ["x"], "exclude": ["y"]})
     assert (result["error"]["code"], result["error"]["segments"]) == ("segment_unknown", ["x", "y"])
     assert "A" not in world.definitions
 
 
-def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
+def test_users_at_the_segment_limit_are_skipped_and_counted() -> None:
     world = world_of(20, segments_per_user=1)
     world.create("one")
     for number in range(5):
@@ -259,7 +259,7 @@ def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
     world.check()
 
 
-def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten() -> None:
+def test_a_pending_assignment_that_has_expired_does_not_count() -> None:
     world = world_of(30, job_slice=1)
     world.create("short", auto={"percent": 100, "ttl": 1})
     world.advance_clock(1_000)
@@ -271,7 +271,7 @@ def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten(
     world.check()
 
 
-def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
+def test_raising_a_rule_with_a_deleted_segment_in_its_filters_is_rejected() -> None:
     world = world_of(20)
     world.create("gone")
     rule = {"percent": 10, "exclude": ["gone"]}
@@ -288,7 +288,7 @@ def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
     world.check()
 
 
-def test_a_name_in_use_is_the_first_thing_to_say() -> None:
+def test_a_name_in_use_is_rejected_before_unknown_filters() -> None:
     world = world_of(1)
     world.create("A")
     result = world.create("A", auto={"percent": 10, "include": ["nothing"]})

@@ -66,7 +66,7 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
     partitions=st.integers(1, 8),
     data=st.data(),
 )
-def test_just_as_many_as_are_missing_with_the_lowest_places(
+def test_a_round_assigns_the_missing_number_with_the_lowest_places(
     everybody: list[Place], shares: list[dict[str, Any]], partitions: int, data: st.DataObject
 ) -> None:
     home = definitions.create(
@@ -112,7 +112,7 @@ def test_just_as_many_as_are_missing_with_the_lowest_places(
     assert home["auto"]["skipped"] == partitions * len(shares)
 
 
-def test_the_place_before_another() -> None:
+def test_predecessor_of_a_place() -> None:
     for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(MAX_RANK, "f" * 32)):
         before = place.predecessor()
         assert before < place

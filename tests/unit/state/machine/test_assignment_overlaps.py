@@ -38,7 +38,7 @@ def test_a_segment_deleted_while_it_is_assigned_ends_its_round() -> None:
     world.check()
 
 
-def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None:
+def test_members_of_the_old_generation_can_be_assigned_the_new_one() -> None:
     world = world_of(40, partitions=2, job_slice=1)
     auto(world, "A", percent=100)
     world.send(type="delete_segment", segment="A")
@@ -50,7 +50,7 @@ def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None
     world.check()
 
 
-def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
+def test_a_reply_for_an_old_generation_is_ignored() -> None:
     world = world_of(40, partitions=2)
     home = world.shard_of("A").config.partition
     other = 1 - home
@@ -69,7 +69,7 @@ def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
     world.check()
 
 
-def test_a_deletion_with_much_to_write_keeps_no_share_waiting() -> None:
+def test_a_large_deletion_does_not_delay_an_assignment() -> None:
     world = world_of(60, partitions=2, job_slice=1)
     world.create("old")
     for number in range(60):

@@ -82,7 +82,7 @@ def test_a_slice_is_bounded_and_commands_flow_between_slices() -> None:
     assert order == [user_id(number) for number in range(25)]
 
 
-def test_whoever_is_touched_meanwhile_is_settled_first() -> None:
+def test_a_command_during_a_deletion_settles_its_user_first() -> None:
     world = World(job_slice=1)
     world.create("big", "other")
     fill(world, "big", 5)
@@ -100,7 +100,7 @@ def test_whoever_is_touched_meanwhile_is_settled_first() -> None:
     world.check()
 
 
-def test_an_end_before_the_deletion_wins_and_one_after_it_does_not_come() -> None:
+def test_only_an_expiry_before_the_deletion_counts() -> None:
     world = World()
     world.create("big")
     for number, ttl_ms in enumerate([50, 100, 101, 5_000]):
@@ -119,7 +119,7 @@ def test_an_end_before_the_deletion_wins_and_one_after_it_does_not_come() -> Non
     assert list(world.due()) == [None]
 
 
-def test_ends_and_deletions_of_a_user_are_written_in_the_order_of_their_instants() -> None:
+def test_expiries_and_deletions_of_a_user_are_written_in_time_order() -> None:
     world = World(job_slice=1)
     world.create("a", "b", "c", "z")
     world.change(add=[{"segment": "a", "ttl": 0.3}, "b", {"segment": "c", "ttl": 0.1}, "z"])
@@ -137,7 +137,7 @@ def test_ends_and_deletions_of_a_user_are_written_in_the_order_of_their_instants
     ]
 
 
-def test_several_deletions_are_done_one_after_the_other() -> None:
+def test_several_deletions_run_one_after_another() -> None:
     world = World(job_slice=3)
     world.create("b", "a", "c")
     for segment in ("a", "b", "c"):
@@ -188,7 +188,7 @@ def test_a_segment_without_members_needs_no_job() -> None:
     assert list(world.due()) == [None]
 
 
-def test_a_job_that_was_done_by_touching_everybody_ends_at_the_next_tick() -> None:
+def test_a_job_whose_members_are_all_settled_ends_at_the_next_tick() -> None:
     world = World()
     world.create("a", "b")
     world.change(add=["a"])
@@ -200,7 +200,7 @@ def test_a_job_that_was_done_by_touching_everybody_ends_at_the_next_tick() -> No
     assert (len(world.history), list(world.due())) == (rows, [None])
 
 
-def test_a_job_goes_on_after_a_crash_where_it_was() -> None:
+def test_a_job_resumes_after_a_crash() -> None:
     world = World(job_slice=4)
     world.create("big")
     fill(world, "big", 10)
@@ -224,7 +224,7 @@ def test_the_last_member_of_a_deleted_segment_can_be_added_elsewhere_in_the_same
     assert world.memberships(ALICE) == {"b": None}
 
 
-def test_a_tick_has_one_budget_for_ends_waiting_commands_and_deletions() -> None:
+def test_a_tick_has_one_budget_for_all_work() -> None:
     world = World(job_slice=4)
     world.create("a", "b")
     for number in range(3):

@@ -12,7 +12,7 @@ from tests.support.machine.assignment_world import AssignmentWorld
 from tests.support.machine.world import user_id
 
 
-def test_newcomers_join_by_the_same_threshold() -> None:
+def test_new_users_join_up_to_the_threshold() -> None:
     world = world_of(200)
     world.create("in")
     auto(world, "open", percent=20, newcomers=True)
@@ -36,7 +36,7 @@ def test_newcomers_join_by_the_same_threshold() -> None:
     world.check()
 
 
-def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> None:
+def test_users_eligible_during_a_round_join_by_its_threshold() -> None:
     world = world_of(100, partitions=2)
     world.send(type="create_segment", segment="A", auto={"percent": 50, "newcomers": True})
     home = world.shard_of("A").config.partition
@@ -57,7 +57,7 @@ def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> Non
     world.check()
 
 
-def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
+def test_a_deleted_segment_in_filters_admits_and_excludes_nobody() -> None:
     world = world_of(20)
     world.create("gone")
     auto(world, "inside", percent=100, include=["gone"], newcomers=True)
@@ -74,7 +74,7 @@ def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
     world.check()
 
 
-def test_an_empty_population_and_then_newcomers() -> None:
+def test_new_users_join_after_a_round_without_users() -> None:
     world = AssignmentWorld(2)
     definition = auto(world, "A", percent=50, newcomers=True)
     assert definition["auto"]["target"] == 0
@@ -105,7 +105,7 @@ def name_whose_first_stands_before(share: float, users: int) -> str:
     )
 
 
-def test_a_share_of_nobody_can_be_raised() -> None:
+def test_a_rule_without_eligible_users_can_be_raised() -> None:
     world = AssignmentWorld(2)
     auto(world, "A", percent=10, newcomers=True)
     result = world.do(type="update_segment", segment="A", auto={"percent": 40, "newcomers": True})
@@ -120,7 +120,7 @@ def test_a_share_of_nobody_can_be_raised() -> None:
     world.check()
 
 
-def test_who_was_counted_and_not_chosen_is_no_newcomer() -> None:
+def test_a_counted_user_who_was_not_selected_does_not_join_later() -> None:
     name = name_whose_first_stands_before(0.02, 20)
     world = world_of(20)
     definition = auto(world, name, percent=2.4, newcomers=True)
@@ -134,7 +134,7 @@ def test_who_was_counted_and_not_chosen_is_no_newcomer() -> None:
     world.check()
 
 
-def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> None:
+def test_changed_filters_enroll_users_up_to_the_threshold_at_once() -> None:
     world = world_of(120)
     world.create("in")
     for number in range(60):
@@ -156,7 +156,7 @@ def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> N
     world.check()
 
 
-def test_newcomers_can_be_let_in_later_on() -> None:
+def test_newcomers_can_be_enabled_later() -> None:
     world = world_of(50)
     auto(world, "A", percent=40)
     for number in range(50, 100):
@@ -172,7 +172,7 @@ def test_newcomers_can_be_let_in_later_on() -> None:
     world.check()
 
 
-def test_a_raise_with_other_filters_is_exact_and_finds_its_own_threshold() -> None:
+def test_raising_with_other_filters_is_exact_and_sets_a_new_threshold() -> None:
     world = world_of(200)
     world.create("one", "two")
     for number in range(200):
@@ -190,7 +190,7 @@ def test_a_raise_with_other_filters_is_exact_and_finds_its_own_threshold() -> No
     world.check()
 
 
-def test_who_was_kept_out_by_what_was_still_to_be_written_joins_when_it_is_deleted() -> None:
+def test_users_excluded_by_a_pending_assignment_join_when_it_is_deleted() -> None:
     world = world_of(40, partitions=2, job_slice=1)
     world.create("A", auto={"percent": 100})
     world.create("B", auto={"percent": 100, "exclude": ["A"], "newcomers": True})
@@ -202,7 +202,7 @@ def test_who_was_kept_out_by_what_was_still_to_be_written_joins_when_it_is_delet
     world.check()
 
 
-def test_an_end_lets_in_whom_it_kept_out() -> None:
+def test_an_expired_exclusion_enrolls_the_user() -> None:
     world = world_of(10)
     world.create("out")
     for number in range(10):
@@ -215,7 +215,7 @@ def test_an_end_lets_in_whom_it_kept_out() -> None:
     world.check()
 
 
-def test_filters_that_change_again_and_a_raise_before_all_are_let_in() -> None:
+def test_filters_change_and_rule_is_raised_during_enrollment() -> None:
     world = world_of(90, partitions=2, job_slice=1)
     world.create("in")
     for number in range(30):
@@ -239,7 +239,7 @@ def test_filters_that_change_again_and_a_raise_before_all_are_let_in() -> None:
 
 
 @pytest.mark.parametrize("rule", [{"count": 5}, {"percent": 50}])
-def test_the_threshold_does_not_sink_with_a_full_user_before_it(rule: dict[str, Any]) -> None:
+def test_a_skipped_user_does_not_lower_the_threshold(rule: dict[str, Any]) -> None:
     world = world_of(40, segments_per_user=1)
     world.create("full")
     everybody = [user_id(n) for n in range(40)]

@@ -26,7 +26,7 @@ def ends(world: World) -> list[tuple[str, int, str]]:
     return [(row.segment, row.at - START_MS, row.cause) for row in removed]
 
 
-def test_an_end_is_written_with_its_instant_and_not_with_that_of_its_discovery(
+def test_an_expiry_row_has_the_time_of_expiry_not_of_its_discovery(
     world: World,
 ) -> None:
     add(world, "a", 300)
@@ -39,7 +39,7 @@ def test_an_end_is_written_with_its_instant_and_not_with_that_of_its_discovery(
     assert (document["segments"], document["at"]) == ({}, START_MS + 1_000)
 
 
-def test_nothing_ends_a_millisecond_early_and_everything_on_time(world: World) -> None:
+def test_memberships_expire_exactly_on_time(world: World) -> None:
     add(world, "a", 300)
     world.advance_clock(299)
     world.tick()
@@ -51,7 +51,7 @@ def test_nothing_ends_a_millisecond_early_and_everything_on_time(world: World) -
     assert list(world.due()) == [None]
 
 
-def test_what_has_ended_is_written_before_anything_else_and_oldest_first(world: World) -> None:
+def test_expiries_are_written_first_and_oldest_first(world: World) -> None:
     add(world, "d", 100)
     add(world, "b", 300)
     add(world, "a", 200)
@@ -68,7 +68,7 @@ def test_what_has_ended_is_written_before_anything_else_and_oldest_first(world: 
     ]
 
 
-def test_equal_instants_end_in_the_order_of_their_names(world: World) -> None:
+def test_simultaneous_expiries_are_ordered_by_segment_name(world: World) -> None:
     for segment in ("c", "a", "d", "b"):
         add(world, segment, 100)
     world.advance_clock(100)
@@ -76,14 +76,14 @@ def test_equal_instants_end_in_the_order_of_their_names(world: World) -> None:
     assert ends(world) == [(name, 100, "expired") for name in "abcd"]
 
 
-def test_a_command_at_the_very_instant_finds_it_ended(world: World) -> None:
+def test_a_command_at_the_time_of_expiry_finds_no_membership(world: World) -> None:
     add(world, "a", 100)
     world.advance_clock(100)
     assert world.change(remove=["a"])["status"] == "unchanged"
     assert ends(world) == [("a", 100, "expired")]
 
 
-def test_a_command_just_before_finds_it_held(world: World) -> None:
+def test_a_command_just_before_expiry_finds_the_membership(world: World) -> None:
     add(world, "a", 100)
     world.advance_clock(99)
     assert world.change(remove=["a"])["status"] == "applied"
@@ -93,7 +93,7 @@ def test_a_command_just_before_finds_it_held(world: World) -> None:
     assert len(ends(world)) == 1
 
 
-def test_adding_again_after_the_end_is_a_new_membership(world: World) -> None:
+def test_adding_after_expiry_creates_a_new_membership(world: World) -> None:
     add(world, "a", 100)
     world.advance_clock(150)
     add(world, "a", 100)
@@ -108,7 +108,7 @@ def test_adding_again_after_the_end_is_a_new_membership(world: World) -> None:
 
 
 @pytest.mark.parametrize(("later_end", "expected"), [(500, 500), (50, 50), (None, None)])
-def test_only_the_newest_end_counts(
+def test_only_the_newest_expiry_counts(
     world: World, later_end: int | None, expected: int | None
 ) -> None:
     add(world, "a", 100)
@@ -121,7 +121,7 @@ def test_only_the_newest_end_counts(
     assert ends(world) == ([] if expected is None else [("a", expected, "expired")])
 
 
-def test_a_removed_membership_does_not_end_a_second_time(world: World) -> None:
+def test_a_removed_membership_does_not_expire(world: World) -> None:
     add(world, "a", 100)
     world.change(remove=["a"])
     world.change(add=["a"])
@@ -131,7 +131,7 @@ def test_a_removed_membership_does_not_end_a_second_time(world: World) -> None:
     assert world.memberships() == {"a": None}
 
 
-def test_a_tick_ends_at_most_a_slice_oldest_first() -> None:
+def test_a_tick_expires_at_most_one_slice_oldest_first() -> None:
     world = World(job_slice=2)
     world.create("a")
     for number, ms in enumerate([300, 100, 200, 100, 400]):
@@ -146,7 +146,7 @@ def test_a_tick_ends_at_most_a_slice_oldest_first() -> None:
     world.check()
 
 
-def test_time_does_not_go_back_with_the_brokers_clock(world: World) -> None:
+def test_log_time_does_not_go_back_with_the_brokers_clock(world: World) -> None:
     add(world, "a", 100)
     world.advance_clock(100)
     world.tick()
@@ -160,7 +160,7 @@ def test_time_does_not_go_back_with_the_brokers_clock(world: World) -> None:
     assert instants == sorted(instants)
 
 
-def test_another_users_record_does_not_end_it_but_a_tick_does(world: World) -> None:
+def test_a_tick_expires_a_membership_and_another_users_record_does_not(world: World) -> None:
     add(world, "a", 100)
     world.advance_clock(100)
     world.change(user=user_id(1), add=["b"])
@@ -169,7 +169,7 @@ def test_another_users_record_does_not_end_it_but_a_tick_does(world: World) -> N
     assert ends(world) == [("a", 100, "expired")]
 
 
-def test_a_refused_and_a_repeated_command_end_what_is_due_as_well(world: World) -> None:
+def test_rejected_and_repeated_commands_write_due_expiries_too(world: World) -> None:
     world.change(add=["d"], id="x")
     add(world, "a", 100)
     add(world, "b", 200)
@@ -182,7 +182,7 @@ def test_a_refused_and_a_repeated_command_end_what_is_due_as_well(world: World) 
     assert ends(world) == [("a", 100, "expired"), ("b", 200, "expired")]
 
 
-def test_an_end_makes_room_for_the_command_that_finds_it() -> None:
+def test_an_expiry_frees_space_for_the_command_that_finds_it() -> None:
     world = World(segments_per_user=1)
     world.create("a", "b")
     add(world, "a", 100)
@@ -190,7 +190,7 @@ def test_an_end_makes_room_for_the_command_that_finds_it() -> None:
     assert world.change(add=["b"])["status"] == "applied"
 
 
-def test_many_ends_of_one_user_at_one_discovery(world: World) -> None:
+def test_many_expiries_of_one_user_at_once(world: World) -> None:
     names = [f"s{number}" for number in range(50)]
     world.create(*names)
     for number, name in enumerate(names):

@@ -31,7 +31,7 @@ def operations(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [(change["segment"], change["operation"]) for change in result["changes"]]
 
 
-def test_an_addition_is_a_membership_a_result_and_a_row(world: World) -> None:
+def test_an_addition_produces_membership_result_and_history_row(world: World) -> None:
     world.advance_clock(7)
     offset = world.shards[0].applied
     result = world.change(add=["a"], id="c", actor="shop")
@@ -60,7 +60,7 @@ def test_an_addition_is_a_membership_a_result_and_a_row(world: World) -> None:
     }
 
 
-def test_adding_what_is_there_changes_nothing(world: World) -> None:
+def test_adding_an_existing_membership_changes_nothing(world: World) -> None:
     world.change(add=["a", until("b", START_MS + 500)])
     world.advance_clock(5)
     again = world.change(add=["a", until("b", START_MS + 500)])
@@ -71,12 +71,12 @@ def test_adding_what_is_there_changes_nothing(world: World) -> None:
     assert state["segments"]["a"]["since"] == START_MS
 
 
-def test_removing_what_is_not_there_changes_nothing(world: World) -> None:
+def test_removing_a_missing_membership_changes_nothing(world: World) -> None:
     assert world.change(remove=["a"])["status"] == "unchanged"
     assert world.history == []
 
 
-def test_a_mixture_tells_what_changed(world: World) -> None:
+def test_the_result_of_a_mixed_command_lists_only_changes(world: World) -> None:
     world.change(add=["a", "b"])
     mixed = world.change(add=["c", "a"], remove=["b"])
     assert mixed["status"] == "applied"
@@ -84,7 +84,7 @@ def test_a_mixture_tells_what_changed(world: World) -> None:
     assert world.memberships() == {"a": None, "c": None}
 
 
-def test_additions_come_in_their_order_and_before_removals(world: World) -> None:
+def test_additions_come_in_command_order_before_removals(world: World) -> None:
     world.change(add=["a"])
     result = world.change(add=["c", "b"], remove=["a"], id="x")
     expected = [("c", "add"), ("b", "add"), ("a", "remove")]
@@ -95,7 +95,7 @@ def test_additions_come_in_their_order_and_before_removals(world: World) -> None
 @pytest.mark.parametrize(
     ("before", "after"), [(None, 900), (900, None), (900, 1_500), (1_500, 900)]
 )
-def test_another_end_replaces_the_one_before(
+def test_a_new_expiry_replaces_the_previous_one(
     world: World, before: int | None, after: int | None
 ) -> None:
     def addition(end: int | None) -> Any:
@@ -114,7 +114,7 @@ def test_another_end_replaces_the_one_before(
     assert (row.operation, row.at, row.expires_at) == ("extend", START_MS + 10, end)
 
 
-def test_the_row_of_a_removal_tells_the_end_that_was_planned(world: World) -> None:
+def test_the_row_of_a_removal_contains_the_planned_expiry(world: World) -> None:
     world.change(add=[until("a", START_MS + 500)])
     world.change(remove=["a"], id="x")
     [row] = world.rows(command_id="x")
@@ -130,7 +130,7 @@ def test_the_row_of_a_removal_tells_the_end_that_was_planned(world: World) -> No
         {"remove": ["b", "x", "y"]},
     ],
 )
-def test_an_unknown_segment_refuses_the_whole_command(world: World, fields: dict[str, Any]) -> None:
+def test_an_unknown_segment_rejects_the_whole_command(world: World, fields: dict[str, Any]) -> None:
     world.change(add=["b"])
     command_id = world.send(type="change_memberships", user_id=ALICE, **fields)
     world.advance_clock(5_000)
@@ -140,7 +140,7 @@ def test_an_unknown_segment_refuses_the_whole_command(world: World, fields: dict
     assert len(world.history) == 1
 
 
-def test_a_deleted_segment_refuses_the_whole_command_at_once(world: World) -> None:
+def test_a_deleted_segment_rejects_the_whole_command_at_once(world: World) -> None:
     world.change(add=["b"])
     world.delete("a")
     world.delete("c")
@@ -148,7 +148,7 @@ def test_a_deleted_segment_refuses_the_whole_command_at_once(world: World) -> No
     assert world.memberships() == {"b": None}
 
 
-def test_an_end_that_is_not_ahead_refuses_the_whole_command(world: World) -> None:
+def test_a_past_expiry_rejects_the_whole_command(world: World) -> None:
     past = [until("a", START_MS), until("b", START_MS - 1)]
     assert error(world.change(add=[*past, "c"])) == ("already_expired", ["a", "b"])
     assert error(world.change(add=[until("a", -62_135_596_799_000)])) == ("already_expired", ["a"])
@@ -166,7 +166,7 @@ def test_no_membership_lasts_more_than_a_hundred_years(world: World) -> None:
     assert world.memberships(user_id(1)) == {"a": longest}
 
 
-def test_a_user_has_so_many_segments_and_no_more() -> None:
+def test_segments_per_user_are_limited() -> None:
     world = World(segments_per_user=2)
     world.create("a", "b", "c", "d")
     assert error(world.change(add=["a", "b", "c"])) == ("too_many_segments", ["a", "b", "c"])
@@ -190,7 +190,7 @@ def test_a_hundred_names_are_one_command() -> None:
     assert list(world.memberships()) == names[60:]
 
 
-def test_users_do_not_disturb_each_other(world: World) -> None:
+def test_users_are_independent(world: World) -> None:
     for number in range(20):
         world.change(user=user_id(number), add=["a"])
     world.change(user=user_id(3), remove=["a"])

@@ -24,7 +24,7 @@ def test_a_preview_counts_and_changes_nothing() -> None:
     world.check()
 
 
-def test_what_has_ended_is_not_counted_however_much_ends_at_once() -> None:
+def test_expired_memberships_are_not_counted_even_beyond_one_slice() -> None:
     world = world_of(40, job_slice=3)
     world.create("in")
     for number in range(40):
@@ -42,7 +42,7 @@ def test_what_has_ended_is_not_counted_however_much_ends_at_once() -> None:
     world.check()
 
 
-def test_who_is_chosen_counts_though_it_is_not_written_yet() -> None:
+def test_pending_assignments_count_as_memberships() -> None:
     world = world_of(30, job_slice=1)
     world.create("A", auto={"percent": 50})
     world.create("short", auto={"percent": 100, "ttl": 1})
@@ -78,7 +78,7 @@ def test_a_preview_sent_twice_is_counted_once() -> None:
     world.check()
 
 
-def test_nothing_is_left_of_previews() -> None:
+def test_previews_leave_no_state_behind() -> None:
     world = world_of(12, job_slice=2)
     world.create("in")
     for number in range(12):

@@ -66,7 +66,7 @@ def test_long_histories_with_crashes_anywhere(seed: int, limits: dict[str, Any])
     finish(world)
 
 
-def test_every_record_of_a_log_is_a_place_to_crash() -> None:
+def test_a_crash_after_any_record() -> None:
     """Back to each earlier checkpoint from the end: always the same state and the same outputs."""
     world = World(1, **TIGHT)
     commands = RandomCommands(world, 5, users=6, segments=6)
@@ -88,7 +88,7 @@ def test_every_record_of_a_log_is_a_place_to_crash() -> None:
         shard.crash()
 
 
-def test_who_is_ready_is_the_same_after_a_restart() -> None:
+def test_ready_users_are_the_same_after_a_restart() -> None:
     world = World(job_slice=1)
     for number in range(3):
         user = user_id(number)
@@ -108,7 +108,7 @@ def test_who_is_ready_is_the_same_after_a_restart() -> None:
     assert list(living._waiting) == ["b"]
 
 
-def test_ordinals_survive_whatever_order_documents_are_read_in() -> None:
+def test_ordinals_do_not_depend_on_the_order_documents_are_read_in() -> None:
     users = [(user_id(ordinal), new_user(ordinal)) for ordinal in range(100)]
     Random(3).shuffle(users)
     population = Population.rebuild(users, [], {})
@@ -117,7 +117,7 @@ def test_ordinals_survive_whatever_order_documents_are_read_in() -> None:
     ]
 
 
-def test_a_restored_shard_goes_on_counting_its_users() -> None:
+def test_a_restored_shard_continues_its_ordinals() -> None:
     world = World()
     world.create("a")
     world.change(user=user_id(7), add=["a"])

@@ -35,7 +35,7 @@ def test_a_created_segment_has_a_definition_and_a_result() -> None:
     }
 
 
-def test_every_shard_hears_of_it_in_the_transaction_of_the_result() -> None:
+def test_the_definition_is_broadcast_together_with_the_result() -> None:
     world = World(partitions=3)
     home = partition_of("a", 3)
     world.send(type="create_segment", segment="a", id="x", actor="me")
@@ -50,7 +50,7 @@ def test_every_shard_hears_of_it_in_the_transaction_of_the_result() -> None:
     assert told == [public | {"command_id": "x", "actor": "me"}] * 3
 
 
-def test_an_existing_name_is_refused_and_nothing_is_overwritten() -> None:
+def test_creating_an_existing_segment_is_rejected() -> None:
     world = World()
     world.create("a", description="first")
     world.change(add=["a"])
@@ -79,7 +79,7 @@ def test_names_differ_by_case() -> None:
     assert world.memberships() == {"VIP": None}
 
 
-def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
+def test_an_update_changes_only_the_description() -> None:
     world = World()
     world.create("a", description="first")
     world.change(add=["a"])
@@ -96,7 +96,7 @@ def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
 
 
 @pytest.mark.parametrize("kind", ["update_segment", "delete_segment"])
-def test_what_does_not_exist_is_neither_updated_nor_deleted(kind: str) -> None:
+def test_updating_or_deleting_an_unknown_segment_is_rejected(kind: str) -> None:
     world = World()
     fields = {"type": kind, "segment": "a"}
     assert code(world.do(**fields)) == "segment_unknown"
@@ -108,14 +108,14 @@ def test_what_does_not_exist_is_neither_updated_nor_deleted(kind: str) -> None:
     assert world.definitions["a"]["version"] == 2
 
 
-def test_a_refused_name_can_be_created_later() -> None:
+def test_a_rejected_name_can_be_created_later() -> None:
     world = World()
     world.delete("a")
     world.create("a")
     assert (world.definitions["a"]["generation"], world.definitions["a"]["version"]) == (1, 1)
 
 
-def test_a_deleted_segment_can_be_used_no_more() -> None:
+def test_a_deleted_segment_cannot_be_used() -> None:
     world = World()
     world.create("a")
     world.change(add=["a"])
@@ -194,7 +194,7 @@ def test_three_generations_one_after_the_other_with_jobs_of_each_open() -> None:
     world.check()
 
 
-def test_an_old_word_on_a_segment_is_not_believed() -> None:
+def test_an_older_definition_is_ignored() -> None:
     world = World()
     world.send(type="create_segment", segment="a")
     [*_, define] = world.apply(0)
@@ -206,7 +206,7 @@ def test_an_old_word_on_a_segment_is_not_believed() -> None:
     assert code(world.change(add=["a"])) == "segment_unknown"
 
 
-def test_the_first_word_on_a_segment_may_be_its_deletion() -> None:
+def test_the_first_known_definition_may_be_a_deletion() -> None:
     world = World()
     world.send(type="change_memberships", user_id=ALICE, add=["a"], id="x")
     world.run()
@@ -228,7 +228,7 @@ def _define(segment: str, version: int, state: str) -> Produced:
     return Produced("segments.shards", segment, orjson.dumps(value), 0, DEFINE, None)
 
 
-def test_there_are_so_many_segments_and_no_more() -> None:
+def test_the_number_of_segments_is_limited() -> None:
     world = World(segments=2)
     world.create("a", "b")
     assert code(world.create("c")) == "too_many_segments"
@@ -239,7 +239,7 @@ def test_there_are_so_many_segments_and_no_more() -> None:
     assert code(world.create("b")) == "segment_exists"
 
 
-def test_a_burst_at_one_home_does_not_pass_the_limit() -> None:
+def test_a_burst_in_one_home_shard_does_not_exceed_the_limit() -> None:
     world = World(segments=3)
     for number in range(6):
         world.send(type="create_segment", segment=f"s{number}", id=f"x{number}")
@@ -250,7 +250,7 @@ def test_a_burst_at_one_home_does_not_pass_the_limit() -> None:
     assert statuses == [*["applied"] * 3, *["rejected"] * 3, "applied"]
 
 
-def test_segments_of_other_homes_count_as_soon_as_they_are_heard_of() -> None:
+def test_segments_of_other_shards_count_once_known() -> None:
     world = World(partitions=3, segments=4)
     names = [f"s{number}" for number in range(12)]
     assert {partition_of(name, 3) for name in names} == {0, 1, 2}
@@ -264,7 +264,7 @@ def test_segments_of_other_homes_count_as_soon_as_they_are_heard_of() -> None:
     assert world.create("more")["status"] == "applied"
 
 
-def test_a_record_that_nobody_writes_stops_the_shard() -> None:
+def test_an_unknown_record_type_stops_the_shard() -> None:
     world = World()
     world.create("a")
     world.append(0, "changes", b"{}")

@@ -137,7 +137,7 @@ def _judge(oracle: Oracle, record: LogRecord, outputs: list[Produced]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_long_log_gives_what_the_oracle_says_and_always_the_same(no_collection: None) -> None:
+def test_a_long_log_matches_the_oracle_and_its_replay(no_collection: None) -> None:
     oracle, rows = Oracle(CONFIG), list[Row]()
     seed = secrets.randbits(32)
     print(f"seed {seed}")
