@@ -1,4 +1,4 @@
-"""RocksDB as a shard uses it: read to the end or not at all, and what its errors mean."""
+"""RocksDB of a shard: complete scans, and classification of its errors."""
 
 from __future__ import annotations
 

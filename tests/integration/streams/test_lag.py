@@ -1,4 +1,4 @@
-"""How many records an application has not consumed yet, as Prometheus reads it."""
+"""Consumer lag as exported to Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digest, reset and rebuild of the shards' state, on a real broker."""
+"""Digest, reset and rebuild of the shards' state, with a real broker."""
 
 from __future__ import annotations
 

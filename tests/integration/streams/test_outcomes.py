@@ -1,4 +1,4 @@
-"""Commands are counted by their outcome, in the metrics of whoever decided them."""
+"""Metric of commands by outcome."""
 
 from __future__ import annotations
 

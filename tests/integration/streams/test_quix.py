@@ -1,6 +1,6 @@
-"""What streams/quix.py and the store take for granted of Quix Streams, on a real broker.
+"""Behaviour of Quix Streams that `streams/quix.py` and the store depend on, with a real broker.
 
-Everything here may break when the pinned version moves: it must be looked at then, one by one.
+A new version of the library may break each of these: review them one by one when upgrading.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exactly once, when processes die between producing and committing, or stand still too long."""
+"""Exactly-once processing when a process is killed before the commit or paused too long."""
 
 from __future__ import annotations
 

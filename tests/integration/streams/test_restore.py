@@ -1,4 +1,4 @@
-"""A shard's state restored from its changelog, and refused where it cannot be whole."""
+"""Restore of a shard's state from its changelog, refused if it may be incomplete."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Several shards in one deterministic loop: no broker, no clock, every order chosen by the test.
+"""Deterministic simulation of several shards: no broker, no clock, the test chooses every order.
 
-`send`, `user` and `append_tick` append to logs; `apply` and `deliver` move one step; `run` goes on
-until nothing is left to do. What shards write to each other waits in `in_flight`, from where it
-reaches the logs in any order between writers, and in order from one writer to one partition.
+`send`, `user` and `append_tick` append to logs; `apply` and `deliver` do one step; `run` continues
+until nothing is left to do. Messages between shards wait in `in_flight`; the order between writers
+is arbitrary, messages of one writer to one partition stay in order.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class World:
         return str(value["id"])
 
     def redeliver(self, source: int, count: int) -> None:
-        """Append a source partition's last commands again, as a router started anew."""
+        """Append the last commands of a source partition again, as a restarted router does."""
         routed = len(self._sources[source])
         for offset in range(max(0, routed - count), routed):
             self._append_routed(source, offset)
@@ -109,7 +109,7 @@ class World:
         refresh: tuple[str, int, int] = ("r", 0, 0),
         version: int | None = None,
     ) -> None:
-        """Append what the user service said."""
+        """Append a `user` record with a state from the user service."""
         value = user_record(user, account, version, refresh)
         self.append(partition_of(user, self.partitions), USER, encode(value))
 
@@ -165,27 +165,27 @@ class World:
         return moved
 
     def tick(self) -> None:
-        """A tick for every shard, and all that follows."""
+        """Append a tick for every shard and run."""
         for partition in range(self.partitions):
             self.append_tick(partition)
         self.run()
 
     def settle(self) -> None:
-        """As many ticks as the shards want at this instant."""
+        """Append ticks and run until no shard has work due at the current time."""
         self.run()
-        while wanting := [s for s in self.shards if self._wants_tick(s)]:
-            for shard in wanting:
+        while due := [s for s in self.shards if self._needs_tick(s)]:
+            for shard in due:
                 self.append_tick(shard.config.partition)
             self.run()
 
-    def _wants_tick(self, shard: HostedShard) -> bool:
+    def _needs_tick(self, shard: HostedShard) -> bool:
         due = shard.machine.next_due_ms()
         return due is not None and due <= self.clock_ms
 
     # --- sending and running, for examples ---
 
     def do(self, **command: Any) -> dict[str, Any]:
-        """Send a command, run, and give its newest result."""
+        """Send a command, run, and return its newest result."""
         command_id = self.send(**command)
         self.run()
         return self.result(command_id)
@@ -226,7 +226,7 @@ class World:
         return [r for r in self.history if all(getattr(r, f) == v for f, v in fields.items())]
 
     def check(self) -> None:
-        """What must hold of every shard when a test is over."""
+        """Check the final invariants of every shard."""
         for shard in self.shards:
             shard.check_documents()
             shard.check_replay()

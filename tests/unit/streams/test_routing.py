@@ -1,4 +1,4 @@
-"""What becomes of records from outside, without a broker."""
+"""Routing of external records, without a broker."""
 
 from __future__ import annotations
 

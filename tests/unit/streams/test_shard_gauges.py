@@ -1,4 +1,4 @@
-"""How far applications are, and what shards have to do, as metrics: reported, and forgotten."""
+"""Lag metrics of applications and gauges of shards."""
 
 from __future__ import annotations
 

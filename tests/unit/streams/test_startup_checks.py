@@ -1,4 +1,4 @@
-"""What a shards process asks before it takes part."""
+"""Checks before a shards process joins its group."""
 
 from __future__ import annotations
 

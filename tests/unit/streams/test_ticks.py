@@ -1,4 +1,4 @@
-"""When ticks are appended: heartbeats, what is due, and the pace of jobs."""
+"""Scheduling of ticks: heartbeats, due work, and the pace of jobs."""
 
 from __future__ import annotations
 

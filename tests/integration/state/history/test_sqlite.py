@@ -1,4 +1,4 @@
-"""The SQLite history store: what is written once, what is read back."""
+"""The SQLite history store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of a shard produces and writes, and what happens when it fails."""
+"""Checkpoints of a shard: what they produce and write, and how failures end."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestChangelog:
         _change(host, ALICE, "A")
         _change(host, BOB, "A")
         produced = host.checkpoint()
-        assert [each.heard for each in produced] == [False] * (len(produced) - 1) + [True]
+        assert [each.with_callback for each in produced] == [False] * (len(produced) - 1) + [True]
         assert produced[-1].topic == "changelog"
 
     def test_a_deleted_document_leaves_a_tombstone(self, host: Host) -> None:

@@ -1,4 +1,4 @@
-"""Documents live, cached, dropped, read again and restored: always those of a plain dictionary."""
+"""Documents of the store, compared with a dictionary across cache evictions and restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers made beforehand: what they say, how long they hold, when there is none."""
+"""Stored responses about users: contents and validity."""
 
 from __future__ import annotations
 

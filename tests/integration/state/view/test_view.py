@@ -1,4 +1,4 @@
-"""The query side's store: what it shows, what it survives, when it begins anew."""
+"""Contents of the view: users, members, definitions, results, progress."""
 
 from __future__ import annotations
 

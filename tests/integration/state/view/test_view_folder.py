@@ -1,4 +1,4 @@
-"""The life of the view's folder: what it survives, and when it is made anew."""
+"""The view's folder: reopening, damage and rebuilds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The view against an oracle: random records in random batches, with crashes between them."""
+"""The view compared with an oracle: random records in random batches, with crashes."""
 
 from __future__ import annotations
 

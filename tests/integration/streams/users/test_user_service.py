@@ -1,4 +1,4 @@
-"""The client of the user service against a real server, in one event loop."""
+"""HTTP client of the user service against a real server."""
 
 from __future__ import annotations
 

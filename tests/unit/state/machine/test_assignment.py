@@ -1,4 +1,4 @@
-"""Automatic assignment by example (S7, F3, F4, B5, B6)."""
+"""Automatic assignment: rounding, raising, opting out, limits."""
 
 from __future__ import annotations
 

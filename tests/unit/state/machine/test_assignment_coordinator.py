@@ -1,4 +1,4 @@
-"""The arithmetic of a round at the segment's home: whatever places, in whatever order they come."""
+"""Coordination of rounds in the home shard, with places in any order."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Random histories with automatic segments: any number of shards, any order, crashes anywhere.
+"""Random histories with automatic segments: any number of shards, any order, crashes.
 
-`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs more examples, with random seeds.
 """
 
 from __future__ import annotations

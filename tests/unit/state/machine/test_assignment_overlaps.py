@@ -1,4 +1,4 @@
-"""Assignments and deletions at the same time, of the same segment and of others (S7, S8)."""
+"""Concurrent assignments and deletions, of one segment and of several."""
 
 from __future__ import annotations
 

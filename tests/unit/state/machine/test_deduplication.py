@@ -1,4 +1,4 @@
-"""Outcomes as lines of text: what is recalled is what was remembered."""
+"""Encoding of stored command outcomes."""
 
 from __future__ import annotations
 

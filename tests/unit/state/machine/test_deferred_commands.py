@@ -1,4 +1,4 @@
-"""A command for a segment not yet heard of waits in its user's queue."""
+"""Deferred commands: a command waits until the segments it names are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting a segment: at once for whoever reads, in slices for whoever writes (S8)."""
+"""Deletion of segments: effective at once for readers, written in slices."""
 
 from __future__ import annotations
 

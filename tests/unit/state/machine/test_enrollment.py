@@ -1,4 +1,4 @@
-"""Newcomers: who joins a segment after its share was given, and who does not (B5)."""
+"""Enrollment of users that become eligible after a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memberships with an end: exact instants, whoever notices them and whenever (S6)."""
+"""Expiry of memberships: exact times, whatever record discovers it."""
 
 from __future__ import annotations
 

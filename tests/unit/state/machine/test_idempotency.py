@@ -1,4 +1,4 @@
-"""The same id and the same record again: once in effect, the same answer as often as asked (S4)."""
+"""Repeated command ids and redelivered records."""
 
 from __future__ import annotations
 

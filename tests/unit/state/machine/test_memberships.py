@@ -1,4 +1,4 @@
-"""Changes of one user: what is applied, what is unchanged, what is refused as a whole (S2)."""
+"""Membership changes of one user: applied, unchanged, or rejected as a whole."""
 
 from __future__ import annotations
 

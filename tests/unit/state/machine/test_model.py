@@ -1,6 +1,6 @@
-"""Random histories against the oracle: several shards, any order between them, crashes anywhere.
+"""Random histories compared with the oracle: several shards, any order of messages, crashes.
 
-`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs more examples, with random seeds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What services of this kind get wrong, right here."""
+"""Known bugs of similar services, which must not occur here."""
 
 from __future__ import annotations
 

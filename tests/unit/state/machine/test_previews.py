@@ -1,4 +1,4 @@
-"""Previews: the exact size of a rollout, before it (B6)."""
+"""Previews: the exact number of users a rule admits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shard promises about how far it is; `HostedShard` checks it at every record as well."""
+"""Progress markers of a shard; `HostedShard` also checks them at every record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of users in a segment: the reference hash over arrays, and its independence."""
+"""Ranks: equality with the reference hash, and independence between segments."""
 
 from __future__ import annotations
 

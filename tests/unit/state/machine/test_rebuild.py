@@ -1,4 +1,4 @@
-"""Crashes and restarts: nobody can tell a restored shard from one that lived on (S4, B4)."""
+"""Crashes and restarts: a restored shard behaves like one that never stopped."""
 
 from __future__ import annotations
 

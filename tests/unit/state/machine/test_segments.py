@@ -1,4 +1,4 @@
-"""Creation, update and deletion of segments, and their generations (S1, S8)."""
+"""Creation, update and deletion of segments, and their generations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timers against a dictionary."""
+"""Timer queue, compared with a dictionary."""
 
 from __future__ import annotations
 

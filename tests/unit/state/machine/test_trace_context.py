@@ -1,4 +1,4 @@
-"""A command's trace context in the router and the state machine: into the log and out again."""
+"""Propagation of a command's trace context through router and state machine."""
 
 from __future__ import annotations
 

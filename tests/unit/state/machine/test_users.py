@@ -1,4 +1,4 @@
-"""States of accounts: the order of refreshes, deletion, users only commands have named (U1-U5)."""
+"""Account states: order of refreshes, deletion, users known only from commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long log through one shard, beside the oracle and a second time alone.
+"""A long log applied by one shard: compared with the oracle, and with a replay.
 
 It has 40,000 records, or VOLUME_RECORDS if that is more; scripts/soak has 300,000.
 """

@@ -1,4 +1,4 @@
-"""Decisions on a batch of refreshes, with a user service that answers as it is told."""
+"""Processing of refresh batches, with a scripted user service."""
 
 from __future__ import annotations
 
