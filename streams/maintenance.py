@@ -22,16 +22,16 @@ from segments.state.store.partition import CHANGELOG_OFFSET_KEY, partition_path
 from segments.streams.shards import decode, shard_config
 from segments.streams.startup_checks import changelog_topic, committed_offsets, shards_consumer
 
-# A poll waits until its batch is full: a short one, many times.
+# `consume` blocks until its batch is full or this timeout ends, so keep it short.
 _POLL_S = 0.1
-_SILENCE_S = 30.0
+_READ_TIMEOUT_S = 30.0
 _BATCH = 5_000
 
 
 class PartitionDigest(NamedTuple):
-    """The state of one shard in its store and after a replay of its log up to the same offset.
+    """Digests of a shard's stored state and of a replay of its log up to the same offset.
 
-    `replayed` is None when the log no longer begins at its first record.
+    `replayed` is None when the beginning of the log is deleted already.
     """
 
     partition: int
@@ -41,18 +41,18 @@ class PartitionDigest(NamedTuple):
 
 
 class OperationError(RuntimeError):
-    """The operation cannot be done; the message says why."""
+    """The operation is not possible; the message gives the reason."""
 
 
 def state_dir(settings: Settings) -> Path:
-    """Where this instance keeps its shards."""
+    """Folder of this instance's shard stores."""
     return settings.data_dir / f"shards-{settings.instance}" / settings.group("shards")
 
 
 def digests(settings: Settings) -> Iterator[PartitionDigest]:
-    """Digest of each shard that this instance has stored, beside that of a replay of its log.
+    """Compute the digests of each shard stored by this instance.
 
-    Works beside a running process, on what it had committed when the store was opened.
+    Works next to a running process: it reads the state committed when the store is opened.
     """
     consumer = shards_consumer(settings)
     try:
@@ -110,14 +110,14 @@ def _as_record(message: Any) -> Record:
 
 
 def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Any]:
-    """Every committed record of a partition, from its beginning to its end."""
+    """Every committed record of a partition, from its beginning to its current end."""
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
     try:
-        heard_at = time.monotonic()
-        while time.monotonic() - heard_at < _SILENCE_S:
+        received_at_s = time.monotonic()
+        while time.monotonic() - received_at_s < _READ_TIMEOUT_S:
             messages = consumer.consume(_BATCH, _POLL_S)
             if messages:
-                heard_at = time.monotonic()
+                received_at_s = time.monotonic()
             for message in messages:
                 if (error := message.error()) is None:
                     yield message
@@ -125,16 +125,16 @@ def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Any]:
                     return
                 else:
                     raise KafkaException(error)
-        raise OperationError(f"the broker gave nothing of {topic}[{partition}] in time")
+        raise OperationError(f"timed out reading {topic}[{partition}]")
     finally:
         consumer.unassign()
 
 
 def reset(settings: Settings) -> bool:
-    """Remove what this instance has stored of its shards; whether there was anything.
+    """Delete this instance's shard stores; returns whether there were any.
 
-    Nothing is lost: at the next start it is restored from the changelog. The process must be
-    stopped; OperationError when one still holds the store.
+    No data is lost: the next start restores them from the changelog. Stop the process first:
+    OperationError while a running one has the store open.
     """
     folder = state_dir(settings)
     if not folder.is_dir():
@@ -150,10 +150,10 @@ def reset(settings: Settings) -> bool:
 
 
 def rebuild(settings: Settings) -> dict[int, int]:
-    """Set missing committed offsets to where the changelog ends; {partition: next offset}.
+    """Restore missing committed offsets from the changelog; returns {partition: next offset}.
 
-    Each checkpoint writes the shard's own document with the log offset it has applied, in the same
-    transaction as the rest. Whatever this instance has stored is removed first, so that it is
+    Each checkpoint writes the shard's own document, with the applied log offset, in the same
+    transaction as the other documents. This instance's stores are deleted first, so that they are
     restored from the same changelog. OperationError while the group has members.
     """
     consumer = shards_consumer(settings)
@@ -186,11 +186,13 @@ def _applied_offset(consumer: Consumer, settings: Settings, partition: int) -> i
 
 def _commit(consumer: Consumer, settings: Settings, offsets: dict[int, int]) -> None:
     topic = settings.topic(SHARDS_TOPIC)
-    wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    partitions = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
     try:
-        done = consumer.commit(offsets=wanted, asynchronous=False)
+        committed = consumer.commit(offsets=partitions, asynchronous=False)
     except KafkaException as error:
-        raise OperationError(f"offsets not set, is a shards process running? {error}") from error
-    for tp in done or []:
+        raise OperationError(
+            f"cannot commit offsets (is a shards process running?): {error}"
+        ) from error
+    for tp in committed or []:
         if tp.error is not None:
-            raise OperationError(f"offset of {topic}[{tp.partition}] not set: {tp.error}")
+            raise OperationError(f"cannot commit the offset of {topic}[{tp.partition}]: {tp.error}")

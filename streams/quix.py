@@ -1,8 +1,8 @@
 """The boundary to Quix Streams: its public interface and the private parts in use.
 
-Every use of a private name of the library stands in this module and, for the store of our own, in
-`quix_store`; tests/quix holds both against a real broker and fails loudly when the pinned version
-moves.
+All uses of the library's private names are in this module and, for the custom state store, in
+`quix_store`. `tests/integration/streams` tests both against a real broker, to notice when a new
+version of the library breaks them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from segments.telemetry import logs, metrics
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
-# Produced before the checkpoint must wait for the network: 50 ms of the fastest shard fits twice.
+# Twice the output of the fastest shard in 50 ms; a full queue makes processing wait for delivery.
 PRODUCER_QUEUE_MAX_RECORDS = 200_000
-# A second of the fastest application's input.
+# One second of input of the fastest application.
 _PREFETCHED_KIB = 16 * 1024
-# Between two looks at the checkpoint's age and at the work of every loop.
-_RECORDS_A_TURN = 50
+# Records processed before checking the checkpoint's age and running the periodic tasks.
+_RECORDS_PER_LOOP = 50
 
 log = logs.get(__name__)
 
@@ -36,14 +36,14 @@ RecordHandler = Callable[[Record], None]
 
 
 class DirectApplication(Application):
-    """Quix's application, with records handed to our handlers instead of its dataframe.
+    """A Quix application that passes records to handlers instead of its dataframe.
 
-    The dataframe's rows, contexts and serializers take longer than most of our handlers. What the
-    library does around a record stays: polling (with rebalances and recovery), offsets, checkpoint.
+    The dataframe's rows, contexts and serializers take longer than most of our handlers. Polling
+    (with rebalances and recovery), offsets and checkpoints remain the library's.
 
-    A checkpoint in which nothing happened stays open instead of being replaced every interval: what
-    comes after a silence finds it expired and is committed at once, not an interval later. Outputs
-    outside any record must therefore change state, too, or they wait for the next change.
+    An empty checkpoint stays open instead of being replaced every interval: the first record after
+    an idle period finds it expired and is committed at once, not an interval later. Therefore
+    outputs produced outside a record handler must change state, or they wait for the next change.
     """
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -53,7 +53,7 @@ class DirectApplication(Application):
         self._processing_context.commit_checkpoint = self._commit_checkpoint  # type: ignore[method-assign]
 
     def handle(self, topic_on_cluster: str, handler: RecordHandler) -> None:
-        """Call `handler` for each record of a topic that has a dataframe, in its place."""
+        """Call `handler` for each record of a topic, instead of the topic's dataframe."""
         self._handlers[topic_on_cluster] = handler
 
     def _commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:  # noqa: FBT001, FBT002 - Quix's signature
@@ -74,12 +74,12 @@ class DirectApplication(Application):
         self._producer.poll(0)
         consumer, state_manager = self._consumer, self._state_manager
         timeout_s = self._config.consumer_poll_timeout
-        for _ in range(_RECORDS_A_TURN):
+        for _ in range(_RECORDS_PER_LOOP):
             message = consumer._poll_unbuffered(timeout_s)  # noqa: SLF001
             if message is None:
                 return
             self._handle(message)
-            # A rebalance inside the poll may have begun a recovery: it comes first.
+            # A rebalance during the poll may have started a recovery, which takes precedence.
             if state_manager.recovery_required or not self._run_tracker.running:
                 return
             timeout_s = 0.0
@@ -108,8 +108,8 @@ class DirectApplication(Application):
 def application(settings: Settings, name: str, *, exactly_once: bool = False) -> DirectApplication:
     """A Quix application of this deployment: `router`, `users`, `shards` or `history`.
 
-    At least once: an idempotent producer without gaps, which never gives a record up: what it
-    cannot send in order ends the process. Exactly once: one transaction a checkpoint.
+    At least once: a gapless idempotent producer; a record it cannot deliver in order ends the
+    process. Exactly once: one transaction per checkpoint.
     """
     group = settings.group(name)
     instance = f"{group}-{settings.instance}"
@@ -163,12 +163,12 @@ def consume(
 
 
 def sink(app: Application, settings: Settings, topic_name: str, target: BatchingSink) -> None:
-    """Give every record of a topic to a batching sink, flushed before each commit."""
+    """Pass every record of a topic to a batching sink, flushed before each commit."""
     app.dataframe(bytes_topic(app, settings, topic_name)).sink(target)
 
 
 def bytes_topic(app: Application, settings: Settings, topic_name: str) -> Any:
-    """A topic whose keys and values are left as they are."""
+    """A topic with keys and values as raw bytes."""
     return app.topic(
         settings.topic(topic_name), value_deserializer="bytes", key_deserializer="bytes"
     )
@@ -183,27 +183,27 @@ def produce(
     headers: RecordHeaders | None = None,
     partition: int | None = None,
 ) -> None:
-    """Produce through the application's producer: delivered before the offsets are committed."""
+    """Produce with the application's producer: delivered before the offsets are committed."""
     app._processing_context.producer.produce(  # noqa: SLF001
         topic=topic_on_cluster, key=key, value=value, headers=headers, partition=partition
     )
 
 
 def run(app: Application) -> None:
-    """Process until SIGTERM or SIGINT; exceptions end the process without a commit."""
+    """Process until SIGTERM or SIGINT; an exception ends the process without a commit."""
     app.run()
 
 
 def every_loop(app: Application, task: Callable[[], None]) -> None:
-    """Run a short task at every turn of the processing loop, outside recovery."""
+    """Run a short task in every iteration of the processing loop, except during recovery."""
     app._dataframe_registry.register_periodic_task(task)  # noqa: SLF001
 
 
 def transactional_output(app: Application) -> Callable[..., None]:
-    """A quick `produce(topic, value, key, …)` into the open transaction.
+    """A fast `produce(topic, value, key, …)` into the open transaction.
 
-    Without a delivery callback: librdkafka fails the whole transaction when one of its records
-    cannot be delivered, so the commit is the check.
+    It needs no delivery callback: librdkafka fails the whole transaction when one of its records
+    cannot be delivered, so the commit reports it.
     """
     wrapper = app._producer._producer  # noqa: SLF001
 
@@ -221,12 +221,12 @@ def transactional_output(app: Application) -> Callable[..., None]:
 
 
 def assignment(app: Application) -> list[tuple[str, int]]:
-    """(topic on the cluster, partition) of all that the application reads now, changelogs too."""
+    """(topic on the cluster, partition) of each assigned partition, including changelogs."""
     return [(tp.topic, tp.partition) for tp in app._consumer.assignment()]  # noqa: SLF001
 
 
 def consumer_position(app: Application, topic_on_cluster: str, partition: int) -> tuple[int, int]:
-    """(next offset, high watermark) of an assigned partition, as last heard; -1 = not known."""
+    """(next offset, cached high watermark) of an assigned partition; negative when unknown."""
     consumer = app._consumer  # noqa: SLF001
     at = consumer.position([TopicPartition(topic_on_cluster, partition)])[0].offset
     _, high = consumer.get_watermark_offsets(
@@ -236,14 +236,14 @@ def consumer_position(app: Application, topic_on_cluster: str, partition: int) -
 
 
 def queued(app: Application) -> int:
-    """Records that the application's producer has not delivered yet."""
+    """Number of records in the producer's queue or in flight."""
     return len(app._producer._producer._producer)  # noqa: SLF001
 
 
 def committed_offset(app: Application, topic_on_cluster: str, partition: int) -> int | None:
-    """The offset from which the group goes on; None before the first commit."""
-    asked = [TopicPartition(topic_on_cluster, partition)]
-    [answer] = app._consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)  # noqa: SLF001
-    if answer.error is not None:
-        raise KafkaException(answer.error)
-    return answer.offset if answer.offset >= 0 else None
+    """The group's committed offset; None before the first commit. KafkaException on failure."""
+    partitions = [TopicPartition(topic_on_cluster, partition)]
+    [found] = app._consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S)  # noqa: SLF001
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return found.offset if found.offset >= 0 else None

@@ -21,16 +21,16 @@ _COORDINATOR_MOVES = (
 
 
 class StartRefusedError(RuntimeError):
-    """The process must not start; the message says what was found and what to do."""
+    """The process must not start; the message states the problem and what to do."""
 
 
 def changelog_topic(settings: Settings) -> str:
-    """The changelog of the shards' state, on the cluster."""
+    """Name of the shards' changelog topic on the cluster."""
     return f"changelog__{settings.group('shards')}--shards--default"
 
 
 def shards_consumer(settings: Settings) -> Consumer:
-    """A consumer that speaks for the shards' group without joining it."""
+    """A consumer with the shards' group id that does not join the group."""
     return Consumer(
         settings.client_config()
         | {
@@ -44,27 +44,27 @@ def shards_consumer(settings: Settings) -> Consumer:
 
 
 def committed_offsets(consumer: Consumer, settings: Settings) -> dict[int, int | None]:
-    """Committed offset of each partition of the log; None where there is none."""
+    """Committed offset of each partition of the log, or None."""
     topic = settings.topic(SHARDS_TOPIC)
-    asked = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+    partitions = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
     deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
     while True:
         try:
-            found = consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)
+            found = consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S)
             break
         except KafkaException as error:
-            # A broker that has just started does not know yet who answers for the group.
+            # A broker that has just started may not know the group's coordinator yet.
             if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() > deadline_s:
                 raise
         time.sleep(_RETRY_S)
     return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
 
 
-def _holds_a_row(consumer: Consumer, topic: str, partition: int) -> bool:
-    """Whether anything was ever committed to a partition.
+def _has_records(consumer: Consumer, topic: str, partition: int) -> bool:
+    """Whether a partition contains any committed record.
 
-    Its watermarks do not tell: a transaction that was aborted, as that of a process killed in its
-    first one, takes offsets and leaves no record.
+    The watermarks are not enough: an aborted transaction, as of a process killed during its first
+    one, uses up offsets without leaving a record.
     """
     low, high = consumer.get_watermark_offsets(
         TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S
@@ -77,7 +77,7 @@ def _holds_a_row(consumer: Consumer, topic: str, partition: int) -> bool:
     finally:
         consumer.unassign()
     if message is None:
-        raise StartRefusedError(f"the broker gave nothing of {topic}[{partition}] in time")
+        raise StartRefusedError(f"timed out reading {topic}[{partition}]: start again")
     error = message.error()
     if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
         raise KafkaException(error)
@@ -85,10 +85,11 @@ def _holds_a_row(consumer: Consumer, topic: str, partition: int) -> bool:
 
 
 def check_shards(settings: Settings) -> None:
-    """`StartRefusedError` when offsets are missing beside a changelog that is not empty.
+    """Check topics and committed offsets before a shards process starts.
 
-    Quix would then skip every changelog row, start with an empty state and say nothing.
-    `TopicsError` when the topics differ from the settings.
+    `StartRefusedError` when offsets are missing although the changelog is not empty: Quix would
+    silently skip every changelog row and start with an empty state. `TopicsError` when the topics
+    differ from the settings.
     """
     topics.check(settings)
     consumer = shards_consumer(settings)
@@ -97,31 +98,31 @@ def check_shards(settings: Settings) -> None:
         for partition, offset in committed.items():
             if offset is not None:
                 continue
-            if _holds_a_row(consumer, changelog_topic(settings), partition):
+            if _has_records(consumer, changelog_topic(settings), partition):
                 raise StartRefusedError(
                     f"the group {settings.group('shards')} has no committed offset for "
                     f"{settings.topic(SHARDS_TOPIC)}[{partition}], but its changelog "
                     f"{changelog_topic(settings)}[{partition}] is not empty: starting now would "
-                    "lose the state. Run `segments state rebuild`, which sets the offsets to "
-                    "where the changelog ends, and start again."
+                    "lose the state. Run `segments state rebuild`, which restores the offsets "
+                    "from the changelog, and start again."
                 )
     finally:
         consumer.close()
 
 
 def check_position(topic: str, partition: int, applied: int, committed: int | None) -> None:
-    """`StartRefusedError` unless a shard's state ends where its group goes on in the log.
+    """Check that a shard's restored state matches the group's committed offset.
 
-    Both are written in one transaction. They differ when changelog rows were hidden behind another
-    process's hanging transaction while this one restored (compare KAFKA-10167), or when somebody
-    has set offsets by hand. `applied`: offset of the last record in the state, -1 for none.
+    `StartRefusedError` if not. Both are written in one transaction. They differ when another
+    process's open transaction hid changelog rows during the restore (compare KAFKA-10167), or when
+    offsets were set manually. `applied`: offset of the last record in the state, -1 for none.
     """
     if applied == (-1 if committed is None else committed - 1):
         return
     raise StartRefusedError(
-        f"the state of {topic}[{partition}] ends at offset {applied}, but its group goes on at "
-        f"{committed}. After a crash elsewhere this passes within "
-        f"{2 * TRANSACTION_TIMEOUT_MS // 1000} s: start again. If it stays, offsets were set by "
-        f"hand: set them back, or, if the state here is the one that is wrong, run `segments state "
-        "reset`, which restores it from the changelog."
+        f"the state of {topic}[{partition}] ends at offset {applied}, but the group's committed "
+        f"offset is {committed}. After the crash of another process this resolves itself within "
+        f"{2 * TRANSACTION_TIMEOUT_MS // 1000} s: start again. If it persists, offsets were set "
+        "manually: set them back, or, if the local state is wrong, run `segments state reset`, "
+        "which restores it from the changelog."
     )

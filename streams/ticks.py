@@ -1,13 +1,13 @@
-"""When to append ticks to a shard's log: no Kafka, no clock; callers pass the time."""
+"""Scheduling of ticks in a shard's log; no I/O and no clock: callers pass the time."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 T = TypeVar("T")
-# A tick that was appended early by a clock ahead of the broker's is not repeated in a tight loop.
+# If our clock is ahead of the broker's, a tick arrives before the due time: do not spin.
 _RETRY_MS = 20
-# A slice that has not come back by then went to another process with its partition.
+# A slice whose tick has not been applied by then has moved to another process with its partition.
 _LOST_MS = 1_000
 
 
@@ -20,18 +20,19 @@ class TickSchedule:
         self._applied = True
 
     def applied(self) -> None:
-        """A tick came back through the log."""
+        """Note that a tick was read from the log and applied."""
         self._applied = True
 
     def should_append(self, now_ms: int, due_ms: int | None) -> bool:
-        """Whether a tick should be appended now; if so it counts as appended.
+        """Whether to append a tick now; True also records it as appended.
 
-        At once when something is due, but one at a time; and once an interval in any case.
+        At once when something is due, with at most one such tick in flight, and at least once per
+        interval.
         """
-        since = now_ms - self._appended_at
-        heartbeat = since >= self._interval_ms or since < 0
+        since_ms = now_ms - self._appended_at
+        heartbeat = since_ms >= self._interval_ms or since_ms < 0
         due = due_ms is not None and due_ms <= now_ms and self._applied
-        if due and due_ms != 0 and since < _RETRY_MS:
+        if due and due_ms != 0 and since_ms < _RETRY_MS:
             due = False
         if heartbeat or due:
             self._appended_at = now_ms
@@ -41,11 +42,11 @@ class TickSchedule:
 
 
 class WorkPace:
-    """Paces the slices of jobs: one at a time per process, with a rest after each.
+    """Paces the slices of jobs: one at a time per process, with a pause after each.
 
-    A job of many users keeps what follows the shards (view, history, broker) busy as well. Without
-    a rest their queues grow for as long as the job lasts, and every command waits in them. The rest
-    follows what a slice took here, so it is long on a machine that is busy already.
+    A job over many users also loads the consumers of its output (view, history) and the broker.
+    Without pauses their queues grow as long as the job runs, and every command waits in them. The
+    pause is proportional to the duration of the slice, so it is longer on a busy machine.
     """
 
     def __init__(self, rest_ratio: float) -> None:
@@ -56,26 +57,26 @@ class WorkPace:
         self._free_at_ms = 0
 
     def in_turn(self, shards: list[tuple[int, T]]) -> list[tuple[int, T]]:
-        """Shards by partition, in their order: who began a slice last comes last.
+        """Rotate (partition, shard) pairs so that the partition of the last slice comes last.
 
-        Else the same ones could have every turn for as long as they have work.
+        Otherwise the first shards could take every slice for as long as they have work.
         """
-        later = [each for each in shards if each[0] > self._last]
-        return later + [each for each in shards if each[0] <= self._last]
+        following = [pair for pair in shards if pair[0] > self._last]
+        return following + [pair for pair in shards if pair[0] <= self._last]
 
     def may_start(self, now_ms: int) -> bool:
-        """Whether a partition may begin a slice now."""
+        """Whether a slice may start now."""
         if self._running is not None and 0 <= now_ms - self._began_ms < _LOST_MS:
             return False
         return now_ms >= self._free_at_ms or now_ms < self._began_ms
 
     def started(self, partition: int, now_ms: int) -> None:
-        """The tick of a slice was appended."""
+        """Note that the tick of a slice was appended."""
         self._running = self._last = partition
         self._began_ms = now_ms
 
     def finished(self, partition: int, now_ms: int) -> None:
-        """A tick of this partition was applied."""
+        """Note that a tick of this partition was applied."""
         if partition == self._running:
             self._running = None
             took_ms = max(0, now_ms - self._began_ms)

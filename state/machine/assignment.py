@@ -23,7 +23,7 @@ from segments.state.machine.documents import (
     StoredUser,
     assignment_key,
     bitmap,
-    replica_key,
+    known_segment_key,
 )
 from segments.state.machine.memberships import Step
 from segments.state.machine.outputs import Reason
@@ -80,7 +80,7 @@ class Assignments:
         if self._segments.usable.get(segment) != generation:
             return  # deleted since: no reply is expected
         assignment = self._new(segment, generation, value["round"], value["rule"])
-        # Late users of the previous rule are judged by the new one.
+        # Late users of the previous rule are evaluated against the new one.
         running = self._rounds.get(segment)
         if running is not None:
             assignment["late"] = running["late"]
@@ -127,7 +127,7 @@ class Assignments:
         self._put(assignment)
         self._sort()
 
-    def answer(self) -> None:
+    def reply_to_surveys(self) -> None:
         """Reply to deferred surveys. Only when nothing is due: expired members would count."""
         for assignment in list(self._in_order()):
             if assignment["stage"] == "asked":
@@ -193,11 +193,11 @@ class Assignments:
         assignment["command_id"], assignment["actor"] = value["command_id"], value["actor"]
         self._sort()
         self._put(assignment)
-        key = replica_key(assignment["segment"])
-        replica = self._context.state.get(key)
-        replica["auto"]["threshold"] = value["threshold"]
-        self._context.state.put(key, replica)
-        self._segments.set_rule(assignment["segment"], replica["auto"])
+        key = known_segment_key(assignment["segment"])
+        known_segment = self._context.state.get(key)
+        known_segment["auto"]["threshold"] = value["threshold"]
+        self._context.state.put(key, known_segment)
+        self._segments.set_rule(assignment["segment"], known_segment["auto"])
 
     def _up_to(self, candidates: BitMap, key: MemberKey, last: list[Any] | None) -> BitMap:
         """The candidates up to and including a place; none for None."""
@@ -214,7 +214,7 @@ class Assignments:
         return chosen
 
     def _current(self, value: dict[str, Any], stage: str) -> AssignmentState | None:
-        """The round that a message is about, unless it is over."""
+        """The round that a message belongs to, unless it is over."""
         assignment = self._rounds.get(value["segment"])
         if (
             assignment is None
@@ -236,17 +236,17 @@ class Assignments:
 
     @property
     def count(self) -> int:
-        """Rounds on their way."""
+        """Number of rounds in progress."""
         return len(self._rounds)
 
     @property
     def oldest_at(self) -> int | None:
-        """Instant (ms) of the oldest round on its way; None when there is none."""
+        """Log time (ms) of the oldest round in progress, or None."""
         return self._order[0][0] if self._order else None
 
     @property
     def has_work(self) -> bool:
-        """Whether a tick would find something to do, once nothing is due."""
+        """Whether a tick would have work to do once nothing is due."""
         return any(a["stage"] != "surveyed" for a in self._rounds.values())
 
     def next_user(self) -> int | None:
@@ -265,41 +265,41 @@ class Assignments:
         return None
 
     def first_pending_at(self) -> int | None:
-        """The earliest instant of a membership that is not written yet."""
+        """Earliest log time (ms) of a membership not written yet."""
         return min((a["at"] for a in self._rounds.values() if a["pending"]), default=None)
 
     # --- one user ---
 
     def of(self, user: StoredUser) -> list[AssignmentState]:
-        """The rounds that have chosen a user and have not been written for it, oldest first."""
+        """Rounds with a pending assignment of this user, oldest first."""
         if not self._rounds:
             return []
         return [a for a in self._in_order() if user["ordinal"] in a["pending"]]
 
     def running(self, segment: str) -> AssignmentState | None:
-        """The round of a segment, if there is one."""
+        """The round of a segment, or None."""
         return self._rounds.get(segment)
 
     def assign(
         self, user_id: str, user: StoredUser, assignment: AssignmentState, write: Write
     ) -> bool:
-        """Write what a round has decided about a user; False when something is in the way."""
+        """Write a pending assignment of a user; returns whether the user was assigned."""
         assignment["pending"].discard(user["ordinal"])
         self._put(assignment)
         segment, generation = _key(assignment)
-        given = self.can_assign(user, segment, generation)
-        if given:
+        assigned = self.can_assign(user, segment, generation)
+        if assigned:
             reason = Reason(assignment["at"], "auto", assignment["command_id"], assignment["actor"])
             after = membership_from(assignment["at"], generation, assignment["rule"]["ttl_ms"])
             write(user_id, user, Step(segment, "add", None, after), reason)
         held = user["segments"].get(segment)
-        # It may have joined as a newcomer in the course of the round.
+        # The user may have been enrolled during the round.
         chosen = held is not None and held["origin"] == "auto"
         assignment["assigned" if chosen else "skipped"] += 1
-        return given
+        return assigned
 
     def can_assign(self, user: StoredUser, segment: str, generation: int) -> bool:
-        """Whether nothing is in the way of a segment that the filters let a user have."""
+        """Whether a user admitted by the filters can be assigned: account, opt-out, limit."""
         return (
             user["account"] != "deleted"
             and segment not in user["segments"]
@@ -308,20 +308,20 @@ class Assignments:
         )
 
     def add_late(self, assignment: AssignmentState, ordinal: int) -> None:
-        """A user became eligible; the threshold is about to be found, or to be raised."""
+        """Remember a user that became eligible before the round has set its threshold."""
         if ordinal not in assignment["candidates"] and ordinal not in assignment["late"]:
             assignment["late"].add(ordinal)
             self._put(assignment)
 
     def remove_late(self, assignment: AssignmentState, ordinal: int) -> None:
-        """A user who became eligible is judged now."""
+        """Drop a late user; it is being evaluated now."""
         if ordinal in assignment["late"]:
             assignment["late"].discard(ordinal)
             self._put(assignment)
 
-    def _reply(self, kind: str, key: str, value: dict[str, Any]) -> None:
+    def _reply(self, message_type: str, key: str, value: dict[str, Any]) -> None:
         value["partition"] = self._context.config.partition
-        self._context.send_home(key, kind, value)
+        self._context.send_home(key, message_type, value)
 
 
 def _key(assignment: AssignmentState) -> MemberKey:
@@ -333,7 +333,7 @@ def _identity(assignment: AssignmentState) -> dict[str, Any]:
 
 
 def membership_from(at_ms: int, generation: int, ttl_ms: int | None) -> MembershipState:
-    """An automatic membership that begins at `at_ms`."""
+    """An automatic membership that starts at `at_ms`."""
     return MembershipState(
         since=at_ms,
         expires_at=None if ttl_ms is None else at_ms + ttl_ms,

@@ -1,14 +1,15 @@
-"""A round of automatic assignment at the segment's home: pure decisions on its document.
+"""Coordinates rounds of automatic assignment in the segment's home shard: pure functions.
 
-    survey ──▶ every shard counts ──▶ surveyed: how many, and in which bucket the last one stands
-    refine ──▶ every shard looks there ──▶ refined: the place of the last one
+    survey ──▶ every shard counts ──▶ surveyed: number of users to assign, bucket of the last one
+    refine ──▶ every shard lists that bucket ──▶ refined: place of the last user to assign
     select ──▶ every shard writes ──▶ selected: the segment is active
 
-Whoever has the segment keeps it: a round chooses as many as are missing, the lowest places first.
+Members keep the segment: a round assigns as many users as are missing, lowest places first.
 
-The threshold, up to which newcomers join, is the place of the last one chosen. It never sinks while
-the filters stay. Where a round chooses nobody it is the share of all places there could be, but
-before everybody who was counted: who was there and was not chosen is no newcomer.
+New users join up to the threshold, the place of the last user assigned. It never decreases while
+the filters stay the same. A round that assigns nobody derives it from the rule's share of all
+possible places, but below the place of every user counted: an existing user who was not chosen
+must not join as a new one.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from segments.contracts.auto import WHOLE_PPM, AutoRule, target_of
-from segments.contracts.log import REFINE, SELECT, SURVEY
+from segments.contracts.log import BUCKETS, REFINE, SELECT, SURVEY
 from segments.state.machine.documents import AutoState, HomeState, RoundState
-from segments.state.machine.ranks import BUCKETS, LAST_PLACE, Place, bucket_of, proportional
+from segments.state.machine.ranks import LAST_PLACE, Place, bucket_of, proportional
 
 
 class RoundMessage(NamedTuple):
-    """What the home tells every shard."""
+    """Message from the home shard to every shard: log record type and value."""
 
     type: str
     value: dict[str, Any]
 
 
 def begin(segment: str, home: HomeState, command: dict[str, Any]) -> RoundMessage:
-    """Begin a round of a segment whose document has its rule."""
+    """Start a round for the rule in the segment's document; returns its survey."""
     auto = home["auto"]
     auto["round"] += 1
     home["running"] = RoundState(
@@ -52,7 +53,7 @@ def begin(segment: str, home: HomeState, command: dict[str, Any]) -> RoundMessag
 
 
 def is_expected(home: HomeState | None, reply: dict[str, Any], stage: str) -> bool:
-    """Whether a reply belongs to the stage that its segment's round is in."""
+    """Whether a reply belongs to the current stage of its segment's round."""
     if home is None or home["state"] == "deleted" or "running" not in home:
         return False
     running = home["running"]
@@ -67,13 +68,13 @@ def is_expected(home: HomeState | None, reply: dict[str, Any], stage: str) -> bo
 def surveyed(
     segment: str, home: HomeState, reply: dict[str, Any], partitions: int
 ) -> RoundMessage | None:
-    """Add a shard's count; the next message once every shard has counted."""
+    """Add a shard's count; returns the next message once every shard has replied."""
     running = home["running"]
     running["replied"].append(reply["partition"])
     running["eligible"] += reply["eligible"]
     running["members"] += reply["members"]
     running["histogram"] = [
-        mine + its for mine, its in zip(running["histogram"], reply["histogram"], strict=True)
+        total + count for total, count in zip(running["histogram"], reply["histogram"], strict=True)
     ]
     if len(running["replied"]) < partitions:
         return None
@@ -92,14 +93,14 @@ def surveyed(
 
 
 def _target_number(running: RoundState) -> int:
-    """The number of the last one to be chosen; where nobody is, of the first to be left out."""
+    """1-based number of the last candidate to assign, or 1 when none is to be assigned."""
     return max(1, running["wanted"])
 
 
 def refined(
     segment: str, home: HomeState, reply: dict[str, Any], partitions: int
 ) -> RoundMessage | None:
-    """Add a shard's places in the bucket; the selection once all of them are known."""
+    """Add a shard's places in the bucket; returns the selection once every shard has replied."""
     running = home["running"]
     running["replied"].append(reply["partition"])
     running["places"].extend(reply["places"])
@@ -133,24 +134,24 @@ def _select(
 
 
 def threshold_through(auto: AutoState, chosen: Place) -> Place:
-    """The threshold after a round that chose up to this place."""
-    held = auto["threshold"]
-    return chosen if held is None else max(Place(*held), chosen)
+    """Threshold after a round that assigned all candidates up to this place."""
+    current = auto["threshold"]
+    return chosen if current is None else max(Place(*current), chosen)
 
 
-def threshold_below(auto: AutoState, most: Place) -> Place | None:
-    """The threshold after a round that found nobody up to this place and chose nobody.
+def threshold_below(auto: AutoState, maximum: Place) -> Place | None:
+    """Threshold after a round that assigned nobody and found no candidate up to `maximum`.
 
-    None where there is none: a number of users says nothing about the places of newcomers.
+    A rule with a count sets none: a number of users does not determine a place for new users.
     """
-    held, ppm = auto["threshold"], auto["rule"]["ppm"]
+    current, ppm = auto["threshold"], auto["rule"]["ppm"]
     if ppm is not None:
-        return threshold_through(auto, min(proportional(ppm), most))
-    return None if held is None else Place(*held)
+        return threshold_through(auto, min(proportional(ppm), maximum))
+    return None if current is None else Place(*current)
 
 
 def selected(home: HomeState, reply: dict[str, Any], partitions: int) -> bool:
-    """Add what a shard has written; whether all have, and the round is over."""
+    """Add a shard's result; returns whether every shard has replied, which ends the round."""
     running = home["running"]
     running["replied"].append(reply["partition"])
     running["assigned"] += reply["assigned"]
@@ -166,19 +167,24 @@ def selected(home: HomeState, reply: dict[str, Any], partitions: int) -> bool:
     return True
 
 
-def raises(held: AutoRule, wanted: AutoRule) -> bool | None:
-    """Whether a rule asks for more (True), the same (False), or less or by another measure."""
-    if (held["ppm"] is None) != (wanted["ppm"] is None):
+def raises(current: AutoRule, new: AutoRule) -> bool | None:
+    """Whether the new rule raises the percentage or count (True) or keeps it (False).
+
+    None when it lowers it or replaces a percentage by a count or the reverse.
+    """
+    if (current["ppm"] is None) != (new["ppm"] is None):
         return None
-    before, after = (rule["ppm"] or rule["count"] or 0 for rule in (held, wanted))
+    before, after = (rule["ppm"] or rule["count"] or 0 for rule in (current, new))
     return None if after < before else after > before
 
 
-def _message(kind: str, segment: str, home: HomeState, value: dict[str, Any]) -> RoundMessage:
+def _message(
+    message_type: str, segment: str, home: HomeState, value: dict[str, Any]
+) -> RoundMessage:
     running = home["running"]
     identity = {
         "segment": segment,
         "generation": home["generation"],
         "round": running["number"],
     }
-    return RoundMessage(kind, identity | value)
+    return RoundMessage(message_type, identity | value)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Config(NamedTuple):
-    """Inputs of the machine besides its log: equal in every process, or replays differ."""
+    """Settings of the machine; they must be equal in every process, or replays differ."""
 
     partition: int
     partitions: int

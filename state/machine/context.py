@@ -1,4 +1,4 @@
-"""What the parts of a shard's state machine share: configuration, documents, outputs."""
+"""Context shared by the parts of a shard's state machine: configuration, documents, outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segments.state.machine.outputs import ShardOutput
 
 @dataclass(frozen=True, slots=True)
 class ShardContext:
-    """`shard` is the live document of the shard itself; `outputs` those of the current record."""
+    """`shard`: live document of the shard itself. `outputs`: those of the current record."""
 
     config: Config
     state: DocumentStore

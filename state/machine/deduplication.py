@@ -1,8 +1,8 @@
 """Outcomes of the latest commands of a user or a segment, by command id.
 
-Most of the bytes of a document that has seen many commands are these, and each command writes all
-of them again: therefore a line of text each, made and read in a fraction of the time that JSON
-objects take. `offset at status`, then the changes, or the error as JSON:
+They are most of the bytes of a busy document, and every command rewrites them all. Each is a line
+of text, which encodes and decodes in a fraction of the time of a JSON object: `offset at status`,
+then the changes, or the error as JSON:
 
     1042 1763900000123 applied +NEWS -TRIAL ~VIP
 """
@@ -22,7 +22,7 @@ _OPERATIONS: dict[str, MembershipOperation] = {"+": "add", "-": "remove", "~": "
 
 
 def remember(outcomes: Outcomes, command_id: str, outcome: Outcome, limit: int) -> None:
-    """Keep the outcome of a command; the oldest beyond `limit` is forgotten."""
+    """Store the outcome of a command; the oldest beyond `limit` is dropped."""
     line = f"{outcome['offset']} {outcome['at']} {outcome['status']}"
     if outcome["error"] is not None:
         line += f" {orjson.dumps(outcome['error']).decode()}"
@@ -34,7 +34,7 @@ def remember(outcomes: Outcomes, command_id: str, outcome: Outcome, limit: int) 
 
 
 def recall(outcomes: Outcomes, command_id: str) -> Outcome | None:
-    """The outcome of a command that is remembered."""
+    """The stored outcome of a command, or None."""
     line = outcomes.get(command_id)
     if line is None:
         return None

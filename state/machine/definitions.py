@@ -1,4 +1,4 @@
-"""Decisions on one segment in its home shard: pure functions of its document and a command."""
+"""Decisions about one segment in its home shard: pure functions of document and command."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from segments.contracts.auto import AutoRule
 from segments.state.machine.assignment_coordinator import raises
-from segments.state.machine.documents import AutoState, HomeState, ReplicaState
+from segments.state.machine.documents import AutoState, HomeState, KnownSegment
 from segments.state.machine.eligibility import same_filters
 from segments.state.machine.memberships import Rejection
 
 
 def undefined() -> HomeState:
-    """The home of a name that was never in use: it remembers what was refused."""
+    """Document of a segment that never existed; stores the outcomes of rejected commands."""
     return HomeState(
         generation=0, version=0, state="deleted", description=None, created_at=0, outcomes={}
     )
@@ -27,7 +27,7 @@ def create(
     active: int,
     max_segments: int,
 ) -> Rejection | HomeState:
-    """A new generation of a name that is not in use; with a rule it begins as `assigning`."""
+    """Create a new generation of an unused name; with a rule its first state is `assigning`."""
     if home["state"] != "deleted":
         return Rejection("segment_exists", "the name is in use", [command["segment"]])
     if active >= max_segments:
@@ -51,7 +51,7 @@ def _new_auto(rule: AutoRule) -> AutoState:
 
 
 def update(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-    """The same generation with another description; the same object when nothing changes."""
+    """Change the description or rule of a generation; returns `home` itself if nothing changes."""
     if home["state"] == "deleted":
         return Rejection("segment_unknown", "no such segment", [command["segment"]])
     changed = home.copy()
@@ -68,7 +68,7 @@ def update(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
 
 
 def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection | None:
-    """Take over a rule. More than before begins a round; less is refused."""
+    """Set the rule: a higher percentage or count starts a round, a lower one is rejected."""
     auto = changed.get("auto")
     if auto is None:
         changed["auto"] = _new_auto(rule)
@@ -87,13 +87,13 @@ def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection 
     if more:
         changed["state"] = "assigning"
         if not same_filters(auto["rule"], rule):
-            # It says nothing about those whom other filters let through: the round finds another.
+            # The threshold is valid only for the filters it was found with; the round sets another.
             changed["auto"]["threshold"] = None
     return None
 
 
 def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-    """The end of a generation; its document stays, so that the next one has a higher number."""
+    """Delete a generation; the document stays, so that the next generation has a higher number."""
     if home["state"] == "deleted":
         return Rejection("segment_unknown", "no such segment", [command["segment"]])
     deleted = home.copy()
@@ -104,13 +104,16 @@ def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
     return deleted
 
 
-def refuse_unknown_filters(
+def reject_unknown_filters(
     home: HomeState, command: dict[str, Any], usable: Mapping[str, int]
 ) -> Rejection | None:
-    """A rule names segments in use; the one that is held already may name what is deleted since."""
+    """Reject a rule that filters by segments not in use.
+
+    Repeating the current rule is accepted, even if a segment in its filters was deleted since.
+    """
     rule: AutoRule | None = command.get("auto")
-    held = home.get("auto")
-    if rule is None or (held is not None and held["rule"] == rule):
+    auto = home.get("auto")
+    if rule is None or (auto is not None and auto["rule"] == rule):
         return None
     unknown = unusable_filters(rule, usable)
     if not unknown:
@@ -119,12 +122,12 @@ def refuse_unknown_filters(
 
 
 def unusable_filters(rule: AutoRule, usable: Mapping[str, int]) -> list[str]:
-    """Segments of the filters that are not in use."""
+    """Segments in a rule's filters that are not in use."""
     return [name for name in (*rule["include"], *rule["exclude"]) if name not in usable]
 
 
 def definition(segment: str, home: HomeState, position: str) -> dict[str, Any]:
-    """The public definition. `position` = partition:offset of the record behind it."""
+    """The public definition. `position`: partition:offset of the log record that caused it."""
     return {
         "segment": segment,
         "generation": home["generation"],
@@ -150,7 +153,7 @@ def _public_auto(auto: AutoState | None) -> dict[str, Any] | None:
         "accounts": rule["accounts"],
         "ttl_ms": rule["ttl_ms"],
         "newcomers": rule["newcomers"],
-        # As text: many readers of JSON keep no more than 53 bits of a number.
+        # As text: many JSON parsers keep only 53 bits of a number.
         "threshold": None if threshold is None else f"{threshold[0]:016x}",
         "target": auto["target"],
         "assigned": auto["assigned"],
@@ -158,6 +161,6 @@ def _public_auto(auto: AutoState | None) -> dict[str, Any] | None:
     }
 
 
-def supersedes(define: dict[str, Any], known: ReplicaState | None) -> bool:
-    """Whether a `define` says more than the shard has heard."""
+def supersedes(define: dict[str, Any], known: KnownSegment | None) -> bool:
+    """Whether a `define` record is newer than the definition the shard knows."""
     return known is None or define["version"] > known["version"]

@@ -1,4 +1,4 @@
-"""One number for all of a shard's state, whatever it is kept in."""
+"""Digest of a shard's whole state, independent of the storage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def digest(entries: Iterable[tuple[bytes, Any]]) -> str:
 
 
 class MemoryState:
-    """A shard's documents in a dictionary: for replays. Implements `documents.State`."""
+    """In-memory `documents.DocumentStore`, for replays."""
 
     def __init__(self) -> None:
         self._documents: dict[bytes, Any] = {}

@@ -1,7 +1,7 @@
-"""The documents of a shard's state, as they stand in the store, and their keys.
+"""Documents of a shard's state as stored, and their keys.
 
-Plain dictionaries: they are read and written by the hundred thousand, and JSON is their form both
-in RocksDB and in the changelog. All instants and durations are in milliseconds.
+Plain dictionaries, for speed: they are read and written by the hundred thousand, and stored as JSON
+both in RocksDB and in the changelog. All instants and durations are in milliseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segments.contracts.events import AccountState
 
 SHARD_KEY = b"m"
 USER_PREFIX = b"u"
-REPLICA_PREFIX = b"s"
+KNOWN_SEGMENT_PREFIX = b"s"
 HOME_PREFIX = b"h"
 JOB_PREFIX = b"j"
 ASSIGNMENT_PREFIX = b"a"
@@ -30,7 +30,7 @@ DefinitionState = Literal["active", "assigning", "deleted"]
 
 
 class MembershipState(TypedDict):
-    """The same form as in the public document."""
+    """Membership of a user; same shape as in the public document."""
 
     since: int
     expires_at: int | None
@@ -39,8 +39,10 @@ class MembershipState(TypedDict):
 
 
 class Outcome(TypedDict):
-    """What became of a command; kept (`deduplication`) with its id, so that the same id
-    gives the same answer."""
+    """Outcome of a command, stored by its id: a repeated id gets the same result.
+
+    See `deduplication`.
+    """
 
     status: ResultStatus
     error: dict[str, Any] | None
@@ -50,7 +52,7 @@ class Outcome(TypedDict):
 
 
 class DeferredChange(TypedDict):
-    """A change that waits for a segment not yet heard of. `at` is its own log time."""
+    """Change that waits for the definition of a segment. `at`: log time of its record."""
 
     change: dict[str, Any]
     offset: int
@@ -59,9 +61,9 @@ class DeferredChange(TypedDict):
 
 
 class StoredUser(TypedDict):
-    """One user. `due` is the earliest end of a membership or the deadline of the first parked.
+    """State of one user. `due`: see `memberships.due_ms`. `parked`: deferred changes, oldest first.
 
-    `pins`: segment -> generation that automation gives this user no (more).
+    `pins`: segment -> generation; the user is opted out of its automatic assignment.
     """
 
     ordinal: int
@@ -77,8 +79,8 @@ class StoredUser(TypedDict):
     pins: NotRequired[dict[str, int]]
 
 
-class ReplicaState(TypedDict):
-    """What a shard has heard of a segment."""
+class KnownSegment(TypedDict):
+    """Newest definition of a segment known to a shard."""
 
     generation: int
     version: int
@@ -87,16 +89,17 @@ class ReplicaState(TypedDict):
 
 
 class KnownRule(TypedDict):
-    """What a shard needs of an automatic segment. `threshold`: who may join later, if anybody."""
+    """Rule of an automatic segment. `threshold`: [rank, user] up to which new users join."""
 
     rule: AutoRule
     threshold: list[Any] | None
 
 
 class AutoState(TypedDict):
-    """An automatic segment at home. `threshold` = [rank, user] up to which users have it.
+    """Rule and rounds of an automatic segment in its home shard.
 
-    `target` and `assigned` are those of the last finished round; None before the first.
+    `threshold`: [rank, user] up to which users are assigned. `target` and `assigned` are those of
+    the last completed round, None before the first.
     """
 
     rule: AutoRule
@@ -108,9 +111,10 @@ class AutoState(TypedDict):
 
 
 class RoundState(TypedDict):
-    """A round on its way: survey, refine, select. `replied`: partitions heard from in this stage.
+    """A running round. `replied`: partitions that have replied in this stage.
 
-    `wanted` users are to be chosen; `bucket` holds the last of them, `before` come ahead of it.
+    `wanted`: number of users to assign. `bucket`: rank bucket of the last of them. `before`: number
+    of candidates in lower buckets.
     """
 
     number: int
@@ -130,7 +134,7 @@ class RoundState(TypedDict):
 
 
 class HomeState(TypedDict):
-    """A segment in its home shard, the authority on it."""
+    """Segment in its home shard, which decides about it."""
 
     generation: int
     version: int
@@ -143,7 +147,7 @@ class HomeState(TypedDict):
 
 
 class PreviewState(TypedDict):
-    """A preview at the shard that counts its replies."""
+    """Preview at the shard that coordinates it: the counts so far."""
 
     rule: AutoRule
     replied: list[int]
@@ -152,7 +156,7 @@ class PreviewState(TypedDict):
 
 
 class DeferredSurvey(TypedDict):
-    """A preview that a shard answers once nothing is due."""
+    """Preview that a shard replies to once nothing is due."""
 
     preview: str
     rule: AutoRule
@@ -161,9 +165,9 @@ class DeferredSurvey(TypedDict):
 class AssignmentState(TypedDict):
     """A round at a shard. Bitmaps of ordinals: a `BitMap`, or its text when read from the store.
 
-    `asked`: waits until nothing is due. `surveyed`: `candidates` are fixed. `selected`: `pending`
-    users have the segment from `at` on, though it is not written yet. `late` users became eligible
-    since the survey. Round 0 is none that the home knows of: it only lets `late` users in.
+    Stages: `asked` waits until nothing is due; `surveyed` has fixed `candidates`; in `selected`,
+    `pending` users are members from `at` on, though not written yet. `late` users became eligible
+    after the survey. Round 0 is local to the shard, unknown to the home: it only adds `late` users.
     """
 
     segment: str
@@ -182,8 +186,8 @@ class AssignmentState(TypedDict):
     actor: str | None
 
 
-class JobState(TypedDict):
-    """Members of a deleted generation still to be removed; effective at `at`."""
+class DeletionJob(TypedDict):
+    """Removal of a deleted generation's remaining members, effective at `at`."""
 
     segment: str
     generation: int
@@ -193,9 +197,9 @@ class JobState(TypedDict):
 
 
 class ShardState(TypedDict):
-    """One a shard. `sources` = highest applied offset of each `topic id:partition`.
+    """Progress of the shard. `sources`: highest applied offset by `topic id:partition`.
 
-    `defined` = offset of the last record that gave a public definition, -1 before the first.
+    `defined`: offset of the last record that produced a public definition, -1 before the first.
     """
 
     log_time: int
@@ -207,9 +211,9 @@ class ShardState(TypedDict):
 
 
 class DocumentStore(Protocol):
-    """Where a shard keeps its documents: a dictionary in tests, RocksDB in production.
+    """Storage of a shard's documents: a dictionary in tests, RocksDB in production.
 
-    `get` gives the live object; whoever changes it must `put` it again before the checkpoint.
+    `get` returns the live object; after changing it, `put` it again before the checkpoint.
     """
 
     def get(self, key: bytes) -> Any: ...
@@ -227,8 +231,8 @@ def user_key(user_id: str) -> bytes:
     return USER_PREFIX + user_id.encode()
 
 
-def replica_key(segment: str) -> bytes:
-    return REPLICA_PREFIX + segment.encode()
+def known_segment_key(segment: str) -> bytes:
+    return KNOWN_SEGMENT_PREFIX + segment.encode()
 
 
 def home_key(segment: str) -> bytes:
@@ -252,20 +256,20 @@ def deferred_survey_key(command_id: str) -> bytes:
 
 
 def encode(document: Any, *, sort_keys: bool = False) -> bytes:
-    """A document as JSON; bitmaps as text."""
+    """Encode a document as JSON, bitmaps as base64 text."""
     option = orjson.OPT_SORT_KEYS if sort_keys else None
     return orjson.dumps(document, default=bitmap_text, option=option)
 
 
 def bitmap_text(value: Any) -> str:
-    """A bitmap in base64: for orjson, which knows none. TypeError for anything else."""
+    """Encode a bitmap in base64: orjson's `default`. TypeError for any other type."""
     if isinstance(value, BitMap):
         return base64.b64encode(value.serialize()).decode()
     raise TypeError(f"not part of a document: {type(value).__name__}")
 
 
 def bitmap(text: str | BitMap) -> BitMap:
-    """A bitmap of a document, as it is or from its text."""
+    """Bitmap of a document; decodes it unless it is a `BitMap` already."""
     return text if isinstance(text, BitMap) else BitMap.deserialize(base64.b64decode(text))
 
 

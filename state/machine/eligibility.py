@@ -9,10 +9,10 @@ from segments.state.machine.documents import StoredUser
 
 
 def is_eligible(user: StoredUser, rule: AutoRule, usable: Mapping[str, int]) -> bool:
-    """Whether the filters let a settled user through, whatever else keeps it out.
+    """Whether the filters admit a settled user, regardless of its membership or opt-out.
 
-    A segment that is deleted has no members: in `include` it lets nobody through, in `exclude` it
-    keeps nobody out.
+    A deleted segment has no members: in `include` it admits nobody, in `exclude` it excludes
+    nobody.
     """
     if user["account"] not in rule["accounts"]:
         return False
@@ -22,7 +22,7 @@ def is_eligible(user: StoredUser, rule: AutoRule, usable: Mapping[str, int]) -> 
 
 
 def same_filters(one: AutoRule, other: AutoRule) -> bool:
-    """Whether two rules are about the same users, now and later, whatever their share."""
+    """Whether two rules admit the same users, now and later, whatever their percentage or count."""
     return (
         one["accounts"] == other["accounts"]
         and one["include"] == other["include"]

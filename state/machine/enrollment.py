@@ -38,7 +38,7 @@ class Enrollment:
         joined = True
         while joined:
             joined = False
-            # A segment joined may let the user through the filter of another one.
+            # Joining a segment may make the user eligible for another one.
             for segment, known in sorted(self._segments.joinable.items()):
                 joined |= self._join(user_id, user, segment, known, write)
 
@@ -69,7 +69,7 @@ class Enrollment:
         """Apply a definition; `before` is the rule known previously."""
         known = self._segments.joinable.get(segment)
         if known is None or known["threshold"] is None:
-            return  # nobody may join, or a round is about to find up to where
+            return  # New users may not join, or a running round is to set the threshold.
         if before is None or not same_filters(before["rule"], known["rule"]):
             self._assignments.add_eligible(segment, known)
 

@@ -1,4 +1,4 @@
-"""Decisions on one user's document: pure functions of document, record and log time."""
+"""Decisions about one user's memberships: pure functions of document, record and log time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from segments.contracts.times import MAX_TTL_MS
 from segments.state.machine.documents import MembershipState, StoredUser
 
 Generations = Mapping[str, int]
-"""Generation of every segment that can be used now."""
+"""Generation of every active segment, by name."""
 
 
 class Rejection(NamedTuple):
-    """Why a command was refused; `segments` names every offender."""
+    """Why a command was rejected; `segments` lists all segments at fault."""
 
     code: str
     detail: str
@@ -28,7 +28,7 @@ class Rejection(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One change of one membership. `before` is what was there, `after` what is there now."""
+    """Change of one membership; `before` is None when it is new, `after` when it is removed."""
 
     segment: str
     operation: MembershipOperation
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """A membership that has ended at an instant (ms) up to now."""
+    """End of a membership at `at` (log time in ms)."""
 
     at: int
     segment: str
@@ -53,10 +53,11 @@ def plan_change(
     now: int,
     max_segments: int,
 ) -> Rejection | list[Step]:
-    """What a `change` record does to a settled document: all of it or nothing.
+    """Plan the steps of a `change` record, all or nothing; an empty list when nothing changes.
 
-    `asked_at` is the log time of the command, from which a ttl counts; `now` the log time at which
-    it is decided: later when it had to wait. An empty list means that nothing changes.
+    The document must be settled: every membership that ended up to `now` is removed already.
+    `requested_at`: log time of the command, from which a ttl counts. `now`: log time at which it is
+    decided, later for a deferred command.
     """
     if user["account"] == "deleted":
         return Rejection("user_deleted", "the user is deleted")
@@ -111,7 +112,7 @@ def endings(
 ) -> list[Ending]:
     """Memberships that ended up to `now`, oldest first, ties by segment name.
 
-    `deleted_at(segment, generation)` is the instant at which that generation was deleted, if so.
+    `deleted_at(segment, generation)`: log time (ms) of that generation's deletion, or None.
     """
     found: list[Ending] = []
     for segment, membership in user["segments"].items():
@@ -126,26 +127,27 @@ def endings(
 
 
 def due_ms(user: StoredUser) -> int | None:
-    """The earliest instant at which something is due: an end, or the first parked deadline."""
-    instants = [
+    """Earliest expiry of a membership or deadline of a deferred command (ms), or None."""
+    due_times = [
         membership["expires_at"]
         for membership in user["segments"].values()
         if membership["expires_at"] is not None
     ]
     if user["parked"]:
-        instants.append(user["parked"][0]["deadline"])
-    return min(instants) if instants else None
+        due_times.append(user["parked"][0]["deadline"])
+    return min(due_times) if due_times else None
 
 
 def is_stale(user: StoredUser, version: int | None, refresh: list[Any]) -> bool:
-    """Whether a fetched state is older than the one held.
+    """Whether a fetched account state is older than the stored one.
 
-    `refresh` = [topic id, partition, offset] of the event behind the fetch. States of one topic
-    are ordered by it; a topic made again begins a new order. A lower version is older, too. A user
-    who is not found has none, which ends the versions: made anew, it may count from one again.
+    `refresh`: [topic id, partition, offset] of the event that caused the fetch. It orders the
+    states fetched for one topic partition; a recreated topic starts a new order. A lower version is
+    older as well. A user that was not found has no version, which resets the comparison: if the
+    user is created again, its versions may start from one.
     """
-    held = user["refresh"]
-    if held is not None and held[:2] == refresh[:2] and refresh[2] < held[2]:
+    stored = user["refresh"]
+    if stored is not None and stored[:2] == refresh[:2] and refresh[2] < stored[2]:
         return True
-    held_version = user["version"]
-    return version is not None and held_version is not None and version < held_version
+    stored_version = user["version"]
+    return version is not None and stored_version is not None and version < stored_version

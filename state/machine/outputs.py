@@ -20,10 +20,9 @@ from segments.state.machine.documents import MembershipState, Outcome, ShardStat
 class ShardOutput(NamedTuple):
     """A record to produce. `topic` as in topics.yaml; no partition = by key (murmur2).
 
-    `value` is encoded by whoever produces it, before the next record is applied: it may share
-    objects with the documents.
+    `value` may share objects with the documents: encode it before the next record is applied.
 
-    `trace`: the trace context (`tracing`) of the command behind it, if it came with one.
+    `trace`: trace context (`tracing`) of the command that caused it, if any.
     """
 
     topic: str
@@ -35,7 +34,7 @@ class ShardOutput(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why a membership changed, and the instant (ms) at which it did."""
+    """Why and when (ms) a membership changed."""
 
     at: int
     cause: Cause
@@ -52,7 +51,7 @@ def history_row(
     membership: MembershipState,
     reason: Reason,
 ) -> ShardOutput:
-    """A row of segments.history; `membership` as it is after an addition, before a removal."""
+    """A row of segments.history. `membership`: before a removal, else after the change."""
     expires_at = membership["expires_at"]
     row = {
         "user_id": user_id,
@@ -69,7 +68,7 @@ def history_row(
 
 
 def result(partition: int, command: Mapping[str, Any], outcome: Outcome) -> ShardOutput:
-    """A record of segments.results; `command` is the record of the log that it answers."""
+    """A record of segments.results; `command` is the log record of the command."""
     command_id: str = command["id"]
     value = {
         "command_id": command_id,
@@ -107,9 +106,9 @@ def progress_marker(shard: ShardState, complete_at: int) -> dict[str, Any]:
     }
 
 
-def message(partition: int, key: str, kind: str, value: dict[str, Any]) -> ShardOutput:
+def message(partition: int, key: str, message_type: str, value: dict[str, Any]) -> ShardOutput:
     """A record that a shard writes to the log of one partition."""
-    return ShardOutput(SHARDS_TOPIC, key, value, partition, kind)
+    return ShardOutput(SHARDS_TOPIC, key, value, partition, message_type)
 
 
 def preview(
@@ -137,6 +136,6 @@ def definition(segment: str, value: dict[str, Any]) -> ShardOutput:
 
 
 def refresh(partition: int, user_id: str) -> ShardOutput:
-    """Ask for the state of a user whom only a command has named."""
+    """Request to fetch the account state of a user known only from a command."""
     value = {"user_id": user_id, "reason": "unknown"}
     return ShardOutput(REFRESHES_TOPIC, user_id, value, partition)

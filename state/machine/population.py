@@ -25,13 +25,13 @@ MembersOf = Callable[[str], BitMap]
 class Population:
     """Users by ordinal, members by generation, deferred commands and due times.
 
-    `ids`: 16 bytes an ordinal. Bitmaps hold ordinals, so that every walk has one order, the same
-    before and after a restart. `ready`: users whose first deferred command can be executed.
+    Bitmaps hold ordinals, so that iteration has the same order before and after a restart. `ready`:
+    users whose first deferred command can be executed.
     """
 
     def __init__(self) -> None:
         self.users = 0
-        self._ids = bytearray()
+        self._ids = bytearray()  # 16 bytes per ordinal
         self._members: dict[MemberKey, BitMap] = {}
         self._chosen: dict[MemberKey, BitMap] = {}
         self._opted_out: dict[MemberKey, BitMap] = {}
@@ -48,7 +48,7 @@ class Population:
         known_segments: Iterable[str],
         usable: Mapping[str, int],
     ) -> Population:
-        """Read all documents of a shard once: (user id, document) in any order."""
+        """Build the index from all (user id, document) of a shard, in any order."""
         population = cls()
         known = set(known_segments)
         for user_id, user in users:
@@ -68,7 +68,7 @@ class Population:
         return population
 
     def add_user(self, ordinal: int, user_id: str) -> None:
-        """Ordinals come once each; gaps are filled later when read out of order."""
+        """Add a user. Each ordinal is added once, in any order."""
         self.users += 1
         end = (ordinal + 1) * USER_ID_BYTES
         if len(self._ids) < end:
@@ -85,13 +85,13 @@ class Population:
         return unpack(self.id_bytes(ordinal))
 
     def set_account(self, ordinal: int, before: str | None, after: str) -> None:
-        """A user's account changed its state."""
+        """Change a user's account state; `before` is None for a new user."""
         if before is not None:
             self._accounts[before].discard(ordinal)
         _add(self._accounts, after, ordinal)
 
     def add_member(self, key: MemberKey, ordinal: int, *, chosen: bool) -> None:
-        """`chosen`: by automation."""
+        """Add a member; `chosen`: by automatic assignment."""
         _add(self._members, key, ordinal)
         if chosen:
             _add(self._chosen, key, ordinal)
@@ -101,11 +101,11 @@ class Population:
         _discard(self._chosen, key, ordinal)
 
     def opt_out(self, key: MemberKey, ordinal: int) -> None:
-        """Exclude a user from automatic assignment of a generation."""
+        """Exclude a user from the automatic assignment of a generation."""
         _add(self._opted_out, key, ordinal)
 
     def drop_opted_out(self, key: MemberKey) -> None:
-        """The generation is deleted."""
+        """Drop the opt-outs of a deleted generation."""
         self._opted_out.pop(key, None)
 
     def members(self, key: MemberKey) -> BitMap:
@@ -117,7 +117,7 @@ class Population:
         return self._opted_out.get(key, _EMPTY)
 
     def chosen_count(self, key: MemberKey) -> int:
-        """How many have a generation by automation."""
+        """Number of members of a generation by automatic assignment."""
         return len(self._chosen.get(key, _EMPTY))
 
     def eligible(self, rule: AutoRule, own: MemberKey | None, members_of: MembersOf) -> BitMap:
@@ -133,9 +133,9 @@ class Population:
         return found
 
     def ranked(self, ordinals: BitMap, seed: int) -> tuple[NDArray[np.uint32], Ranks]:
-        """(ordinals, their ranks), both as arrays in the order of the ordinals."""
+        """(ordinals, their ranks): two arrays in ascending order of the ordinals."""
         numbers = np.array(ordinals.to_array(), dtype=np.uint32)
-        # A view of the ids would forbid to add a user as long as it lives: taken for a copy only.
+        # Indexing copies: a live view would lock the bytearray, and adding a user would fail.
         words = np.frombuffer(self._ids, dtype="<u8").reshape(-1, 2)[numbers]
         return numbers, ranks_of(seed, words)
 
@@ -149,7 +149,7 @@ class Population:
         return None if members is None else members.min()
 
     def await_segments(self, ordinal: int, segments: Collection[str]) -> None:
-        """Wait for segments before the first deferred command; with none, mark it ready."""
+        """Make the first deferred command wait for these segments; with none, mark it ready."""
         if not segments:
             self.ready.add(ordinal)
             return
@@ -158,7 +158,7 @@ class Population:
             self._waiting.setdefault(segment, BitMap()).add(ordinal)
 
     def stop_waiting(self, ordinal: int, segments: Iterable[str]) -> None:
-        """Forget the wait of a deferred command that was executed."""
+        """Remove the user from all waits, after its deferred command was executed."""
         self.ready.discard(ordinal)
         self._missing_counts.pop(ordinal, None)
         for segment in segments:
@@ -169,7 +169,7 @@ class Population:
                     del self._waiting[segment]
 
     def release(self, segment: str) -> None:
-        """Mark users ready that waited for this segment and no other."""
+        """Stop waiting for a segment; users that wait for no other become ready."""
         for ordinal in self._waiting.pop(segment, BitMap()):
             self._missing_counts[ordinal] -= 1
             if not self._missing_counts[ordinal]:
@@ -184,7 +184,7 @@ def _add(bitmaps: dict[Any, BitMap], key: Any, ordinal: int) -> None:
     found = bitmaps.get(key)
     if found is None:
         if isinstance(key, tuple):
-            # Each document brings its own copy of a name: one will do for all shards of a process.
+            # Every parsed document has its own copy of the name; keep one per process.
             key = (sys.intern(key[0]), key[1])
         found = bitmaps[key] = BitMap()
     found.add(ordinal)

@@ -1,6 +1,6 @@
-"""Previews: how many users a rule lets through now, asked of every shard and counted in one.
+"""Previews: how many users a rule admits now. One shard asks all shards and adds up the replies.
 
-The one that counts is that of the command's id. Nothing about segments or users is changed.
+The command id determines the coordinating shard. Segments and users stay unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Previews:
-    """Previews surveyed by this shard, and those whose replies it counts."""
+    """Previews that this shard coordinates, and surveys that it replies to."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class Previews:
         self._population = population
         self._members_of = members_of
         self._deferred: dict[str, AutoRule] = {
-            asked["preview"]: asked["rule"]
-            for _, asked in context.state.scan(DEFERRED_SURVEY_PREFIX)
+            survey["preview"]: survey["rule"]
+            for _, survey in context.state.scan(DEFERRED_SURVEY_PREFIX)
         }
 
-    # --- where the command is at home ---
+    # --- at the coordinating shard ---
 
     def command(self, command: dict[str, Any]) -> None:
-        """Ask every shard, itself as well; a preview with this id may be on its way already."""
+        """Execute a `preview` record: send a survey to every shard, this one included."""
         command_id, rule = command["id"], command["auto"]
         if unknown := definitions.unusable_filters(rule, self._segments.usable):
             rejection = Rejection("segment_unknown", "the filters name no such segment", unknown)
@@ -55,30 +55,30 @@ class Previews:
             return
         key = preview_key(command_id)
         if self._context.state.get(key) is not None:
-            return  # replies to the two could not be told apart; the first's result is for both
-        counting = PreviewState(rule=rule, replied=[], eligible=0)
+            return  # Already running: a second survey's replies would count for both.
+        preview = PreviewState(rule=rule, replied=[], eligible=0)
         if (trace := command.get("trace")) is not None:
-            counting["trace"] = trace
-        self._context.state.put(key, counting)
+            preview["trace"] = trace
+        self._context.state.put(key, preview)
         self._context.broadcast(command_id, SURVEY, {"preview": command_id, "rule": rule})
 
     def count(self, reply: dict[str, Any]) -> None:
-        """Add a shard's reply; the last one gives the result."""
+        """Add a shard's reply; the last one produces the result."""
         command_id = reply["preview"]
         key = preview_key(command_id)
-        counting: PreviewState | None = self._context.state.get(key)
-        if counting is None or reply["partition"] in counting["replied"]:
+        preview: PreviewState | None = self._context.state.get(key)
+        if preview is None or reply["partition"] in preview["replied"]:
             return
-        counting["replied"].append(reply["partition"])
-        counting["eligible"] += reply["eligible"]
-        if len(counting["replied"]) < self._context.config.partitions:
-            self._context.state.put(key, counting)
+        preview["replied"].append(reply["partition"])
+        preview["eligible"] += reply["eligible"]
+        if len(preview["replied"]) < self._context.config.partitions:
+            self._context.state.put(key, preview)
             return
         self._context.state.delete(key)
-        eligible = counting["eligible"]
-        counts = {"eligible": eligible, "target": target_of(counting["rule"], eligible)}
+        eligible = preview["eligible"]
+        counts = {"eligible": eligible, "target": target_of(preview["rule"], eligible)}
         at = (self._context.shard["offset"], self._context.shard["log_time"])
-        trace = counting.get("trace")
+        trace = preview.get("trace")
         self._context.outputs.append(
             outputs.preview(self._context.config.partition, command_id, at, counts, trace)
         )
@@ -86,22 +86,22 @@ class Previews:
     # --- at every shard ---
 
     def survey(self, value: dict[str, Any], *, at_once: bool) -> None:
-        """Count whom the rule lets through, now or once nothing is due."""
+        """Count the users the rule admits, now or once nothing is due."""
         if at_once:
             self._reply(value["preview"], value["rule"])
         else:
-            asked = DeferredSurvey(preview=value["preview"], rule=value["rule"])
+            survey = DeferredSurvey(preview=value["preview"], rule=value["rule"])
             self._deferred[value["preview"]] = value["rule"]
-            self._context.state.put(deferred_survey_key(value["preview"]), asked)
+            self._context.state.put(deferred_survey_key(value["preview"]), survey)
 
     @property
     def has_work(self) -> bool:
         """Whether surveys are deferred."""
         return bool(self._deferred)
 
-    def answer(self) -> None:
+    def reply_to_surveys(self) -> None:
         """Reply to deferred surveys, now that nothing is due."""
-        # In an order that is the same before and after a restart.
+        # Sorted, for the same order before and after a restart.
         for command_id in sorted(self._deferred):
             self._reply(command_id, self._deferred.pop(command_id))
             self._context.state.delete(deferred_survey_key(command_id))

@@ -1,8 +1,8 @@
-"""Ranks: the fixed order of all users in a segment's generation.
+"""Ranks: a fixed pseudo-random order of all users for each generation of a segment.
 
-The rank of a user is xxh3_64 of the 16 bytes of its id, with a seed made from the segment's name
-and generation, so that two segments order the same users independently. Source: XXH3 by Yann
-Collet, `XXH3_len_9to16_64b` of xxHash 0.8; here over whole arrays at once.
+The rank of a user is xxh3_64 of the 16 bytes of its id. The seed is derived from the segment's name
+and generation, so that two segments order the same users independently. `ranks_of` vectorizes
+`XXH3_len_9to16_64b` of xxHash 0.8 (XXH3 by Yann Collet) over arrays.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from segments.contracts.log import BUCKETS
 from segments.contracts.user_ids import USER_ID_BYTES
 
 _ID_BITS = 8 * USER_ID_BYTES
 MAX_RANK = 2**64 - 1
-BUCKET_BITS = 12
-BUCKETS = 1 << BUCKET_BITS
+BUCKET_BITS = BUCKETS.bit_length() - 1
 
 Ranks = NDArray[np.uint64]
 
@@ -31,13 +31,13 @@ _HALF = np.uint64(32)
 
 
 class Place(NamedTuple):
-    """A place in the order: the rank, ties by user id (32 hexadecimal digits)."""
+    """Position in the order: the rank, ties broken by user id (32 hexadecimal digits)."""
 
     rank: int
     user: str
 
     def predecessor(self) -> Place:
-        """The place right before this one; its rank is -1 before the first of all."""
+        """The place directly before this one; rank -1 when this is the first place."""
         rank, user = divmod((self.rank << _ID_BITS) + int(self.user, 16) - 1, 1 << _ID_BITS)
         return Place(rank, f"{user:032x}")
 
@@ -57,7 +57,7 @@ def place_of(seed: int, user: bytes) -> Place:
 
 
 def ranks_of(seed: int, ids: NDArray[Any]) -> Ranks:
-    """Rank of every id. `ids` has shape (n, 2): the two little-endian 64-bit words of each id."""
+    """Rank of each id. `ids` has shape (n, 2): two little-endian 64-bit words per id."""
     if len(ids) == 0:
         return np.empty(0, dtype=np.uint64)
     flip_low = np.uint64(((_SECRET[0] ^ _SECRET[1]) + seed) % 2**64)
@@ -72,7 +72,7 @@ def ranks_of(seed: int, ids: NDArray[Any]) -> Ranks:
 
 
 def _folded_product(a: Ranks, b: Ranks) -> Ranks:
-    """Both halves of the 128-bit product, xored."""
+    """XOR of the halves of the 128-bit product (`XXH3_mul128_fold64`)."""
     a_low, a_high = a & _LOW_HALF, a >> _HALF
     b_low, b_high = b & _LOW_HALF, b >> _HALF
     low_high = a_low * b_high
@@ -82,28 +82,31 @@ def _folded_product(a: Ranks, b: Ranks) -> Ranks:
 
 
 def histogram(ranks: Ranks) -> list[int]:
-    """How many ranks there are of each value of the top 12 bits."""
+    """Number of ranks in each bucket; a rank's bucket is its top 12 bits."""
     buckets = (ranks >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
     counts: list[int] = np.bincount(buckets, minlength=BUCKETS).tolist()
     return counts
 
 
 def bucket_of(counts: Iterable[int], number: int) -> tuple[int, int]:
-    """(bucket with the `number`-th lowest rank, how many come before that bucket), from 1."""
+    """(bucket of the `number`-th lowest rank, number of ranks in lower buckets); counts from 1.
+
+    ValueError when there are fewer ranks.
+    """
     before = 0
     for bucket, count in enumerate(counts):
         if before + count >= number:
             return bucket, before
         before += count
-    raise ValueError(f"there are {before} ranks, no {number}th")
+    raise ValueError(f"rank number {number} of {before}")
 
 
 def in_bucket(ranks: Ranks, bucket: int) -> NDArray[np.bool_]:
-    """Which ranks have these top 12 bits."""
-    found: NDArray[np.bool_] = (ranks >> np.uint64(64 - BUCKET_BITS)) == np.uint64(bucket)
-    return found
+    """Mask of the ranks in a bucket."""
+    mask: NDArray[np.bool_] = (ranks >> np.uint64(64 - BUCKET_BITS)) == np.uint64(bucket)
+    return mask
 
 
 def proportional(parts_per_million: int) -> Place:
-    """The threshold that the given share of all possible ranks does not pass."""
+    """Last place of the lowest `parts_per_million` of all possible places."""
     return Place((parts_per_million << 64) // 1_000_000 - 1, "f" * 32)

@@ -1,4 +1,4 @@
-"""Decisions on segments: in their home shard, and in every shard that knows them."""
+"""Decisions about segments: in their home shard, and in every shard that knows them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segments.state.machine.context import ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     HOME_PREFIX,
-    REPLICA_PREFIX,
+    KNOWN_SEGMENT_PREFIX,
+    DeletionJob,
     HomeState,
-    JobState,
     KnownRule,
-    ReplicaState,
+    KnownSegment,
     home_key,
     job_key,
-    replica_key,
+    known_segment_key,
 )
 from segments.state.machine.memberships import Rejection
 
@@ -37,33 +37,33 @@ RoundStep = Callable[
 class SegmentDecisions:
     """Definitions and deletions of a shard.
 
-    `usable`: generation of every active segment. `heard_of`: every name ever defined here.
-    `automatic`: the usable ones with a rule; `joinable`: those of them that newcomers may join.
+    `usable`: generation of every active segment. `known_segments`: every name ever defined.
+    `automatic`: usable segments with a rule. `joinable`: those of them that new users may join.
     """
 
     def __init__(self, context: ShardContext) -> None:
         self._context = context
-        self.jobs: dict[tuple[str, int], JobState] = {}
+        self.jobs: dict[tuple[str, int], DeletionJob] = {}
         self._jobs_in_order: list[tuple[int, str, int]] = []
         self.usable: dict[str, int] = {}
         self.joinable: dict[str, KnownRule] = {}
         self.automatic: set[str] = set()
         self.known_segments: set[str] = set()
         self._active_elsewhere = 0
-        for key, replica in context.state.scan(REPLICA_PREFIX):
-            self._register_definition(key[1:].decode(), replica)
+        for key, known_segment in context.state.scan(KNOWN_SEGMENT_PREFIX):
+            self._register_definition(key[1:].decode(), known_segment)
         homes = (home for _, home in context.state.scan(HOME_PREFIX))
         self._active_here: int = sum(home["state"] != "deleted" for home in homes)
 
-    def _register_definition(self, segment: str, replica: ReplicaState) -> None:
+    def _register_definition(self, segment: str, known_segment: KnownSegment) -> None:
         segment = sys.intern(segment)
         self.known_segments.add(segment)
         before = len(self.usable)
-        if replica["state"] == "deleted":
+        if known_segment["state"] == "deleted":
             self.usable.pop(segment, None)
         else:
-            self.usable[segment] = replica["generation"]
-        self.set_rule(segment, replica.get("auto"))
+            self.usable[segment] = known_segment["generation"]
+        self.set_rule(segment, known_segment.get("auto"))
         if partition_of(segment, self._context.config.partitions) != self._context.config.partition:
             self._active_elsewhere += len(self.usable) - before
 
@@ -138,7 +138,7 @@ class SegmentDecisions:
     ) -> Rejection | HomeState:
         if isinstance(decided, Rejection):
             return decided
-        return definitions.refuse_unknown_filters(home, command, self.usable) or decided
+        return definitions.reject_unknown_filters(home, command, self.usable) or decided
 
     def _broadcast(self, segment: str, home: HomeState, command: dict[str, Any]) -> None:
         """Publish a definition and send it to every shard. `command`: its id and actor."""
@@ -198,21 +198,21 @@ class SegmentDecisions:
 
     def define(self, value: dict[str, Any]) -> bool:
         """Apply a definition; False when it is not newer than the known one."""
-        key = replica_key(value["segment"])
+        key = known_segment_key(value["segment"])
         if not definitions.supersedes(value, self._context.state.get(key)):
             return False
-        replica = ReplicaState(
+        known_segment = KnownSegment(
             generation=value["generation"], version=value["version"], state=value["state"]
         )
         if (known := value.get("known")) is not None:
-            replica["auto"] = known
-        self._context.state.put(key, replica)
-        self._register_definition(value["segment"], replica)
+            known_segment["auto"] = known
+        self._context.state.put(key, known_segment)
+        self._register_definition(value["segment"], known_segment)
         return True
 
     def begin_deletion(self, define: dict[str, Any]) -> None:
         """Delete a generation as of this log position; ticks write the removals."""
-        job = JobState(
+        job = DeletionJob(
             segment=define["segment"],
             generation=define["generation"],
             at=self._context.shard["log_time"],
@@ -222,7 +222,7 @@ class SegmentDecisions:
         self._context.state.put(job_key(job["segment"], job["generation"]), job)
         self.add_job(job)
 
-    def add_job(self, job: JobState) -> None:
+    def add_job(self, job: DeletionJob) -> None:
         self.jobs[job["segment"], job["generation"]] = job
         heapq.heappush(self._jobs_in_order, (job["at"], job["segment"], job["generation"]))
 
@@ -235,11 +235,11 @@ class SegmentDecisions:
     def has_jobs(self) -> bool:
         return bool(self.jobs)
 
-    def first_job(self) -> JobState | None:
+    def first_job(self) -> DeletionJob | None:
         """The oldest job, ties by name: the same before and after a restart."""
         return self.jobs[self._jobs_in_order[0][1:]] if self.jobs else None
 
-    def job_of(self, segment: str, generation: int) -> JobState | None:
+    def job_of(self, segment: str, generation: int) -> DeletionJob | None:
         """The deletion that ended this generation and is still being written."""
         return self.jobs.get((segment, generation))
 

@@ -118,22 +118,22 @@ class Shard:
     def _survey(self, value: dict[str, Any]) -> None:
         self.users.settle_due(self._config.job_slice)
         self.assignments.survey(value)
-        self._answer_surveys()
+        self._reply_to_surveys()
 
     def _survey_preview(self, value: dict[str, Any]) -> None:
         self.users.settle_due(self._config.job_slice)
         self.previews.survey(value, at_once=not self._is_due())
-        self._answer_surveys()
+        self._reply_to_surveys()
 
     def _is_due(self) -> bool:
         due = self.population.timers.next_due_ms()
         return due is not None and due <= self.shard["log_time"]
 
-    def _answer_surveys(self) -> None:
-        """Answer only while nothing is due, so that ended memberships are not counted."""
+    def _reply_to_surveys(self) -> None:
+        """Reply only while nothing is due, so that ended memberships are not counted."""
         if not self._is_due():
-            self.assignments.answer()
-            self.previews.answer()
+            self.assignments.reply_to_surveys()
+            self.previews.reply_to_surveys()
 
     def _define(self, value: dict[str, Any]) -> None:
         segment, generation = value["segment"], value["generation"]
@@ -154,7 +154,7 @@ class Shard:
     def _tick(self, _value: dict[str, Any]) -> None:
         # One budget for all kinds of work bounds the time that a tick delays commands.
         left = self.users.settle_due(self._config.job_slice)
-        self._answer_surveys()
+        self._reply_to_surveys()
         left = self.users.resume_deferred(left)
         while left > 0 and (job := self.segments.first_job()) is not None:
             key = (job["segment"], job["generation"])

@@ -1,4 +1,4 @@
-"""Decisions on users: membership changes, expiries, deferred commands, account states."""
+"""Decisions about users: membership changes, expiries, deferred commands, account states."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The query side's RocksDB view of users, segments and results."""
+"""The RocksDB view of users, segments and results that answers queries."""

@@ -1,19 +1,19 @@
-"""Keys of the view's RocksDB: one prefix a kind, so that each kind is one range.
+"""Keys of the view's RocksDB: one prefix per type of entry, so that each type is one range.
 
 | prefix | key                                   | value                              |
 |--------|---------------------------------------|------------------------------------|
 | `u`    | user id, 16 bytes                     | the user's document, as consumed   |
-| `a`    | user id, 16 bytes                     | the answer about the user, if any  |
-| `m`    | segment, 0, generation, user id       | since, end, origin: see `Member`   |
-| `c`    | segment, 0, generation                | members in the index, as text      |
-| `h`    | segment, 0, generation                | of them, those by automation       |
+| `a`    | user id, 16 bytes                     | encoded response about the user    |
+| `m`    | segment, 0, generation, user id       | see `members`                      |
+| `c`    | segment, 0, generation                | number of members, as text         |
+| `h`    | segment, 0, generation                | automatic members, as text         |
 | `s`    | segment                               | its definition, as consumed        |
-| `r`    | command id                            | instant (ms), its result           |
-| `x`    | instant (ms), command id              | nothing: results by age            |
+| `r`    | command id                            | append time (ms), its result       |
+| `x`    | append time (ms), command id          | empty: index of results by age     |
 | `p`    | partition                             | its newest progress marker         |
 | `d`    | partition                             | offset of its newest definition    |
 | `o`    | topic, 0, partition                   | next offset to consume, as text    |
-| `!`    | `identity`, `complete`                | what this view was filled from     |
+| `!`    | `identity`, `complete`                | source topics, whether filled      |
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def user_key(user_id: str) -> bytes:
 
 
 def response_key(user: bytes) -> bytes:
-    """Key of the answer made beforehand; `user` is a `user_key`."""
+    """Key of the stored response about a user; `user` is a `user_key`."""
     return RESPONSE_RANGE + user[1:]
 
 
@@ -54,7 +54,7 @@ def chosen_key(segment: str, generation: int) -> bytes:
 
 
 def members_prefix(segment: str, generation: int) -> bytes:
-    """What the keys of all members of a generation begin with."""
+    """Common prefix of the member keys of a generation."""
     return MEMBER_RANGE + _generation(segment, generation)
 
 
@@ -98,5 +98,5 @@ def parse_offset_key(key: bytes) -> tuple[str, int]:
 
 
 def _generation(segment: str, generation: int) -> bytes:
-    # No segment name contains a zero byte, so no name is the beginning of another's range.
+    # Segment names contain no zero byte, so no name is a prefix of another's range.
     return segment.encode() + b"\0" + generation.to_bytes(4, "big")

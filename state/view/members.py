@@ -1,4 +1,4 @@
-"""Values of the membership index: the fields listed for each member."""
+"""Values of the membership index: the fields shown for each member of a segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ORIGINS: tuple[Origin, ...] = ("command", "auto")
 
 
 class IndexedMember(NamedTuple):
-    """`user` is the 16 bytes of the id; instants in ms."""
+    """An entry of the index. `user`: the 16 bytes of the id."""
 
     user: bytes
     since_ms: int
@@ -22,12 +22,12 @@ class IndexedMember(NamedTuple):
 
 
 def encode(since_ms: int, expires_at_ms: int | None, origin: str) -> bytes:
-    """The value of a membership, 17 bytes."""
+    """Encode a membership in 17 bytes."""
     end = _NO_EXPIRY_MS if expires_at_ms is None else expires_at_ms
     return _VALUE.pack(since_ms, end, origin == "auto")
 
 
 def decode(user: bytes, value: bytes) -> IndexedMember:
-    """The member of an entry."""
+    """Decode an entry; `user`: the 16 bytes of the id, from its key."""
     since_ms, end, origin = _VALUE.unpack(value)
     return IndexedMember(user, since_ms, None if end == _NO_EXPIRY_MS else end, _ORIGINS[origin])

@@ -1,7 +1,7 @@
 """Responses about users, encoded when their documents arrive, so that a GET is one read.
 
-What is kept with an answer says until when it holds: a membership that ends makes another one true.
-Segments that are deleted meanwhile are the view's business (`View.dead`).
+A stored response is valid until the first of its memberships expires. Memberships of deleted
+segments are handled by the view (`View.stale`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import orjson
 from segments.contracts.times import to_rfc3339
 
 MEMBERSHIPS_MAX = 64
-"""Users with more are answered from their document: their answer would cost every change dearly."""
+"""Responses about users with more are built on request: storing them makes each change costly."""
 
-_MAX_INSTANT_MS = 2**63 - 1
+_NO_EXPIRY_MS = 2**63 - 1
 _HEAD = Struct(">QI24s")
 
 
 class StoredResponse(NamedTuple):
-    """`body` is JSON: user_id, account, segments. `partition` is that of the user's shard."""
+    """`body`: JSON with user_id, account, segments. `partition`: shard of the user."""
 
     partition: int
     digest: str
@@ -30,7 +30,7 @@ class StoredResponse(NamedTuple):
 
 
 def membership(segment: str, held: dict[str, Any]) -> dict[str, Any]:
-    """One membership of a public document, with its instants as RFC 3339."""
+    """Membership of a public document with times as RFC 3339."""
     expires_at = held["expires_at"]
     return {
         "segment": segment,
@@ -41,7 +41,7 @@ def membership(segment: str, held: dict[str, Any]) -> dict[str, Any]:
 
 
 def body(document: dict[str, Any], held: dict[str, dict[str, Any]]) -> bytes:
-    """The answer about a user of whose memberships these count; sorted by segment name."""
+    """Encode the response about a user with these memberships; sorted by segment name."""
     return orjson.dumps(
         {
             "user_id": document["user_id"],
@@ -51,26 +51,29 @@ def body(document: dict[str, Any], held: dict[str, dict[str, Any]]) -> bytes:
     )
 
 
-def digest(made: bytes) -> str:
-    """24 hexadecimal characters, different for different answers."""
-    return blake2b(made, digest_size=12).hexdigest()
+def digest(response: bytes) -> str:
+    """BLAKE2b digest of a response body, 24 hexadecimal characters."""
+    return blake2b(response, digest_size=12).hexdigest()
 
 
 def encode(document: dict[str, Any]) -> bytes | None:
-    """What to keep: every membership counts, until the first one ends. None = nothing to keep."""
+    """Encode the response to store with a user's document; None when none is stored.
+
+    It contains every membership and is valid until the first of them expires.
+    """
     held = document["segments"]
     if document["account"] == "deleted" or len(held) > MEMBERSHIPS_MAX:
         return None
     ends = [each["expires_at"] for each in held.values() if each["expires_at"] is not None]
-    made = body(document, held)
+    response = body(document, held)
     partition = int(document["position"].partition(":")[0])
-    head = _HEAD.pack(min(ends, default=_MAX_INSTANT_MS), partition, digest(made).encode())
-    return head + made
+    head = _HEAD.pack(min(ends, default=_NO_EXPIRY_MS), partition, digest(response).encode())
+    return head + response
 
 
-def decode(kept: bytes, now_ms: int) -> StoredResponse | None:
-    """The answer, if it still holds at this instant."""
-    ends_at_ms, partition, hexadecimal = _HEAD.unpack_from(kept)
-    if ends_at_ms <= now_ms:
+def decode(stored: bytes, now_ms: int) -> StoredResponse | None:
+    """Decode a stored response; None when it is no longer valid at `now_ms`."""
+    valid_until_ms, partition, hexadecimal = _HEAD.unpack_from(stored)
+    if valid_until_ms <= now_ms:
         return None
-    return StoredResponse(partition, hexadecimal.decode(), kept[_HEAD.size :])
+    return StoredResponse(partition, hexadecimal.decode(), stored[_HEAD.size :])

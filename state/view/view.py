@@ -1,7 +1,7 @@
-"""The query side's RocksDB: documents, memberships by segment, definitions, results, progress.
+"""The view in RocksDB: documents, memberships by segment, definitions, results, progress.
 
-One thread writes (`writer.ViewBatch`), any number read. A batch is one WriteBatch, together
-with the Kafka offsets behind it: after a crash the view goes on where its stored offsets are.
+One thread writes (`writer.ViewBatch`), any number of threads read. Each batch is one WriteBatch
+that includes the consumed Kafka offsets: after a crash the view resumes from the stored offsets.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = logs.get(__name__)
 
 
 class Marker(NamedTuple):
-    """A progress marker. Documents are as of `log_time_ms`; `at_ms`: history is out up to there.
+    """A progress marker. Documents are as of `log_time_ms`; history is complete up to `at_ms`.
 
-    The two are far apart while a shard still writes what was decided: a deletion, a share.
+    The two are far apart while a shard is still writing a deletion or an assignment.
     """
 
     log_offset: int
@@ -62,24 +62,24 @@ def parse_marker(value: bytes) -> Marker:
 class View:
     """An open view. Reads are safe from any thread and see a batch once it is written.
 
-    `progress` holds, by partition, the newest marker up to which *everything* of that partition has
-    been applied: its documents and the definitions that its shard is home to. `dead` are (segment,
-    generation) that count for nothing any more, or not for long yet, and still stand in documents.
-    Both are replaced, never changed in place: whoever holds one has it as it was at that moment.
+    `progress`: by partition, the newest marker up to which all records of its shard have been
+    applied, documents as well as definitions. `stale`: each (segment, generation) that is deleted
+    or superseded, but may still occur in documents. Both are replaced, never changed in place, so
+    that readers can keep a consistent snapshot.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
-        wanted = {**identity, "format": FORMAT}
-        self._db = _open(folder, wanted)
-        if not self._loaded():
+        expected = {**identity, "format": FORMAT}
+        self._db = _open(folder, expected)
+        if not self._try_load():
             self._db.close()
             self.require_rebuild()
-            self._db = _open(folder, wanted)
+            self._db = _open(folder, expected)
             self._load()
 
-    def _loaded(self) -> bool:
-        # Its own function: an iterator in a traceback would keep the folder locked.
+    def _try_load(self) -> bool:
+        # A separate function: an iterator in a live traceback would keep the folder locked.
         try:
             self._load()
         except Exception as error:  # rocksdict raises bare Exceptions
@@ -111,10 +111,10 @@ class View:
         self.advance(self.newest)
         self.drop_stale(self.sizes)
 
-    # --- reading ---
+    # --- reads ---
 
     def user(self, user_id: str) -> dict[str, Any] | None:
-        """The document of a user, as its shard published it."""
+        """The document of a user as published, or None."""
         return self.document(keys.user_key(user_id))
 
     def document(self, user_key: bytes) -> dict[str, Any] | None:
@@ -127,33 +127,34 @@ class View:
     def response(self, user_id: str, now_ms: int) -> responses.StoredResponse | None:
         """The stored response about a user; None when it must be built from the document."""
         stale = self.stale
-        kept = self._db.get(keys.RESPONSE_RANGE + pack(user_id))
-        # The writer says what is dead before it writes a document with it: look again after.
-        if kept is None or stale or self.stale is not stale:
+        stored = self._db.get(keys.RESPONSE_RANGE + pack(user_id))
+        # The writer updates `stale` before it writes documents that contain such a generation, so
+        # check again after the read.
+        if stored is None or stale or self.stale is not stale:
             return None
-        return responses.decode(kept, now_ms)
+        return responses.decode(stored, now_ms)
 
     def memberships(self, document: dict[str, Any], now_ms: int) -> dict[str, dict[str, Any]]:
-        """The memberships in effect at an instant: not expired, generation not deleted."""
-        counting = {}
+        """The memberships in effect at `now_ms`: not expired, generation not deleted."""
+        current = {}
         for segment, membership in document["segments"].items():
             expires_at = membership["expires_at"]
             if expires_at is not None and expires_at <= now_ms:
                 continue
             if not self.is_stale(segment, membership["generation"]):
-                counting[segment] = membership
-        return counting
+                current[segment] = membership
+        return current
 
     def is_stale(self, segment: str, generation: int) -> bool:
-        """Whether memberships of a generation count for nothing."""
+        """Whether a generation is deleted or superseded."""
         known = self.segments.get(segment)
-        # A generation not yet heard of is newer than all that is known here.
+        # An unknown generation is newer: its definition has not been consumed yet.
         return known is not None and (
             generation < known.generation or (known.deleted and generation == known.generation)
         )
 
     def definition(self, segment: str) -> dict[str, Any] | None:
-        """The newest definition, also of a deleted segment."""
+        """The newest definition of a segment, even a deleted one; None for an unknown name."""
         raw = self._db.get(keys.definition_key(segment))
         if raw is None:
             return None
@@ -161,7 +162,7 @@ class View:
         return definition
 
     def definitions(self, after: str, limit: int) -> list[dict[str, Any]]:
-        """At most `limit` segments in use, in the order of their names, after this one."""
+        """At most `limit` definitions of segments in use, by name, after the name `after`."""
         page: list[dict[str, Any]] = []
         start = keys.definition_key(after) + (b"\0" if after else b"")
         for _, raw in self.scan(keys.DEFINITION_RANGE, start):
@@ -173,18 +174,18 @@ class View:
         return page
 
     def size(self, segment: str, generation: int) -> int:
-        """Members of a generation, counted as they are written."""
+        """Number of members of a generation."""
         return self.sizes.get((segment, generation), 0)
 
     def referring_to(self, segment: str) -> list[str]:
-        """The automatic segments whose filters name this one, by name."""
-        return sorted(name for name, named in self.filters.items() if segment in named)
+        """Names of the automatic segments whose filters refer to this one, sorted."""
+        return sorted(name for name, referred in self.filters.items() if segment in referred)
 
     def members(self, segment: str, generation: int, after: str, limit: int) -> list[IndexedMember]:
-        """At most `limit` members in the order of their ids, after this one; ended ones as well.
+        """At most `limit` members sorted by user id, after the id `after`; includes expired ones.
 
-        Whoever is a member throughout is met once by whoever goes on after the last one met,
-        whatever changes meanwhile.
+        Continuing after the last id of each page returns every user who is a member throughout
+        exactly once, whatever changes in between.
         """
         prefix = keys.members_prefix(segment, generation)
         start = prefix + pack(after) + b"\0" if after else prefix
@@ -192,7 +193,7 @@ class View:
         return [decode_member(key[-16:], value) for key, value in found]
 
     def result(self, command_id: str) -> dict[str, Any] | None:
-        """The newest result of a command, while it is kept."""
+        """The newest result of a command; None when there is none or it was pruned."""
         raw = self._db.get(keys.result_key(command_id))
         if raw is None:
             return None
@@ -200,9 +201,9 @@ class View:
         return result
 
     def old_results(self, before_ms: int, limit: int, start: bytes | None = None) -> list[bytes]:
-        """Age keys of at most `limit` results appended before an instant, oldest first.
+        """Age keys of at most `limit` results appended before `before_ms`, oldest first.
 
-        `start`: an age key below which there are none; those removed need not be walked over again.
+        `start`: an age key below which all entries are deleted, to skip their tombstones.
         """
         end = keys.result_age_key(max(before_ms, 0), b"")
         old: list[bytes] = []
@@ -217,17 +218,17 @@ class View:
         return {keys.parse_offset_key(key): int(raw) for key, raw in self.scan(keys.OFFSET_RANGE)}
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Every entry of a kind, in key order, from `start` on."""
+        """Every entry with a prefix, in key order, from `start` on."""
         return scan_entries(self._db, prefix, start)
 
-    # --- what the writing thread does ---
+    # --- used by the writing thread only ---
 
     @property
     def database(self) -> Rdict:
         return self._db
 
     def register_definition(self, definition: dict[str, Any]) -> None:
-        """Apply a definition to the filter of memberships."""
+        """Apply a definition to `segments` and `filters`."""
         self.segments[definition["segment"]] = SegmentGeneration(
             definition["generation"], definition["state"] == "deleted"
         )
@@ -238,19 +239,22 @@ class View:
             self.filters[definition["segment"]] = frozenset(auto["include"] + auto["exclude"])
 
     def mark_stale(self, members: Mapping[tuple[str, int], int]) -> None:
-        """Before these sizes are written: what is known to be dead, and may get members, is so."""
+        """Add generations that are stale and get members; call it before writing their sizes."""
         stale = {key for key, size in members.items() if size > 0 and self.is_stale(*key)}
         if not stale <= self.stale:
             self.stale = self.stale | stale
 
     def drop_stale(self, touched: Collection[tuple[str, int]]) -> None:
-        """Bring `dead` up to date with the sizes and definitions of these generations."""
+        """Update `stale` from the sizes and definitions of these generations."""
         stale = {key for key in touched if self.sizes.get(key) and self.is_stale(*key)}
         if stale != self.stale.intersection(touched):
             self.stale = self.stale.difference(touched) | stale
 
     def advance(self, partitions: Iterable[int]) -> list[int]:
-        """Of these, the partitions whose newest marker counts now: its definitions are here too."""
+        """Advance `progress` to the newest markers whose definitions are applied as well.
+
+        Returns the partitions that advanced.
+        """
         advanced = {}
         for partition in partitions:
             marker = self.newest.get(partition)
@@ -261,7 +265,7 @@ class View:
         return list(advanced)
 
     def mark_complete(self) -> None:
-        """Record that the view is filled: an absent user is unknown rather than unread."""
+        """Record that the initial fill is done: from now on an absent user does not exist."""
         self._db.put(keys.COMPLETE_KEY, b"1")
         self.complete = True
 
@@ -271,49 +275,49 @@ class View:
         (self.folder / _REBUILD_MARK).touch()
 
     def close(self) -> None:
-        """Release the folder."""
+        """Close the database and release the folder's lock."""
         self._db.close()
 
 
 def staleness_ms(marker: Marker) -> int:
-    """The greatest age (ms) of a response based on this marker."""
+    """Upper bound of the age (ms) of a response based on this marker."""
     return max(0, times.now_ms() - marker.log_time_ms)
 
 
 def _open(folder: Path, identity: dict[str, Any]) -> Rdict:
-    """The database, made anew when it's damaged or was filled from other topics."""
+    """Open the database; recreate it if it is damaged or was filled from other topics."""
     if (folder / _REBUILD_MARK).exists():
         log.warning("view_rebuild_started", reason="a rebuild was required")
         shutil.rmtree(folder)
     try:
-        opened, found = _opened(folder)
+        database, found = _open_existing(folder)
     except Exception as error:  # rocksdict raises bare Exceptions
         if not is_damage(error):
             raise
         log.warning("view_rebuild_started", reason=str(error))
         shutil.rmtree(folder)
-        opened, found = _opened(folder)
-    wanted = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
-    if found is not None and found != wanted:
+        database, found = _open_existing(folder)
+    expected = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    if found is not None and found != expected:
         log.warning("view_rebuild_started", reason="filled from other topics")
-        opened.close()
+        database.close()
         shutil.rmtree(folder)
-        opened, _ = _opened(folder)
-    opened.put(keys.IDENTITY_KEY, wanted)
-    return opened
+        database, _ = _open_existing(folder)
+    database.put(keys.IDENTITY_KEY, expected)
+    return database
 
 
-def _opened(folder: Path) -> tuple[Rdict, bytes | None]:
-    """The database and the identity it was filled with."""
-    opened = _database(folder)
+def _open_existing(folder: Path) -> tuple[Rdict, bytes | None]:
+    """The database and the identity it was filled with; None for a new one."""
+    database = _open_database(folder)
     try:
-        return opened, opened.get(keys.IDENTITY_KEY)
+        return database, database.get(keys.IDENTITY_KEY)
     except BaseException:
-        opened.close()
+        database.close()
         raise
 
 
-def _database(folder: Path) -> Rdict:
+def _open_database(folder: Path) -> Rdict:
     from rocksdict import BlockBasedOptions, Cache  # noqa: PLC0415 - used here only
 
     options = Options(raw_mode=True)

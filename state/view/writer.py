@@ -20,9 +20,9 @@ Memberships = dict[str, dict[str, Any]]
 
 
 class ViewBatch:
-    """Collects the effects of records; `write` makes them visible together with their offsets.
+    """Collects the effects of records; `write` stores them together with their offsets.
 
-    `results` by command id and `advanced` partitions are for waiters.
+    For waiters: `results` by command id, and the `advanced` partitions.
     """
 
     def __init__(self, view: View) -> None:
@@ -40,7 +40,7 @@ class ViewBatch:
         self.advanced: list[int] = []
 
     def user(self, key: bytes, value: bytes | None) -> None:
-        """A record of segments.users: a document or a progress marker."""
+        """Add a record of segments.users: a document or a progress marker."""
         if key.startswith(_PROGRESS):
             if value is not None:
                 self._markers[int(key[len(_PROGRESS) :])] = value
@@ -64,7 +64,7 @@ class ViewBatch:
     def _index(self, user_key: bytes, before: Memberships, after: Memberships) -> None:
         for segment, held in before.items():
             kept = after.get(segment)
-            if kept is None or not _counts_as(kept, held):
+            if kept is None or not _same_count(kept, held):
                 self._batch.delete(keys.member_key(segment, held["generation"], user_key))
                 self._count(segment, held, -1)
         for segment, held in after.items():
@@ -74,7 +74,7 @@ class ViewBatch:
                 self._batch.put(
                     key, members.encode(held["since"], held["expires_at"], held["origin"])
                 )
-            if known is None or not _counts_as(known, held):
+            if known is None or not _same_count(known, held):
                 self._count(segment, held, 1)
 
     def _count(self, segment: str, held: dict[str, Any], difference: int) -> None:
@@ -87,7 +87,7 @@ class ViewBatch:
             self._chosen[key] = before + difference
 
     def definition(self, key: bytes, value: bytes | None) -> None:
-        """A record of segments.definitions."""
+        """Add a record of segments.definitions."""
         if value is None:
             return
         partition, _, offset = orjson.loads(value)["position"].partition(":")
@@ -95,7 +95,7 @@ class ViewBatch:
         self._defined[int(partition)] = int(offset)
 
     def result(self, key: bytes, value: bytes | None, at_ms: int) -> None:
-        """A record of segments.results, appended at this instant."""
+        """Add a record of segments.results, appended at `at_ms`."""
         if value is None:
             return
         age_key = keys.result_age_key(max(at_ms, 0), key)
@@ -104,7 +104,7 @@ class ViewBatch:
         self.results[key.decode()] = value
 
     def forget_result(self, age_key: bytes) -> None:
-        """Remove a result that is old enough, unless it came again since."""
+        """Remove an old result, unless a newer one has the same command id."""
         self._batch.delete(age_key)
         result_key = keys.RESULT_RANGE + age_key[9:]
         stored = self._view.database.get(result_key)
@@ -112,23 +112,23 @@ class ViewBatch:
             self._batch.delete(result_key)
 
     def consumed(self, topic: str, partition: int, next_offset: int) -> None:
-        """How far a topic (its name in topics.yaml) has been read."""
+        """Set the next offset to consume; `topic`: its name in topics.yaml."""
         self._offsets[topic, partition] = next_offset
 
     def _put_documents(self) -> None:
         """Put the last document of each user and the response built from it."""
         batch = self._batch
         for user_key, last in self._documents.items():
-            response_key, made = keys.response_key(user_key), None
+            response_key, response = keys.response_key(user_key), None
             if last is None:
                 batch.delete(user_key)
             else:
                 batch.put(user_key, last[0])
-                made = responses.encode(last[1])
-            if made is None:
+                response = responses.encode(last[1])
+            if response is None:
                 batch.delete(response_key)
             else:
-                batch.put(response_key, made)
+                batch.put(response_key, response)
 
     def _put_counts(
         self, key_of: Callable[[str, int], bytes], counts: dict[tuple[str, int], int]
@@ -140,7 +140,7 @@ class ViewBatch:
                 self._batch.delete(key_of(*generation))
 
     def write(self) -> None:
-        """Write atomically, then update the state that the view keeps in memory."""
+        """Write atomically, then update the view's in-memory state."""
         batch, view = self._batch, self._view
         self._put_documents()
         self._put_counts(keys.size_key, self._sizes)
@@ -155,9 +155,9 @@ class ViewBatch:
             batch.put(keys.offset_key(topic, partition), b"%d" % offset)
         view.mark_stale(self._sizes)
         view.database.write(batch)
-        self._show({number: parse_marker(value) for number, value in self._markers.items()})
+        self._update_view({number: parse_marker(value) for number, value in self._markers.items()})
 
-    def _show(self, markers: dict[int, Marker]) -> None:
+    def _update_view(self, markers: dict[int, Marker]) -> None:
         view, touched = self._view, set(self._sizes)
         for value in self._definitions.values():
             definition = orjson.loads(value)
@@ -166,15 +166,15 @@ class ViewBatch:
             first = 0 if known is None else min(known.generation, newest)
             touched |= {(segment, number) for number in range(first, newest + 1)}
             view.register_definition(definition)
-        _take_over(view.sizes, self._sizes)
-        _take_over(view.chosen, self._chosen)
+        _update_counts(view.sizes, self._sizes)
+        _update_counts(view.chosen, self._chosen)
         view.drop_stale(touched)
         view.defined.update(self._defined)
         view.newest.update(markers)
         self.advanced = view.advance(sorted(markers.keys() | self._defined.keys()))
 
 
-def _take_over(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int], int]) -> None:
+def _update_counts(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int], int]) -> None:
     for key, count in changed.items():
         if count > 0:
             counts[key] = count
@@ -182,6 +182,6 @@ def _take_over(counts: dict[tuple[str, int], int], changed: dict[tuple[str, int]
             counts.pop(key, None)
 
 
-def _counts_as(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two memberships of a segment count as the same."""
+def _same_count(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two memberships of a segment are counted alike: same generation and origin."""
     return bool(one["generation"] == other["generation"] and one["origin"] == other["origin"])

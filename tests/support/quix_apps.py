@@ -1,4 +1,4 @@
-"""Applications run inside the test's own process, for a look at what the library does."""
+"""Runs Quix applications in the test process, to observe the library's behaviour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_S = 60.0
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """An application takes SIGINT and SIGTERM for itself: give them back."""
+    """Restore the handlers of SIGINT and SIGTERM, which an application replaces."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     try:
@@ -32,24 +32,24 @@ def signals_kept() -> Iterator[None]:
 
 
 def run_until(app: Any, done: Callable[[], bool], what: str) -> None:
-    """Run an application until `done`, asked at every turn of its loop, is true."""
+    """Run an application until `done`, checked in every iteration of its loop, is true."""
     deadline = time.monotonic() + TIMEOUT_S
-    came = False
+    finished = False
 
-    def look() -> None:
-        nonlocal came
-        came = came or done()
-        if came or time.monotonic() > deadline:
+    def check() -> None:
+        nonlocal finished
+        finished = finished or done()
+        if finished or time.monotonic() > deadline:
             app.stop()
 
-    quix.every_loop(app, look)
+    quix.every_loop(app, check)
     with signals_kept():
         quix.run(app)
-    assert came, f"{what} did not come"
+    assert finished, f"{what} did not happen within {TIMEOUT_S:.0f} s"
 
 
 def define(settings: Settings, segment: str) -> None:
-    """Tell every shard of a segment."""
+    """Append the definition of a segment to the log of every shard."""
     value = {
         "segment": segment,
         "generation": 1,
@@ -67,7 +67,7 @@ def define(settings: Settings, segment: str) -> None:
 
 
 def change(settings: Settings, user_id: str, command_id: str, *add: str) -> None:
-    """Put a user into segments."""
+    """Append a command that adds a user to segments."""
     value = {
         "id": command_id,
         "user_id": user_id,
@@ -77,18 +77,18 @@ def change(settings: Settings, user_id: str, command_id: str, *add: str) -> None
     _append(settings, CHANGE, value, partition_of(user_id, settings.partitions))
 
 
-def _append(settings: Settings, kind: str, value: Any, partition: int) -> None:
+def _append(settings: Settings, record_type: str, value: Any, partition: int) -> None:
     send(
         settings,
         "segments.shards",
         [orjson.dumps(value)],
         partition=partition,
-        headers=[(HEADER_TYPE, kind.encode())],
+        headers=[(HEADER_TYPE, record_type.encode())],
     )
 
 
 def users_of(settings: Settings, partition: int, count: int) -> list[str]:
-    """Ids of users whose shard this is."""
+    """Ids of `count` users of a partition."""
     found: list[str] = []
     number = 0
     while len(found) < count:

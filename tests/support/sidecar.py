@@ -32,7 +32,14 @@ from segments.state.history.sqlite import database_path
 from segments.state.history.writer import SqliteHistoryWriter
 from segments.state.view.view import View
 from tests.support.openapi import conformity
-from tests.support.view.filling import Filling, definition, document, marker, progress_key, result
+from tests.support.view.view_records import (
+    ViewFiller,
+    definition,
+    document,
+    marker,
+    progress_key,
+    result,
+)
 
 PARTITIONS = 2
 NOW_MS = 4_000_000_000_000
@@ -130,7 +137,7 @@ class Sidecar:
         self.services = services
         self.port = port
         self.client = client
-        self.fill = Filling(services.view)
+        self.fill = ViewFiller(services.view)
         self._offset = 0
 
     @property

@@ -1,4 +1,4 @@
-"""A shard's store without a broker: what it produces is kept, and its changelog can be replayed."""
+"""A shard's store with a fake broker that keeps its records and can replay its changelog."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PARTITION = 3
 
 
 class Produced(NamedTuple):
-    """A record as the store handed it over. `heard` = with Quix listening for its delivery."""
+    """A record produced by the store. `with_callback`: Quix gets its delivery report."""
 
     topic: str
     key: bytes
     value: bytes | None
     partition: int
     headers: dict[str, Any]
-    heard: bool
+    with_callback: bool
 
 
 class Broker:
-    """Takes what a checkpoint produces; `changelog` holds the rows of committed checkpoints."""
+    """Collects produced records; `changelog`: the rows of committed checkpoints."""
 
     def __init__(self) -> None:
         self.open: list[Produced] = []
@@ -39,9 +39,9 @@ class Broker:
     def produce(
         self, key: bytes, value: bytes | None = None, headers: Any = None, **options: Any
     ) -> None:
-        """As Quix's ChangelogProducer."""
+        """Same interface as Quix's ChangelogProducer."""
         self.open.append(
-            Produced(CHANGELOG, key, value, self.partition, dict(headers or []), heard=True)
+            Produced(CHANGELOG, key, value, self.partition, dict(headers or []), with_callback=True)
         )
 
     def produce_raw(
@@ -53,14 +53,14 @@ class Broker:
         partition: int,
         headers: Any = None,
     ) -> None:
-        """As `quix.transactional_output`."""
+        """Same interface as `quix.transactional_output`."""
         raw_key = key.encode() if isinstance(key, str) else key
         self.open.append(
-            Produced(topic, raw_key, value, partition, dict(headers or []), heard=False)
+            Produced(topic, raw_key, value, partition, dict(headers or []), with_callback=False)
         )
 
     def commit(self) -> int:
-        """The transaction is committed: the offset of its last changelog row."""
+        """Commit the transaction; returns the offset of its last changelog row."""
         self.changelog += [(row.key, row.value) for row in self.rows()]
         self.open = []
         return len(self.changelog) - 1
@@ -73,7 +73,7 @@ class Broker:
 
 
 class Host:
-    """One shard's folder and its process, which can crash."""
+    """A process with one shard's store, which can crash."""
 
     def __init__(
         self, folder: Path, *, cache_bytes: int = 1 << 20, config: Config | None = None
@@ -90,12 +90,12 @@ class Host:
         self.transaction = self.partition.begin()
 
     def prepare(self) -> list[Produced]:
-        """Produce what has changed since the last commit."""
+        """Produce the changes since the last commit."""
         self.transaction.prepare({"segments.shards": 41})
         return self.broker.open
 
     def checkpoint(self) -> list[Produced]:
-        """Commit what has changed; what was produced for it."""
+        """Commit the changes; returns the records produced for them."""
         if not self.partition.changed:
             return []
         produced = self.prepare()
@@ -104,13 +104,13 @@ class Host:
         return produced
 
     def reopen(self) -> None:
-        """Another process: nothing is left but the folder."""
+        """Start a new process with the same folder."""
         self.partition.close()
         self.broker.open = []
         self._open()
 
     def restore(self, folder: Path) -> None:
-        """Another machine: nothing is left but the changelog."""
+        """Start a new process with an empty folder, restored from the changelog."""
         self.partition.close()
         self.broker.open = []
         self.folder = folder
@@ -118,7 +118,7 @@ class Host:
         self.recover()
 
     def recover(self) -> None:
-        """Read the changelog from where the store stands, as Quix does it: that row once more."""
+        """Read the changelog from the stored offset, including that row again, as Quix does."""
         first = self.partition.get_changelog_offset() or 0
         for offset, (key, value) in list(enumerate(self.broker.changelog))[first:]:
             self.partition.recover_from_changelog_message(key, value, "default", offset)

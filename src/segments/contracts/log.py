@@ -45,6 +45,9 @@ REFINED = "refined"
 SELECT = "select"
 SELECTED = "selected"
 
+# Length of the rank histogram in a `surveyed` record: the values of the top 12 bits of a rank.
+BUCKETS = 1 << 12
+
 
 def source_coordinates(topic_id: str, partition: int, offset: int) -> str:
     """Header `src`: the source of a record. `topic_id` is the topic's UUID in Kafka."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from segments.contracts.auto import COUNT_MAX, WHOLE_PPM, AutoAccount
 from segments.contracts.documents import Definition, UserIdText
+from segments.contracts.log import BUCKETS
 from segments.contracts.names import Actor, CommandId, SegmentName
 
 UserCount = Annotated[int, Field(ge=0)]
@@ -22,7 +23,6 @@ PlaceInOrder = tuple[
     Annotated[int, Field(ge=-1, lt=2**64, description="rank")],
     Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="user id without hyphens")],
 ]
-BUCKETS = 4096
 
 
 class LogValue(BaseModel):

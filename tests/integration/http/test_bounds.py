@@ -16,7 +16,7 @@ from segments.http.routes import history, memberships
 from segments.http.routing import body as request_body
 from segments.http.routing.query import encode_cursor
 from tests.support.sidecar import NOW_MS, Sidecar, assert_problem, entry, running, store
-from tests.support.view.filling import held, result
+from tests.support.view.view_records import held, result
 
 USER = str(UUID(int=1))
 CHANGE = {"add": ["A"]}

@@ -12,7 +12,7 @@ import pytest
 
 from segments.contracts.partitioning import partition_of
 from tests.support.sidecar import PARTITIONS, Sidecar, assert_problem, running, store
-from tests.support.view.filling import held
+from tests.support.view.view_records import held
 
 USER = str(UUID(int=1))
 READS: list[tuple[str, str, Any]] = [

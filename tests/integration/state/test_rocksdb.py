@@ -1,4 +1,4 @@
-"""RocksDB as a shard uses it: read to the end or not at all, and what its errors mean."""
+"""RocksDB of a shard: complete scans, and classification of its errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _flip_a_byte(folder: Path) -> None:
     table.write_bytes(content)
 
 
-def test_a_scan_gives_all_with_the_prefix_in_order(database: Rdict) -> None:
+def test_a_scan_yields_all_keys_with_the_prefix_in_order(database: Rdict) -> None:
     database[b"t"] = database[b"v"] = b"beside"
     keys = [key for key, _ in scan(database, b"u")]
     assert keys == [b"u%06d" % number for number in range(ROWS)]
@@ -64,7 +64,7 @@ def test_a_scan_over_a_damaged_block_raises(folder: Path) -> None:
         database.close()
 
 
-def test_an_exception_that_is_kept_does_not_keep_the_database_open(folder: Path) -> None:
+def test_a_stored_exception_does_not_keep_the_database_open(folder: Path) -> None:
     _flip_a_byte(folder)
     database = open_database(folder)
     with pytest.raises(Exception, match="block checksum mismatch") as raised:
@@ -93,7 +93,7 @@ def _error_of_opening(folder: Path) -> Exception:
         ("*.sst", None),
     ],
 )
-def test_a_file_that_is_lost_or_changed_is_damage(
+def test_a_missing_or_changed_file_is_damage(
     folder: Path, pattern: str, content: bytes | None
 ) -> None:
     [path] = folder.glob(pattern)
@@ -106,13 +106,13 @@ def test_a_file_that_is_lost_or_changed_is_damage(
     assert not is_locked(error)
 
 
-def test_a_database_open_in_this_process_is_held(folder: Path, database: Rdict) -> None:
+def test_a_database_open_in_this_process_is_locked(folder: Path, database: Rdict) -> None:
     error = _error_of_opening(folder)
     assert is_locked(error)
     assert not is_damage(error)
 
 
-def test_a_database_open_in_another_process_is_held(folder: Path, database: Rdict) -> None:
+def test_a_database_open_in_another_process_is_locked(folder: Path, database: Rdict) -> None:
     script = (
         "import pathlib, sys\n"
         "from segments.state.rocksdb import is_damage, is_locked, open_database\n"
@@ -126,7 +126,7 @@ def test_a_database_open_in_another_process_is_held(folder: Path, database: Rdic
     assert said.stdout == "True False\n"
 
 
-def test_a_full_disk_is_no_damage() -> None:
+def test_a_full_disk_is_not_damage() -> None:
     error = Exception("IO error: No space left on device: While appending to file: /x/000009.sst")
     assert not is_damage(error)
 

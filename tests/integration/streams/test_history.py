@@ -85,7 +85,7 @@ def wait_stored(settings: Settings) -> None:
     deployments.wait_until(lambda: stored(settings) == sent(settings), what="every row, once")
 
 
-def test_killed_and_read_again_from_the_beginning(deployment: Settings) -> None:
+def test_killed_and_restarted_from_the_beginning_of_the_topic(deployment: Settings) -> None:
     count = 3_000
     for number in range(3):
         send_rows(deployment, number * count, count)
@@ -127,7 +127,7 @@ def rewind(settings: Settings) -> None:
     deployments.wait_until(try_to_alter, what="the group to be empty", poll_s=0.5)
 
 
-def test_records_about_the_topic_itself_are_passed_over(deployment: Settings) -> None:
+def test_control_records_are_skipped(deployment: Settings) -> None:
     send_rows(deployment, 0, 5)
     for partition in range(deployment.partitions):
         records.send(
@@ -144,7 +144,7 @@ def test_records_about_the_topic_itself_are_passed_over(deployment: Settings) ->
     )
 
 
-def test_a_row_that_cannot_be_read_ends_the_process(deployment: Settings) -> None:
+def test_a_malformed_row_ends_the_process(deployment: Settings) -> None:
     records.send(deployment, "segments.history", [b'{"segment":"a"}'], partition=2)
     history = deployments.start(deployment, "history")
     assert history.wait() != 0
@@ -152,7 +152,7 @@ def test_a_row_that_cannot_be_read_ends_the_process(deployment: Settings) -> Non
     assert stored(deployment) == []
 
 
-def test_a_topic_made_again_is_refused(deployment: Settings) -> None:
+def test_a_recreated_topic_is_rejected(deployment: Settings) -> None:
     send_rows(deployment, 0, 20)
     history = deployments.start(deployment, "history", label="history-before")
     wait_stored(deployment)
@@ -183,6 +183,6 @@ def test_a_topic_made_again_is_refused(deployment: Settings) -> None:
         row(USERS[0], 1).replace(b'"expires_at":null', b'"expires_at":"soon"'),
     ],
 )
-def test_what_is_no_row_is_an_error_that_names_its_place(value: bytes | None) -> None:
+def test_the_error_of_a_malformed_row_names_its_position(value: bytes | None) -> None:
     with pytest.raises(HistoryRowError, match=r"segments\.history:3:7 "):
         decode(3, 7, b"key", value)

@@ -1,4 +1,4 @@
-"""How many records an application has not consumed yet, as Prometheus reads it."""
+"""Consumer lag as exported to Prometheus."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lag(settings: Settings) -> dict[tuple[str, str], float]:
     }
 
 
-def test_what_is_left_is_told_and_is_nothing_once_all_is_read(deployment: Settings) -> None:
+def test_lag_is_reported_and_zero_once_all_is_consumed(deployment: Settings) -> None:
     metrics = deployment.metrics.model_copy(update={"enabled": True, "port": free_port()})
     settings = deployment.model_copy(update={"metrics": metrics})
     command = orjson.dumps({"type": "create_segment", "segment": "A"})

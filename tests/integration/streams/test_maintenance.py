@@ -1,4 +1,4 @@
-"""Digest, reset and rebuild of the shards' state, on a real broker."""
+"""Digest, reset and rebuild of the shards' state, with a real broker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_stored_state_equals_a_replay_of_the_log(filled: Settings) -> None:
     assert len({each.stored for each in found}) == filled.partitions
 
 
-def test_missing_offsets_are_refused_and_rebuilt(filled: Settings) -> None:
+def test_missing_offsets_prevent_the_start_until_rebuilt(filled: Settings) -> None:
     before = list(maintenance.digests(filled))
     _delete_committed_offsets(filled)
     with pytest.raises(startup_checks.StartRefusedError, match="segments state rebuild"):

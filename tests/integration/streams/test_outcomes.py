@@ -1,4 +1,4 @@
-"""Commands are counted by their outcome, in the metrics of whoever decided them."""
+"""Metric of commands by outcome."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_result_counts_for_its_status_or_its_code(
     assert after == dict.fromkeys(before, 0.0) | {outcome: 1.0}
 
 
-def test_the_processes_tell(broker: str, tmp_path: Path) -> None:
+def test_commands_total_is_exported_by_the_processes(broker: str, tmp_path: Path) -> None:
     ports = {"router_port": free_port(), "shards_port": free_port()}
     metrics = {"enabled": True, **ports}
     with deployments.deployment(broker, tmp_path / "data", metrics=metrics) as settings:

@@ -1,6 +1,6 @@
-"""What streams/quix.py and the store take for granted of Quix Streams, on a real broker.
+"""Behaviour of Quix Streams that `streams/quix.py` and the store depend on, with a real broker.
 
-Everything here may break when the pinned version moves: it must be looked at then, one by one.
+A new version of the library may break each of these: review them one by one when upgrading.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _run_once(settings: Settings) -> None:
 class TestOneRun:
     """What a run of the application leaves on the broker and on the disk."""
 
-    def test_documents_lie_in_our_database_under_the_groups_folder(self, after: Settings) -> None:
+    def test_documents_are_in_our_database_in_the_groups_folder(self, after: Settings) -> None:
         folder = after.data_dir / "shards-0" / after.group("shards") / str(PARTITION)
         assert folder == maintenance.state_dir(after) / str(PARTITION)
         database = open_database(folder)
@@ -114,7 +114,7 @@ class TestOneRun:
         assert sorted(there) == sorted(topic.on_cluster(after) for topic in topics.load())
         assert changelog_topic(after) == f"changelog__{after.group('shards')}--shards--default"
 
-    def test_changelog_rows_say_up_to_where_they_go(self, after: Settings) -> None:
+    def test_changelog_rows_have_the_processed_offsets(self, after: Settings) -> None:
         rows = [row for row in _changelog(after) if row.partition == PARTITION]
         last = rows[-1].headers
         assert last["__column_family__"] == b"default"
@@ -122,7 +122,7 @@ class TestOneRun:
         processed = orjson.loads(last["__processed_tp_offsets__"])
         assert processed == {after.topic(LOG): applied[-1]}
 
-    def test_outputs_go_to_the_partition_they_are_given(self, after: Settings) -> None:
+    def test_outputs_go_to_their_explicit_partition(self, after: Settings) -> None:
         markers = {
             row.partition: row.key
             for row in read(after, "segments.users")
@@ -130,7 +130,7 @@ class TestOneRun:
         }
         assert markers == {p: b"!progress/%d" % p for p in range(after.partitions)}
 
-    def test_offsets_and_state_are_committed_as_one(self, after: Settings) -> None:
+    def test_offsets_and_state_are_committed_atomically(self, after: Settings) -> None:
         offsets = quix_apps.committed(after)
         for digest in maintenance.digests(after):
             assert offsets[digest.partition] == digest.offset + 1
@@ -145,7 +145,7 @@ def _members(settings: Settings) -> list[tuple[str, str]]:
     return [(member.group_instance_id, described.state.name) for member in described.members]
 
 
-def test_a_checkpoint_has_one_transaction_a_shard_and_the_next_one_another(
+def test_each_checkpoint_has_its_own_store_transaction(
     deployment: Settings,
 ) -> None:
     seen: list[Any] = []
@@ -171,7 +171,7 @@ def test_a_checkpoint_has_one_transaction_a_shard_and_the_next_one_another(
     assert access.assigned() == [], "a closed application owns nothing"
 
 
-def test_what_another_process_has_taken_over_is_let_go(deployment: Settings) -> None:
+def test_a_revoked_partition_is_released(deployment: Settings) -> None:
     app = quix.application(deployment, "shards", exactly_once=True)
     bound = shards.Shards(deployment, app, idempotent_producer(deployment))
 
@@ -215,7 +215,7 @@ def _probe(settings: Settings, seen: list[Any]) -> tuple[Any, quix_store.StoreAc
     return app, access
 
 
-def test_what_is_produced_without_any_record_is_committed_with_the_next_change(
+def test_outputs_without_a_record_are_committed_with_the_next_change(
     deployment: Settings,
 ) -> None:
     """Nothing that changed state waits: after a silence its checkpoint has expired already."""
@@ -247,7 +247,7 @@ def test_what_is_produced_without_any_record_is_committed_with_the_next_change(
     assert [(r.partition, r.value) for r in committed] == [(3, b"%d" % n) for n in range(10)]
 
 
-def test_what_is_produced_beside_an_unchanged_checkpoint_is_aborted_at_the_end(
+def test_outputs_in_an_unchanged_checkpoint_are_aborted_at_shutdown(
     deployment: Settings,
 ) -> None:
     app, access = _probe(deployment, [])
@@ -281,7 +281,7 @@ def test_the_transactional_id_is_the_groups_and_the_instances(deployment: Settin
         quix_apps.run_until(app, fence, "nothing")
 
 
-def test_a_topic_made_anew_has_another_id(deployment: Settings) -> None:
+def test_a_recreated_topic_has_another_id(deployment: Settings) -> None:
     first = topic_ids(deployment, ["users.events", LOG])
     assert set(first) == {"users.events", LOG}
     assert all(len(bytes.fromhex(topic_id)) == 16 for topic_id in first.values())
@@ -299,7 +299,7 @@ def test_a_topic_made_anew_has_another_id(deployment: Settings) -> None:
     assert second["users.events"] != first["users.events"]
 
 
-def test_a_record_that_comes_again_ends_the_process(deployment: Settings) -> None:
+def test_a_repeated_offset_ends_the_process(deployment: Settings) -> None:
     """Records that shards write to each other carry no source: twice would be twice applied."""
     quix_apps.define(deployment, "A")
     app = shards.build(deployment)

@@ -1,4 +1,4 @@
-"""Exactly once, when processes die between producing and committing, or stand still too long."""
+"""Exactly-once processing when a process is killed before the commit or paused too long."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ shards.run(Settings())
 """
 
 
-def test_what_was_produced_without_a_commit_is_seen_by_nobody_and_done_again(
+def test_uncommitted_outputs_are_invisible_and_produced_again(
     deployment: Settings,
 ) -> None:
     [user] = quix_apps.users_of(deployment, PARTITION, 1)
@@ -54,7 +54,7 @@ def test_what_was_produced_without_a_commit_is_seen_by_nobody_and_done_again(
     assert len(aborted_and_committed) == 2
 
 
-def test_a_process_that_stood_still_does_nothing_twice(deployment: Settings) -> None:
+def test_a_paused_process_does_not_repeat_work(deployment: Settings) -> None:
     """Its partitions were given to another one while it believed that they were its own."""
     second = deployment.model_copy(update={"instance": 1})
     quix_apps.define(deployment, "A")

@@ -1,4 +1,4 @@
-"""A shard's state restored from its changelog, and refused where it cannot be whole."""
+"""Restore of a shard's state from its changelog, refused if it may be incomplete."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _assert_whole(settings: Settings, digests: dict[int, maintenance.PartitionDi
     assert all(each.stored == each.replayed for each in digests.values())
 
 
-def test_a_wiped_folder_is_restored_before_any_work_of_the_loop(
+def test_a_deleted_store_is_restored_before_processing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
@@ -103,7 +103,7 @@ def test_a_damaged_folder_is_restored(settings: Settings, damage: str) -> None:
     _assert_whole(settings, _run(settings))
 
 
-def test_a_damaged_block_ends_the_process_and_the_next_one_restores(settings: Settings) -> None:
+def test_a_damaged_block_ends_the_process_and_is_restored_by_the_next(settings: Settings) -> None:
     database = open_database(_folder(settings))
     database.flush()
     database.close()
@@ -139,9 +139,7 @@ def holder(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def test_a_folder_held_by_another_process_is_left_alone(
-    settings: Settings, holder: subprocess.Popen[str]
-) -> None:
+def test_a_locked_store_is_left_alone(settings: Settings, holder: subprocess.Popen[str]) -> None:
     before = sorted(path.name for path in _folder(settings).glob("*.sst"))
     with pytest.raises(PartitionAssignmentError) as raised:
         _run(settings)
@@ -151,7 +149,7 @@ def test_a_folder_held_by_another_process_is_left_alone(
     assert (_folder(settings) / "CURRENT").exists()
 
 
-def test_a_changelog_made_anew_is_refused(deployment: Settings) -> None:
+def test_a_recreated_changelog_prevents_the_start(deployment: Settings) -> None:
     _fill(deployment)
     admin = AdminClient(deployment.client_config())
     name = startup_checks.changelog_topic(deployment)
@@ -165,7 +163,7 @@ def test_a_changelog_made_anew_is_refused(deployment: Settings) -> None:
         _run(deployment)
 
 
-def test_rows_hidden_by_a_hanging_transaction_are_refused_until_they_show(
+def test_changelog_rows_hidden_by_an_open_transaction_prevent_the_start(
     deployment: Settings,
 ) -> None:
     """Another instance's transaction was left open in the changelog before these rows came."""
@@ -186,7 +184,7 @@ def test_rows_hidden_by_a_hanging_transaction_are_refused_until_they_show(
     quix_apps.run_until(shards.build(deployment), committed_more, "the commit of a hidden row")
     shutil.rmtree(maintenance.state_dir(deployment))
 
-    with pytest.raises(startup_checks.StartRefusedError, match="goes on at"):
+    with pytest.raises(startup_checks.StartRefusedError, match="committed offset is"):
         _run(deployment)
     hanging.abort_transaction(30)
     _assert_whole(deployment, _run(deployment))

@@ -21,7 +21,7 @@ def change(user_id: str, command_id: str) -> bytes:
 
 
 @pytest.mark.parametrize("partitioner", ["murmur2_random", "consistent_random", "random"])
-def test_every_partitioner_is_re_keyed(deployment: Settings, partitioner: str) -> None:
+def test_records_of_every_partitioner_are_re_keyed(deployment: Settings, partitioner: str) -> None:
     users = [str(uuid.uuid4()) for _ in range(50)]
     for user in users:
         records.send(
@@ -46,7 +46,7 @@ def test_every_partitioner_is_re_keyed(deployment: Settings, partitioner: str) -
         assert record.headers["type"] == b"change"
 
 
-def test_refused_and_accepted_side_by_side(deployment: Settings) -> None:
+def test_invalid_and_valid_records_side_by_side(deployment: Settings) -> None:
     user = str(uuid.uuid4())
     values = [
         b"\xff\xfe not UTF-8",
@@ -97,7 +97,7 @@ def test_refused_and_accepted_side_by_side(deployment: Settings) -> None:
     assert router.stop() == 0
 
 
-def test_killed_again_and_again_leaves_no_gap_and_no_disorder(deployment: Settings) -> None:
+def test_repeated_kills_leave_no_gaps_or_reordering(deployment: Settings) -> None:
     users = [str(uuid.UUID(int=n)) for n in range(40)]
     rounds, per_round = 6, 3_000
     for number in range(rounds):

@@ -53,7 +53,7 @@ class ShardOracle:
 
         Who has waited for too long is rejected by the next tick or by whatever touches the user.
         """
-        known = self._oracle.heard.keys() | {definition["segment"]}
+        known = self._oracle.known.keys() | {definition["segment"]}
         return {
             person.queue[0][0]["id"]
             for person in self._oracle.people.values()

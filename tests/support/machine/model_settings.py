@@ -1,4 +1,4 @@
-"""How many random histories the models of the state machine run."""
+"""Hypothesis settings of the state machine's model tests."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a shard ought to do, written down a second time and as simply as possible.
+"""Reference implementation of a shard, as simple as possible.
 
-A few dictionaries and loops over all of them; nothing is kept up to date that can be looked for.
-It is told every record of a shard's log and says which results follow; its rows and people are
-compared with what the machine wrote. It knows nothing of slices, timers and jobs: whoever is
-touched by a record, and everybody at a tick or a definition, is brought up to date at once.
+A few dictionaries and loops over all of them; nothing derived is stored. It applies every record of
+a shard's log and returns the expected results; its rows and people are compared with the machine's.
+It has no slices, timers or jobs: a record settles its user at once, and a tick or a definition
+settles everybody.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Person:
 
 @dataclass
 class Segment:
-    """At home: what was decided. Elsewhere: what was heard."""
+    """At home: what was decided. Elsewhere: what is known."""
 
     generation: int = 0
     version: int = 0
@@ -57,19 +57,21 @@ class Oracle:
         self.offset = -1
         self.people: dict[str, Person] = {}
         self.homes: dict[str, Segment] = {}
-        self.heard: dict[str, Segment] = {}
+        self.known: dict[str, Segment] = {}
         self.deletions: dict[tuple[str, int], tuple[int, str, str | None]] = {}
         self.newest_from: dict[str, int] = {}
         self.rows: list[Row] = []
-        self.asked_for: list[str] = []
+        self.refreshed: list[str] = []
         self.results: list[tuple[str, Answer]] = []
         self.touched: str | None = None
         self.repeats = 0
         self.defines: list[tuple[Segment, dict[str, Any], int]] = []
 
     def apply(self, record: LogRecord, decided: set[str]) -> list[tuple[str, Answer]]:
-        """The results of a record. `decided`: ids that the machine says it decided now; at a tick
-        or a definition it may leave who waits for a later one.
+        """Apply a record; returns the expected results.
+
+        `decided`: ids of the commands that the machine decided with this record; at a tick or a
+        definition it may leave deferred commands for a later one.
         """
         self.results = []
         self.touched = None
@@ -95,29 +97,30 @@ class Oracle:
             self._segment(record.type, value)
         return self.results
 
-    def late(self) -> list[str]:
-        """Who still waits though nothing is to be waited for."""
+    def overdue(self) -> list[str]:
+        """Users whose first deferred command could be executed."""
         return [
             user_id
             for user_id, person in self.people.items()
-            for change, asked_at in person.queue[:1]
-            if self.now >= asked_at + self.config.park_ms or not self._unheard(change)
+            for change, requested_at in person.queue[:1]
+            if self.now >= requested_at + self.config.park_ms
+            or not self._has_unknown_segment(change)
         ]
 
     # --- people ---
 
     def _everybody(self, decided: set[str]) -> None:
         for user_id, person in self.people.items():
-            self._end_what_ended(user_id, person)
+            self._expire(user_id, person)
             if person.queue and person.queue[0][0]["id"] in decided:
-                self._go_on(user_id, person)
+                self._resume(user_id, person)
 
     def _settle(self, user_id: str, person: Person) -> None:
         self.touched = user_id
-        self._end_what_ended(user_id, person)
-        self._go_on(user_id, person)
+        self._expire(user_id, person)
+        self._resume(user_id, person)
 
-    def _end_what_ended(self, user_id: str, person: Person) -> None:
+    def _expire(self, user_id: str, person: Person) -> None:
         ended: list[tuple[int, str, str, str | None, str | None]] = []
         for name, held in person.held.items():
             deleted = self.deletions.get((name, held.generation))
@@ -128,16 +131,16 @@ class Oracle:
         for at, name, cause, command_id, actor in sorted(ended, key=lambda e: e[:2]):
             self._remove(user_id, person, name, at, cause, command_id, actor)
 
-    def _go_on(self, user_id: str, person: Person) -> None:
+    def _resume(self, user_id: str, person: Person) -> None:
         while person.queue:
-            change, asked_at = person.queue[0]
-            if self.now < asked_at + self.config.park_ms and self._unheard(change):
+            change, requested_at = person.queue[0]
+            if self.now < requested_at + self.config.park_ms and self._has_unknown_segment(change):
                 return
             person.queue.pop(0)
-            self._decide(user_id, person, change, asked_at)
+            self._decide(user_id, person, change, requested_at)
 
-    def _unheard(self, change: dict[str, Any]) -> bool:
-        return any(name not in self.heard for name in names(change))
+    def _has_unknown_segment(self, change: dict[str, Any]) -> bool:
+        return any(name not in self.known for name in names(change))
 
     def _change(self, change: dict[str, Any]) -> None:
         user_id = change["user_id"]
@@ -146,38 +149,40 @@ class Oracle:
                 self._answer(change["id"], self._rejection("user_unknown", None))
                 return
             self.people[user_id] = Person()
-            self.asked_for.append(user_id)
+            self.refreshed.append(user_id)
         person = self.people[user_id]
         self._settle(user_id, person)
         known = change["id"] in [command_id for command_id, _ in person.answers]
         if len(person.queue) >= self.config.parked_per_user and not known:
             self._decide(user_id, person, *person.queue.pop(0))
-            self._go_on(user_id, person)
+            self._resume(user_id, person)
         known = change["id"] in [command_id for command_id, _ in person.answers]
-        waits = person.queue or self._unheard(change)
+        waits = person.queue or self._has_unknown_segment(change)
         if waits and not known and person.account != "deleted":
             person.queue.append((change, self.now))
         else:
             self._decide(user_id, person, change, self.now)
 
-    def _decide(self, user_id: str, person: Person, change: dict[str, Any], asked_at: int) -> None:
+    def _decide(
+        self, user_id: str, person: Person, change: dict[str, Any], requested_at: int
+    ) -> None:
         for command_id, answer in person.answers:
             if command_id == change["id"]:
                 self._answer(command_id, answer)
                 return
-        refused = self._refusal(person, change, asked_at)
-        answer = refused or self._carry_out(user_id, person, change, asked_at)
+        refused = self._refusal(person, change, requested_at)
+        answer = refused or self._carry_out(user_id, person, change, requested_at)
         person.answers.append((change["id"], answer))
         person.answers = person.answers[-self.config.remembered_ids :]
         self._answer(change["id"], answer)
 
-    def _refusal(self, person: Person, change: dict[str, Any], asked_at: int) -> Answer | None:
+    def _refusal(self, person: Person, change: dict[str, Any], requested_at: int) -> Answer | None:
         if person.account == "deleted":
             return self._rejection("user_deleted", None)
-        unusable = [n for n in names(change) if n not in self.heard or not self.heard[n].alive]
+        unusable = [n for n in names(change) if n not in self.known or not self.known[n].alive]
         if unusable:
             return self._rejection("segment_unknown", unusable)
-        ends = {name: end_of(ttl, end, asked_at) for name, ttl, end in change["add"]}
+        ends = {name: end_of(ttl, end, requested_at) for name, ttl, end in change["add"]}
         late = [n for n, e in ends.items() if e is not None and e > self.now + HUNDRED_YEARS_MS]
         if late:
             return self._rejection("invalid", late)
@@ -191,14 +196,14 @@ class Oracle:
         return None
 
     def _carry_out(
-        self, user_id: str, person: Person, change: dict[str, Any], asked_at: int
+        self, user_id: str, person: Person, change: dict[str, Any], requested_at: int
     ) -> Answer:
         changes = []
         why = ("command", change["id"], change.get("actor"))
         for name, ttl, expires_at in change["add"]:
-            end = end_of(ttl, expires_at, asked_at)
+            end = end_of(ttl, expires_at, requested_at)
             if name not in person.held:
-                person.held[name] = Held(self.now, end, self.heard[name].generation)
+                person.held[name] = Held(self.now, end, self.known[name].generation)
                 changes.append([name, "add"])
             elif person.held[name].end != end:
                 person.held[name].end = end
@@ -213,7 +218,7 @@ class Oracle:
             if name in person.held:
                 self._remove(user_id, person, name, self.now, *why)
                 changes.append([name, "remove"])
-        return self._made("applied" if changes else "unchanged", changes)
+        return self._outcome("applied" if changes else "unchanged", changes)
 
     def _remove(
         self,
@@ -241,8 +246,8 @@ class Oracle:
                 self._remove(record["user_id"], person, name, self.now, "user_deleted")
             waiting, person.queue = person.queue, []
             person.account = "deleted"
-            for change, asked_at in waiting:
-                self._decide(record["user_id"], person, change, asked_at)
+            for change, requested_at in waiting:
+                self._decide(record["user_id"], person, change, requested_at)
         person.account = record["account"]
 
     def _is_old(self, person: Person, record: dict[str, Any]) -> bool:
@@ -280,28 +285,28 @@ class Oracle:
         elif kind == "delete":
             home.alive = False
         elif command.get("description", home.description) == home.description:
-            return self._made("unchanged", [])
+            return self._outcome("unchanged", [])
         else:
             home.description = command["description"]
         home.version += 1
         self.defines.append((replace(home), command, self.offset))
-        return self._made("applied", [])
+        return self._outcome("applied", [])
 
     def _segments_in_all(self) -> int:
         here = sum(home.alive for home in self.homes.values())
         elsewhere = sum(
             partition_of(name, self.config.partitions) != self.config.partition
-            for name, segment in self.heard.items()
+            for name, segment in self.known.items()
             if segment.alive
         )
         return here + elsewhere
 
     def _define(self, value: dict[str, Any]) -> None:
-        known = self.heard.get(value["segment"])
+        known = self.known.get(value["segment"])
         if known is not None and value["version"] <= known.version:
             return
         alive = value["state"] == "active"
-        self.heard[value["segment"]] = Segment(value["generation"], value["version"], alive)
+        self.known[value["segment"]] = Segment(value["generation"], value["version"], alive)
         if not alive:
             deletion = (self.now, value["command_id"], value["actor"])
             self.deletions[value["segment"], value["generation"]] = deletion
@@ -309,9 +314,9 @@ class Oracle:
     # --- answers ---
 
     def _rejection(self, code: str, segments: list[str] | None) -> Answer:
-        return self._made("rejected", [], code, segments)
+        return self._outcome("rejected", [], code, segments)
 
-    def _made(
+    def _outcome(
         self,
         status: str,
         changes: list[list[str]],
@@ -335,5 +340,5 @@ def names(change: dict[str, Any]) -> list[str]:
     return [*(addition[0] for addition in change["add"]), *change["remove"]]
 
 
-def end_of(ttl: int | None, expires_at: int | None, asked_at: int) -> int | None:
-    return expires_at if ttl is None else asked_at + ttl
+def end_of(ttl: int | None, expires_at: int | None, requested_at: int) -> int | None:
+    return expires_at if ttl is None else requested_at + ttl

@@ -1,8 +1,8 @@
-"""Several shards in one deterministic loop: no broker, no clock, every order chosen by the test.
+"""Deterministic simulation of several shards: no broker, no clock, the test chooses every order.
 
-`send`, `user` and `ask_tick` append to logs; `apply` and `deliver` move one step; `run` goes on
-until nothing is left to do. What shards write to each other waits in `in_flight`, from where it
-reaches the logs in any order between writers, and in order from one writer to one partition.
+`send`, `user` and `append_tick` append to logs; `apply` and `deliver` do one step; `run` continues
+until nothing is left to do. Messages between shards wait in `in_flight`; the order between writers
+is arbitrary, messages of one writer to one partition stay in order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.state.machine.config import Config
 from segments.state.machine.documents import StoredUser, user_key
-from tests.support.machine.hosted import Appended, HostedShard, Produced
+from tests.support.machine.hosted_shard import Appended, HostedShard, Produced
 
 START_MS = 1_795_500_000_000
 TOPIC_ID = "c0ffee"
@@ -92,7 +92,7 @@ class World:
         return str(value["id"])
 
     def redeliver(self, source: int, count: int) -> None:
-        """Append a source partition's last commands again, as a router started anew."""
+        """Append the last commands of a source partition again, as a restarted router does."""
         routed = len(self._sources[source])
         for offset in range(max(0, routed - count), routed):
             self._append_routed(source, offset)
@@ -109,14 +109,14 @@ class World:
         refresh: tuple[str, int, int] = ("r", 0, 0),
         version: int | None = None,
     ) -> None:
-        """Append what the user service said."""
+        """Append a `user` record with a state from the user service."""
         value = user_record(user, account, version, refresh)
         self.append(partition_of(user, self.partitions), USER, encode(value))
 
-    def ask_tick(self, partition: int) -> None:
+    def append_tick(self, partition: int) -> None:
         self.append(partition, TICK, b"{}")
 
-    def later(self, ms: int) -> None:
+    def advance_clock(self, ms: int) -> None:
         """Move the clock of the broker."""
         self.clock_ms += ms
 
@@ -165,27 +165,27 @@ class World:
         return moved
 
     def tick(self) -> None:
-        """A tick for every shard, and all that follows."""
+        """Append a tick for every shard and run."""
         for partition in range(self.partitions):
-            self.ask_tick(partition)
+            self.append_tick(partition)
         self.run()
 
     def settle(self) -> None:
-        """As many ticks as the shards want at this instant."""
+        """Append ticks and run until no shard has work due at the current time."""
         self.run()
-        while wanting := [s for s in self.shards if self._wants_tick(s)]:
-            for shard in wanting:
-                self.ask_tick(shard.config.partition)
+        while due := [s for s in self.shards if self._needs_tick(s)]:
+            for shard in due:
+                self.append_tick(shard.config.partition)
             self.run()
 
-    def _wants_tick(self, shard: HostedShard) -> bool:
+    def _needs_tick(self, shard: HostedShard) -> bool:
         due = shard.machine.next_due_ms()
         return due is not None and due <= self.clock_ms
 
     # --- sending and running, for examples ---
 
     def do(self, **command: Any) -> dict[str, Any]:
-        """Send a command, run, and give its newest result."""
+        """Send a command, run, and return its newest result."""
         command_id = self.send(**command)
         self.run()
         return self.result(command_id)
@@ -216,7 +216,7 @@ class World:
         found: StoredUser | None = self.shard_of(user).state.get(user_key(user))
         return found
 
-    def held(self, user: str = ALICE) -> dict[str, int | None]:
+    def memberships(self, user: str = ALICE) -> dict[str, int | None]:
         """The memberships in a user's public document: segment -> end."""
         document = self.shard_of(user).documents.get(user, {"segments": {}})
         return {name: held["expires_at"] for name, held in document["segments"].items()}
@@ -226,7 +226,7 @@ class World:
         return [r for r in self.history if all(getattr(r, f) == v for f, v in fields.items())]
 
     def check(self) -> None:
-        """What must hold of every shard when a test is over."""
+        """Check the final invariants of every shard."""
         for shard in self.shards:
             shard.check_documents()
             shard.check_replay()

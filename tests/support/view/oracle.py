@@ -1,4 +1,4 @@
-"""What a view must show, kept in plain dictionaries."""
+"""Expected contents of a view, in plain dictionaries."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from segments.state.view.view import View
 
 
 class Mark(NamedTuple):
-    """A progress marker as far as the oracle cares."""
+    """The fields of a progress marker that the oracle uses."""
 
     log_offset: int
     defined: int
 
 
 class Oracle:
-    """Everything that was written, and nothing derived from it before it is asked for."""
+    """Stores everything written; derives the expected contents on request."""
 
     def __init__(self) -> None:
         self.users: dict[str, dict[str, Any]] = {}
@@ -35,39 +35,39 @@ class Oracle:
             for segment, held in segments.items()
         }
 
-    def dead_members(self) -> set[tuple[str, int, str]]:
+    def stale_members(self) -> set[tuple[str, int, str]]:
         """Members of generations that are deleted or older than the newest."""
         return {
             (segment, generation, user)
             for segment, generation, user in self.members()
-            if self._is_dead(segment, generation)
+            if self._is_stale(segment, generation)
         }
 
-    def _is_dead(self, segment: str, generation: int) -> bool:
+    def _is_stale(self, segment: str, generation: int) -> bool:
         newest, deleted = self.definitions.get(segment, (0, False))
         return generation < newest or (deleted and generation == newest)
 
     def ended(self, user: str, now_ms: int) -> set[str]:
-        """Segments of a user whose end has come."""
+        """Expired memberships of a user, by segment."""
         return {
             segment
             for segment, held in self.users[user].items()
             if held["expires_at"] is not None and held["expires_at"] <= now_ms
         }
 
-    def counting(self, user: str, now_ms: int) -> set[str]:
-        """The segments of a user at an instant."""
+    def current(self, user: str, now_ms: int) -> set[str]:
+        """Segments whose memberships are in effect at `now_ms`."""
         stale = {
             segment
             for segment, held in self.users[user].items()
-            if self._is_dead(segment, held["generation"])
+            if self._is_stale(segment, held["generation"])
         }
         return self.users[user].keys() - stale - self.ended(user, now_ms)
 
     def progress(self) -> dict[int, int]:
-        """By partition the log offset that counts, where one does.
+        """Expected progress: log offset by partition.
 
-        The newest marker counts when its definitions are here; an older one that counted stays.
+        The newest marker applies once its definitions are applied; until then an older one stays.
         """
         found = {}
         for partition, marks in self.marks.items():
@@ -77,21 +77,21 @@ class Oracle:
         return found
 
 
-def _wrong_answer(view: View, oracle: Oracle, user: str, now_ms: int) -> list[str]:
-    """An answer made beforehand says what the document says; it is there while all counts."""
-    made, document = view.response(user, now_ms), view.user(user)
+def _response_difference(view: View, oracle: Oracle, user: str, now_ms: int) -> list[str]:
+    """Compare the stored response with the document; it may be missing only when outdated."""
+    response, document = view.response(user, now_ms), view.user(user)
     if document is None:
-        return [] if made is None else [f"an answer about {user}, who is unknown"]
-    if made is None:
-        excused = oracle.dead_members() or oracle.ended(user, now_ms)
-        return [] if excused else [f"no answer about {user}"]
+        return [] if response is None else [f"a response about unknown user {user}"]
+    if response is None:
+        excused = oracle.stale_members() or oracle.ended(user, now_ms)
+        return [] if excused else [f"no response about {user}"]
     body = responses.body(document, view.memberships(document, now_ms))
-    wanted = responses.StoredResponse(0, responses.digest(body), body)
-    return [] if made == wanted else [f"{user} is answered with {made}"]
+    expected = responses.StoredResponse(0, responses.digest(body), body)
+    return [] if response == expected else [f"response of {user}: {response}"]
 
 
 def differences(view: View, oracle: Oracle, users: list[str], now_ms: int) -> list[str]:
-    """What the view shows otherwise than the oracle, in words."""
+    """Descriptions of the differences between view and oracle."""
     found = []
     members = {
         keys.member_key(segment, generation, keys.user_key(user))
@@ -108,9 +108,9 @@ def differences(view: View, oracle: Oracle, users: list[str], now_ms: int) -> li
             found.append(f"whether {user} is known")
         elif document is not None:
             shown = set(view.memberships(document, now_ms))
-            if shown != oracle.counting(user, now_ms):
+            if shown != oracle.current(user, now_ms):
                 found.append(f"{user} has {shown}")
-        found += _wrong_answer(view, oracle, user, now_ms)
+        found += _response_difference(view, oracle, user, now_ms)
     if {n: mark.log_offset for n, mark in view.progress.items()} != oracle.progress():
         found.append(f"progress: {view.progress}, {oracle.progress()} expected")
     if view.offsets() != oracle.offsets:

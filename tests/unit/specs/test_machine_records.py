@@ -11,9 +11,9 @@ import pytest
 
 from segments.contracts.cloudevents.outgoing import event_headers
 from tests.support import published_schemas
-from tests.support.machine.assigning import auto, world_of
-from tests.support.machine.hosted import HostedShard, Produced
-from tests.support.machine.stir import Stirrer
+from tests.support.machine.assignment_examples import auto, world_of
+from tests.support.machine.hosted_shard import HostedShard, Produced
+from tests.support.machine.random_commands import RandomCommands
 from tests.support.machine.world import World, user_id
 
 EVENTS = ("segments.results", "segments.history")
@@ -43,12 +43,12 @@ def kinds(world: World) -> Counter[tuple[str, str]]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_memberships_in_a_long_history(seed: int) -> None:
     world = World(3, job_slice=5, segments_per_user=4, parked_per_user=3)
-    stirrer = Stirrer(world, seed, users=15, segments=8)
-    stirrer.create_all()
+    commands = RandomCommands(world, seed, users=15, segments=8)
+    commands.create_all()
     for _ in range(10):
-        stirrer.send(30)
-        stirrer.move()
-    world.later(60_000)
+        commands.send(30)
+        commands.deliver_some()
+    world.advance_clock(60_000)
     world.settle()
     assert kinds(world).keys() == {
         ("segments.shards", "define"),

@@ -1,4 +1,4 @@
-"""What becomes of records from outside, without a broker."""
+"""Routing of external records, without a broker."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_user_id_in_another_form_is_the_same_user(form: str) -> None:
     assert orjson.loads(output.value or b"")["user_id"] == USER
 
 
-def test_a_derived_id_depends_on_the_place_alone() -> None:
+def test_a_derived_id_depends_only_on_the_source_position() -> None:
     (first,) = route(command(id=...))
     (again,) = route(command(id=..., add=["other"]))
     (elsewhere,) = route(command(id=...), offset=18)
@@ -143,7 +143,7 @@ def test_every_mode_of_a_cloud_event_gives_the_same_record() -> None:
     assert ways[0][0].topic == "segments.shards"
 
 
-def test_the_id_of_the_event_stands_in_for_a_missing_one_only() -> None:
+def test_the_event_id_is_used_only_without_a_command_id() -> None:
     (own,) = route(structured(command(id="own")))
     (derived,) = route(structured(command(id=...)))
     (moved,) = route(structured(command(id=...)), offset=99, partition=0)
@@ -175,9 +175,7 @@ def test_the_id_of_the_event_stands_in_for_a_missing_one_only() -> None:
         (command(), [*BINARY[:1], ("ce_id", b"\xff"), *BINARY[2:]]),
     ],
 )
-def test_what_is_no_proper_cloud_event_is_refused(
-    value: Any, headers: list[tuple[str, bytes]]
-) -> None:
+def test_an_invalid_cloud_event_is_rejected(value: Any, headers: list[tuple[str, bytes]]) -> None:
     (dead,) = route(value, headers=headers)
     assert dead.topic == "segments.dlq"
     assert reason(dead)["exception.class.name"] == "cloud_event"
@@ -203,7 +201,7 @@ HELL = {
 
 @pytest.mark.parametrize("value", HELL.values(), ids=HELL.keys())
 @pytest.mark.parametrize("topic", ["p.segments.commands", "p.users.events"])
-def test_what_cannot_be_read_is_kept_as_it_is(value: bytes | None, topic: str) -> None:
+def test_an_unreadable_record_is_kept_unchanged(value: bytes | None, topic: str) -> None:
     original = [("h", b"\x00\xff"), ("h", b"2")]
     dead, *rest = route(value, topic=topic, headers=original)
     assert (dead.topic, dead.key, dead.value) == ("segments.dlq", b"any", value)
@@ -249,7 +247,9 @@ def test_what_cannot_be_read_is_kept_as_it_is(value: bytes | None, topic: str) -
         ({"auto": {"percent": 5}}, "auto"),
     ],
 )
-def test_an_invalid_command_is_told_which_field(fields: dict[str, Any], named: str) -> None:
+def test_the_result_of_an_invalid_command_names_the_field(
+    fields: dict[str, Any], named: str
+) -> None:
     outputs = route(command(**fields))
     assert [o.topic for o in outputs] == ["segments.dlq", "segments.results"]
     result = invalid_result(outputs)
@@ -264,7 +264,7 @@ def test_an_invalid_command_is_told_which_field(fields: dict[str, Any], named: s
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 129, "a\nb", 5, [], {}, True])
-def test_an_id_that_cannot_be_used_gets_no_result(bad: Any) -> None:
+def test_an_invalid_id_gets_no_result(bad: Any) -> None:
     (dead,) = route(command(id=bad))
     assert dead.topic == "segments.dlq"
     assert "id" in reason(dead)["exception.message"]
@@ -277,7 +277,7 @@ def test_an_invalid_command_without_id_is_answered_under_the_derived_one() -> No
     assert refused["command_id"] == orjson.loads(accepted.value or b"")["id"]
 
 
-def test_a_record_too_large_for_the_log_is_found_before_it_is_sent() -> None:
+def test_a_record_too_large_for_the_log_is_rejected() -> None:
     names = [f"s{n}" + "x" * 100 for n in range(100)]
     outputs = route(command(add=names), make_router(log_record_bytes=5_000))
     assert [o.topic for o in outputs] == ["segments.dlq", "segments.results"]
@@ -286,7 +286,7 @@ def test_a_record_too_large_for_the_log_is_found_before_it_is_sent() -> None:
     assert "limit is 5000" in result["error"]["detail"]
 
 
-def test_what_is_too_large_for_the_queue_is_cut_and_not_stuck() -> None:
+def test_a_dead_letter_that_is_too_large_is_truncated() -> None:
     limit = 1_048_576
     router = make_router(message_max_bytes=limit)
     (dead,) = router.route(record(b"[" * limit, key=b"k" * limit, headers=[("h", b"v" * limit)]))
@@ -296,7 +296,7 @@ def test_what_is_too_large_for_the_queue_is_cut_and_not_stuck() -> None:
     assert reason(dead)["offset"] == "17"
 
 
-def test_a_fault_of_our_own_keeps_the_record_and_the_partition(
+def test_an_internal_error_dead_letters_the_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -328,7 +328,7 @@ def test_a_user_event_becomes_a_refresh(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"user_id": None}, {"user_id": "x"}, [], 5, {"id": USER}])
-def test_a_user_event_without_a_user_is_refused(value: Any) -> None:
+def test_a_user_event_without_a_user_is_rejected(value: Any) -> None:
     (dead,) = route(value, topic="p.users.events")
     assert dead.topic == "segments.dlq"
 
@@ -363,7 +363,7 @@ HEADERS = st.lists(
     topic=st.sampled_from(["p.segments.commands", "p.users.events"]),
     timestamp_ms=st.integers(-1, 2**62),
 )
-def test_whatever_comes_has_exactly_one_outcome_and_always_the_same(
+def test_any_record_has_exactly_one_deterministic_outcome(
     value: bytes | None, headers: list[tuple[str, bytes]], topic: str, timestamp_ms: int
 ) -> None:
     came = record(value, headers=headers, topic=topic, timestamp_ms=timestamp_ms)

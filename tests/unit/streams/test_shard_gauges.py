@@ -1,4 +1,4 @@
-"""How far applications are, and what shards have to do, as metrics: reported, and forgotten."""
+"""Lag metrics of applications and gauges of shards."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def lag_s(partition: int = 0) -> float | None:
     return reported("segments_lag_seconds", partition)
 
 
-def test_what_is_consumed_late_is_reported_while_more_waits(group: Group) -> None:
+def test_the_age_of_consumed_records_is_reported_while_more_wait(group: Group) -> None:
     group.places[0] = (10, 100)
     group.consumed(0, age_s=40)
     group.turn()
@@ -91,7 +91,7 @@ def test_what_is_consumed_late_is_reported_while_more_waits(group: Group) -> Non
     assert lag_s() == 40
 
 
-def test_once_all_is_consumed_the_age_of_the_last_is_reported_once(group: Group) -> None:
+def test_after_catching_up_the_last_age_is_reported_once(group: Group) -> None:
     group.places[0] = (100, 100)
     group.consumed(0, age_s=40)
     group.turn()
@@ -100,7 +100,7 @@ def test_once_all_is_consumed_the_age_of_the_last_is_reported_once(group: Group)
     assert lag_s() == 0
 
 
-def test_records_that_nobody_takes_grow_old(group: Group) -> None:
+def test_the_lag_of_unconsumed_records_grows(group: Group) -> None:
     group.places[0] = (10, 100)
     group.turn()
     assert lag_s() == 0
@@ -111,14 +111,14 @@ def test_records_that_nobody_takes_grow_old(group: Group) -> None:
     assert lag_s() == 0
 
 
-def test_the_mark_of_a_transaction_does_not(group: Group) -> None:
+def test_a_control_record_is_no_lag(group: Group) -> None:
     group.places[0] = (99, 100)
     group.turn()
     group.turn(after_s=30)
     assert lag_s() == 0
 
 
-def test_what_is_held_back_grows_old_also_when_it_is_one(group: Group, clock: Clock) -> None:
+def test_the_lag_of_a_single_held_back_record_grows(group: Group, clock: Clock) -> None:
     group.places[0] = (99, 100)
     group.consumption.held_back(0, round(clock.now_s * 1000))
     group.turn(after_s=20)
@@ -130,7 +130,7 @@ def test_what_is_held_back_grows_old_also_when_it_is_one(group: Group, clock: Cl
     assert lag_s() == 0
 
 
-def test_what_another_process_has_is_reported_by_that_one_alone(group: Group) -> None:
+def test_a_revoked_partition_is_no_longer_reported(group: Group) -> None:
     group.places = {0: (10, 100), 1: (10, 100)}
     group.consumed(0, age_s=40)
     group.turn()
@@ -145,14 +145,14 @@ def test_what_another_process_has_is_reported_by_that_one_alone(group: Group) ->
     assert lag_s(0) == 0
 
 
-def test_a_position_that_is_not_known_is_not_reported(group: Group) -> None:
+def test_an_unknown_position_is_not_reported(group: Group) -> None:
     group.places = {0: (-1001, 100)}
     group.turn()
     group.turn(after_s=60)
     assert (reported("segments_lag_records", 0), lag_s()) == (None, 0)
 
 
-def test_what_is_held_back_is_not_forgotten_while_the_position_is_not_known(
+def test_held_back_records_are_reported_while_the_position_is_unknown(
     group: Group, clock: Clock
 ) -> None:
     group.places = {0: (50, 100)}
@@ -163,9 +163,7 @@ def test_what_is_held_back_is_not_forgotten_while_the_position_is_not_known(
     assert (reported("segments_lag_records", 0), lag_s()) == (50, 20)
 
 
-def test_a_turn_of_the_loop_is_reported_and_what_the_producer_holds(
-    group: Group, clock: Clock
-) -> None:
+def test_loop_time_and_producer_queue_are_reported(group: Group, clock: Clock) -> None:
     group.turn()
     labels = {"application": APPLICATION}
     at_s = REGISTRY.get_sample_value("segments_last_turn_timestamp_seconds", labels)
@@ -186,7 +184,7 @@ def shard(**state: Any) -> Any:
     )
 
 
-def test_of_a_shard_that_has_moved_nothing_is_left() -> None:
+def test_gauges_of_a_revoked_shard_are_removed() -> None:
     gauges = ShardGauges(8, (APPLICATION, "segments.shards"))
     names = ["jobs", "oldest_job_age_seconds", "timers", "parked_users", "users"]
 

@@ -1,4 +1,4 @@
-"""What a shards process asks before it takes part."""
+"""Checks before a shards process joins its group."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def committed(code: int, failures: int) -> dict[int, int | None]:
 
 
 @pytest.mark.parametrize("code", startup_checks._COORDINATOR_MOVES)
-def test_a_broker_that_has_just_started_is_asked_again(
+def test_committed_offsets_are_retried_while_the_broker_starts(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup_checks, "_RETRY_S", 0)
     assert committed(code, failures=3) == {0: 7, 1: None}
 
 
-def test_other_errors_and_endless_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_and_persistent_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KafkaException):
         committed(KafkaError.GROUP_AUTHORIZATION_FAILED, failures=1)
     monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_S", -1)

@@ -1,4 +1,4 @@
-"""When ticks are appended: heartbeats, what is due, and the pace of jobs."""
+"""Scheduling of ticks: heartbeats, due work, and the pace of jobs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from segments.streams.ticks import TickSchedule, WorkPace
 
 
-def test_a_heartbeat_comes_once_an_interval() -> None:
+def test_one_heartbeat_per_interval() -> None:
     schedule = TickSchedule(1_000)
     wanted = [now_ms for now_ms in range(5_000, 8_001, 100) if schedule.should_append(now_ms, None)]
     assert wanted == [5_000, 6_000, 7_000, 8_000]
 
 
-def test_what_is_due_gets_one_tick_at_a_time() -> None:
+def test_due_work_has_one_tick_in_flight() -> None:
     schedule = TickSchedule(1_000)
     assert schedule.should_append(10_000, 9_990)
     assert not schedule.should_append(10_500, 9_990)
@@ -21,7 +21,7 @@ def test_what_is_due_gets_one_tick_at_a_time() -> None:
     assert schedule.should_append(10_501, 9_990)
 
 
-def test_a_clock_that_is_ahead_does_not_repeat_a_tick_in_a_tight_loop() -> None:
+def test_a_clock_ahead_of_the_brokers_does_not_spin() -> None:
     schedule = TickSchedule(1_000)
     appended = 0
     for now_ms in range(10_000, 10_100):
@@ -30,14 +30,14 @@ def test_a_clock_that_is_ahead_does_not_repeat_a_tick_in_a_tight_loop() -> None:
     assert appended == 5
 
 
-def test_work_left_gets_its_next_tick_at_once() -> None:
+def test_remaining_work_gets_its_next_tick_at_once() -> None:
     schedule = TickSchedule(1_000)
     assert schedule.should_append(10_000, 0)
     schedule.applied()
     assert schedule.should_append(10_001, 0)
 
 
-def test_one_slice_runs_at_a_time_in_a_process() -> None:
+def test_one_slice_at_a_time_per_process() -> None:
     pace = WorkPace(0.0)
     assert pace.may_start(10_000)
     pace.started(3, 10_000)
@@ -49,7 +49,7 @@ def test_one_slice_runs_at_a_time_in_a_process() -> None:
 
 
 @pytest.mark.parametrize("took_ms", [0, 10, 400])
-def test_the_rest_follows_what_the_slice_took(took_ms: int) -> None:
+def test_the_pause_is_proportional_to_the_slice(took_ms: int) -> None:
     pace = WorkPace(0.5)
     pace.started(0, 10_000)
     ended_ms = 10_000 + took_ms
@@ -59,7 +59,7 @@ def test_the_rest_follows_what_the_slice_took(took_ms: int) -> None:
 
 
 @pytest.mark.parametrize("partitions", [[0], [0, 1], [2, 3, 5, 7], list(range(12))])
-def test_every_partition_has_its_turn_however_often_is_asked(partitions: list[int]) -> None:
+def test_partitions_take_turns(partitions: list[int]) -> None:
     shards = [(partition, "a job") for partition in partitions]
     for between in range(1, 14):
         pace = WorkPace(0.0)
@@ -72,21 +72,21 @@ def test_every_partition_has_its_turn_however_often_is_asked(partitions: list[in
         assert began == partitions * 3
 
 
-def test_a_turn_passes_over_partitions_that_come_and_go() -> None:
+def test_turns_continue_when_partitions_are_assigned_and_revoked() -> None:
     pace = WorkPace(0.0)
     pace.started(5, 10_000)
     assert pace.in_turn([]) == []
     assert [partition for partition, _ in pace.in_turn([(1, 0), (4, 0), (6, 0)])] == [6, 1, 4]
 
 
-def test_a_slice_that_went_away_with_its_partition_holds_nobody_up_for_ever() -> None:
+def test_a_slice_of_a_revoked_partition_times_out() -> None:
     pace = WorkPace(1.0)
     pace.started(0, 10_000)
     assert not pace.may_start(10_999)
     assert pace.may_start(11_000)
 
 
-def test_a_clock_set_back_ends_a_rest() -> None:
+def test_a_clock_set_back_ends_the_pause() -> None:
     pace = WorkPace(10.0)
     pace.started(0, 10_000)
     pace.finished(0, 10_900)

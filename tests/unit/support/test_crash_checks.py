@@ -24,7 +24,7 @@ from tests.support.crash.checks import oracle_differences
 from tests.support.crash.outside import outside_differences
 from tests.support.crash.tails import TOPICS, Entry, Tail, Tails
 from tests.support.crash.traffic import Traffic
-from tests.support.machine.hosted import encoded
+from tests.support.machine.hosted_shard import encoded
 
 BEGIN_MS = 1_795_500_000_000
 USERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(6)]

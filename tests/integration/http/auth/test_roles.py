@@ -19,7 +19,7 @@ from tests.support import credentials
 from tests.support.route_requests import TABLE as REQUESTS
 from tests.support.route_requests import USER, request
 from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
-from tests.support.view.filling import held
+from tests.support.view.view_records import held
 
 METRICS = ("GET", "/metrics")
 DEV = Settings(dev={"enabled": True})

@@ -18,7 +18,7 @@ from segments.http.read.view_consumer import TOPICS, ViewConsumer, ViewConsumerE
 from segments.settings import Settings
 from segments.state.view.view import View
 from segments.state.view.writer import ViewBatch
-from tests.support.view.filling import (
+from tests.support.view.view_records import (
     definition,
     document,
     held,

@@ -14,7 +14,7 @@ from segments.contracts.positions import Position
 from segments.http.problems import Problem
 from segments.http.read.waiters import Waiters
 from segments.state.view.view import Marker, View
-from tests.support.view.filling import opened, result
+from tests.support.view.view_records import opened, result
 
 LONG_S = 60.0
 

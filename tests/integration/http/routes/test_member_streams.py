@@ -18,7 +18,7 @@ from segments.http.routes import members
 from segments.http.routing import streaming
 from segments.state.view.members import IndexedMember
 from tests.support.sidecar import NOW_MS, PARTITIONS, Sidecar, assert_problem, running, until
-from tests.support.view.filling import document, held
+from tests.support.view.view_records import document, held
 
 PATH = "/v1/segments/A/users"
 NDJSON = {"Accept": "application/x-ndjson"}

@@ -13,7 +13,7 @@ from segments.http.app import build
 from segments.state.history.protocol import StoredRow
 from tests.support.route_requests import TABLE, USER, request
 from tests.support.sidecar import Sidecar, assert_problem, entry, running, store
-from tests.support.view.filling import held
+from tests.support.view.view_records import held
 
 ROUTES = list(TABLE)
 ALSO = {

@@ -22,7 +22,7 @@ from segments.http.server import connection, listener
 from segments.settings import Settings
 from tests.support.raw_connections import HEAD, connected
 from tests.support.sidecar import running, store
-from tests.support.view.filling import held
+from tests.support.view.view_records import held
 
 USER = str(UUID(int=1))
 DEV = Settings(dev={"enabled": True})

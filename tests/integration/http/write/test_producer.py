@@ -19,7 +19,7 @@ from segments.http.write.producer import CommandProducer
 from segments.process.ports import free_port
 from segments.settings import Settings
 from segments.state.view.view import View
-from tests.support.view.filling import opened, result
+from tests.support.view.view_records import opened, result
 
 COMMAND = {"type": "create_segment", "segment": "A", "id": "c"}
 

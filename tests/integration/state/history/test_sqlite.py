@@ -1,4 +1,4 @@
-"""The SQLite history store: what is written once, what is read back."""
+"""The SQLite history store."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def report_rows(
     return [(str(UUID(bytes=user)), *rest) for user, *rest in rows]
 
 
-async def test_redelivered_rows_are_left_as_they_are(path: Path) -> None:
+async def test_redelivered_rows_are_ignored(path: Path) -> None:
     writer = SqliteHistoryWriter(path, "topic")
     rows = [entry(3, offset, 1_000 + offset) for offset in (5, 6, 9)]
     assert writer.append(3, rows, 10) == 3
@@ -77,7 +77,7 @@ async def test_redelivered_rows_are_left_as_they_are(path: Path) -> None:
     writer.close()
 
 
-def test_a_batch_without_rows_moves_the_progress(path: Path) -> None:
+def test_a_batch_without_rows_advances_the_progress(path: Path) -> None:
     writer = SqliteHistoryWriter(path, "topic")
     assert writer.append(0, [], 8) == 0
     assert writer.progress() == {0: StoreProgress(8, 0, 0)}
@@ -93,14 +93,14 @@ def test_a_failed_batch_leaves_nothing_behind(path: Path) -> None:
     writer.close()
 
 
-def test_a_topic_made_anew_is_refused(path: Path) -> None:
+def test_a_recreated_topic_is_rejected(path: Path) -> None:
     SqliteHistoryWriter(path, "first").close()
     SqliteHistoryWriter(path, "first").close()
     with pytest.raises(HistoryError, match=r"first.*second"):
         SqliteHistoryWriter(path, "second")
 
 
-async def test_a_schema_of_another_version_is_refused(path: Path) -> None:
+async def test_another_schema_version_is_rejected(path: Path) -> None:
     SqliteHistoryWriter(path, "topic").close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -111,7 +111,7 @@ async def test_a_schema_of_another_version_is_refused(path: Path) -> None:
         await SqliteHistoryReader(path).progress()
 
 
-async def test_nothing_to_read_is_said_so(path: Path) -> None:
+async def test_a_missing_store_is_unavailable(path: Path) -> None:
     reader = SqliteHistoryReader(path)
     with pytest.raises(HistoryUnavailableError, match="no history store"):
         await reader.progress()
@@ -124,7 +124,7 @@ async def test_nothing_to_read_is_said_so(path: Path) -> None:
     writer.close()
 
 
-def test_a_file_that_is_no_database_is_said_so(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database" * 1_000)
     with pytest.raises(HistoryUnavailableError):
@@ -175,7 +175,7 @@ async def test_a_report_has_its_period_order_and_filters(path: Path) -> None:
     writer.close()
 
 
-async def test_a_report_sees_one_moment_while_rows_come_in(path: Path) -> None:
+async def test_a_report_reads_one_snapshot(path: Path) -> None:
     writer = SqliteHistoryWriter(path, "topic")
     count = BATCH_ROWS + 5
     writer.append(0, [entry(0, n, 1_000) for n in range(count)], count)
@@ -276,7 +276,7 @@ def test_lines_are_csv_with_the_local_time_of_the_zone(zone: str) -> None:
         assert local.utcoffset() == datetime.fromtimestamp(at_ms / 1000, info).utcoffset()
 
 
-def test_lines_in_utc_are_as_everywhere_else() -> None:
+def test_csv_lines_in_utc() -> None:
     rows = [(UUID(USERS[0]).bytes, "a", "remove", at_ms) for at_ms in (0, 999, 1_795_500_000_123)]
     instants = [line.split(";")[3] for line in lines(rows).decode().splitlines()]
     assert instants == [to_rfc3339(row[3]) for row in rows]
@@ -290,7 +290,7 @@ def test_lines_in_utc_are_as_everywhere_else() -> None:
         ("Europe/Berlin", "2026-10-25T01:00:00Z"),
     ],
 )
-def test_lines_are_right_whatever_the_distance_between_rows(zone: str, around: str) -> None:
+def test_csv_lines_with_any_distance_between_rows(zone: str, around: str) -> None:
     info, change_ms = ZoneInfo(zone), from_rfc3339(around)
     instants = [change_ms + n * step for step in (1, 10_007, 3_700_001) for n in range(-400, 400)]
     user_id = UUID(USERS[1]).bytes

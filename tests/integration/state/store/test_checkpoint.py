@@ -1,4 +1,4 @@
-"""What a checkpoint of a shard produces and writes, and what happens when it fails."""
+"""Checkpoints of a shard: what they produce and write, and how failures end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _change(host: Host, user_id: str, *add: str) -> None:
 
 
 class TestOncePerCheckpoint:
-    def test_documents_touched_many_times_are_written_once(self, host: Host) -> None:
+    def test_a_document_changed_many_times_is_written_once(self, host: Host) -> None:
         for segment in ("A", "B", "A", "B"):
             _change(host, ALICE, segment)
             _change(host, BOB, segment)
@@ -67,7 +67,7 @@ class TestOncePerCheckpoint:
         ]
         assert {each.partition for each in produced} == {PARTITION}
 
-    def test_public_documents_and_the_marker_say_the_newest(self, host: Host) -> None:
+    def test_public_documents_and_the_marker_have_the_newest_state(self, host: Host) -> None:
         _change(host, ALICE, "A")
         _change(host, ALICE, "B")
         *_, document, marker = [e for e in host.checkpoint() if e.topic == "segments.users"]
@@ -77,7 +77,7 @@ class TestOncePerCheckpoint:
         progress = ProgressMarker.model_validate(orjson.loads(marker.value or b""))
         assert (progress.log_offset, progress.history_rows) == (3, 2)
 
-    def test_a_document_nobody_touched_is_not_written_again(self, host: Host) -> None:
+    def test_an_unchanged_document_is_not_written_again(self, host: Host) -> None:
         _change(host, ALICE, "A")
         host.checkpoint()
         _change(host, BOB, "A")
@@ -85,7 +85,7 @@ class TestOncePerCheckpoint:
         assert user_key(ALICE) not in keys
         assert ALICE.encode() not in keys
 
-    def test_a_record_that_changes_no_user_still_moves_the_marker(self, host: Host) -> None:
+    def test_a_record_that_changes_no_user_advances_the_marker(self, host: Host) -> None:
         _apply(host, "tick", {})
         keys = [each.key for each in host.checkpoint()]
         assert keys == [b"!progress/%d" % PARTITION, SHARD_KEY]
@@ -98,7 +98,7 @@ class TestOncePerCheckpoint:
 
 
 class TestChangelog:
-    def test_every_row_says_which_offsets_it_follows_from(self, host: Host) -> None:
+    def test_every_changelog_row_has_its_source_offsets(self, host: Host) -> None:
         _change(host, ALICE, "A")
         rows = [each for each in host.checkpoint() if each.topic == "changelog"]
         assert len(rows) == 2
@@ -106,12 +106,12 @@ class TestChangelog:
             assert row.headers["__column_family__"] == "default"
             assert orjson.loads(row.headers["__processed_tp_offsets__"]) == {"segments.shards": 41}
 
-    def test_the_library_listens_for_the_last_row_and_it_comes_last(self, host: Host) -> None:
+    def test_quix_gets_a_delivery_callback_for_the_last_row_only(self, host: Host) -> None:
         """Its offset becomes the store's: rows before it must lie before it."""
         _change(host, ALICE, "A")
         _change(host, BOB, "A")
         produced = host.checkpoint()
-        assert [each.heard for each in produced] == [False] * (len(produced) - 1) + [True]
+        assert [each.with_callback for each in produced] == [False] * (len(produced) - 1) + [True]
         assert produced[-1].topic == "changelog"
 
     def test_a_deleted_document_leaves_a_tombstone(self, host: Host) -> None:
@@ -140,18 +140,18 @@ class TestChangelog:
 
 
 class TestFailure:
-    def test_a_checkpoint_given_up_is_not_taken_further(self, host: Host) -> None:
+    def test_an_abandoned_checkpoint_cannot_be_continued(self, host: Host) -> None:
         _change(host, ALICE, "A")
         host.prepare()  # and the commit fails
         with pytest.raises(UncommittedStateError, match="not committed"):
             host.partition.begin()
 
-    def test_it_does_not_help_that_nothing_was_prepared(self, host: Host) -> None:
+    def test_an_abandoned_checkpoint_without_prepare_cannot_be_continued(self, host: Host) -> None:
         _change(host, ALICE, "A")
         with pytest.raises(UncommittedStateError, match="not committed"):
             host.partition.begin()
 
-    def test_what_was_not_committed_is_not_in_the_store(self, host: Host) -> None:
+    def test_uncommitted_changes_are_not_in_the_store(self, host: Host) -> None:
         before = host.documents()
         _change(host, ALICE, "A")
         host.prepare()
@@ -161,9 +161,7 @@ class TestFailure:
         _change(host, ALICE, "A")
         assert any(each.key == ALICE.encode() for each in host.checkpoint())
 
-    def test_a_partition_taken_away_while_its_checkpoint_was_open_commits_nothing(
-        self, host: Host
-    ) -> None:
+    def test_a_partition_revoked_during_its_checkpoint_commits_nothing(self, host: Host) -> None:
         _change(host, ALICE, "A")
         host.partition.close()
         with pytest.raises(UncommittedStateError, match="taken away"):
@@ -172,7 +170,7 @@ class TestFailure:
             host.partition.begin()
         assert host.broker.open == []
 
-    def test_closing_twice_is_closing_once(self, host: Host) -> None:
+    def test_close_is_idempotent(self, host: Host) -> None:
         host.partition.close()
         host.partition.close()
         open_database(host.folder).close()

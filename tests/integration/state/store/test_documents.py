@@ -1,4 +1,4 @@
-"""Documents live, cached, dropped, read again and restored: always those of a plain dictionary."""
+"""Documents of the store, compared with a dictionary across cache evictions and restores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from segments.state.machine.digest import digest
 from segments.state.machine.documents import SHARD_KEY, new_user, user_key
 from segments.state.store.partition import IncompleteStateError
-from tests.support.machine.hosted import encoded
-from tests.support.machine.stir import Stirrer
+from tests.support.machine.hosted_shard import encoded
+from tests.support.machine.random_commands import RandomCommands
 from tests.support.machine.world import World
 from tests.support.store_fakes import Host
 
@@ -110,7 +110,7 @@ Documents.TestCase.settings = settings(max_examples=40, stateful_step_count=60, 
 TestDocuments = Documents.TestCase
 
 
-def test_a_scan_between_a_change_and_its_commit_is_refused(tmp_path: Path) -> None:
+def test_a_scan_with_uncommitted_changes_is_rejected(tmp_path: Path) -> None:
     host = Host(tmp_path / "shard")
     host.partition.put(b"k", {})
     with pytest.raises(AssertionError, match="not yet committed"):
@@ -118,17 +118,15 @@ def test_a_scan_between_a_change_and_its_commit_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_shard_says_the_same_whatever_leaves_the_cache_and_whenever_it_crashes(
-    tmp_path: Path, seed: int
-) -> None:
+def test_outputs_do_not_depend_on_cache_evictions_or_crashes(tmp_path: Path, seed: int) -> None:
     """A document changed without being put again would be lost with the cache, or by a crash."""
     random = Random(seed)
     world = World(remembered_ids=3)
-    stirrer = Stirrer(world, seed, users=25, segments=5)
-    stirrer.create_all()
+    commands = RandomCommands(world, seed, users=25, segments=5)
+    commands.create_all()
     for _ in range(60):
-        stirrer.send(10)
-        stirrer.move()
+        commands.send(10)
+        commands.deliver_some()
     world.settle()
     [expected] = world.shards
 
@@ -152,7 +150,7 @@ def test_a_shard_says_the_same_whatever_leaves_the_cache_and_whenever_it_crashes
     assert digest(host.documents()) == expected.digest()
 
 
-def test_a_store_that_lacks_a_user_is_refused(tmp_path: Path) -> None:
+def test_a_store_with_a_missing_user_is_rejected(tmp_path: Path) -> None:
     host = Host(tmp_path / "shard")
     for ordinal, name in enumerate("ab"):
         user_id = f"00000000-0000-4000-8000-00000000000{name}"
@@ -171,7 +169,7 @@ def test_a_store_that_lacks_a_user_is_refused(tmp_path: Path) -> None:
         _ = host.partition.shard
 
 
-def test_the_cache_keeps_what_was_written_last_within_its_bounds(tmp_path: Path) -> None:
+def test_the_cache_keeps_the_last_written_documents_within_its_limit(tmp_path: Path) -> None:
     host = Host(tmp_path / "shard", cache_bytes=2_000)
     assert host.partition.shard.jobs == 0
     live = {}
@@ -189,7 +187,7 @@ def test_the_cache_keeps_what_was_written_last_within_its_bounds(tmp_path: Path)
     assert first is not live[b"k000"]
 
 
-def test_a_document_larger_than_the_cache_is_kept_all_the_same(tmp_path: Path) -> None:
+def test_a_document_larger_than_the_cache_is_kept(tmp_path: Path) -> None:
     host = Host(tmp_path / "shard", cache_bytes=100)
     assert host.partition.shard.jobs == 0
     host.partition.put(b"k", {"filling": "x" * 1_000})

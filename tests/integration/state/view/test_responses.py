@@ -1,4 +1,4 @@
-"""Answers made beforehand: what they say, how long they hold, when there is none."""
+"""Stored responses about users: contents and validity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from segments.state.view import responses
 from segments.state.view.view import View
 from segments.state.view.writer import ViewBatch
-from tests.support.view.filling import Filling, held, opened
+from tests.support.view.view_records import ViewFiller, held, opened
 
 USER = str(UUID(int=7))
 NOW_MS = 1_795_500_000_000
@@ -28,8 +28,8 @@ def view(tmp_path: Path) -> Iterator[View]:
 
 
 @pytest.fixture
-def fill(view: View) -> Filling:
-    return Filling(view)
+def fill(view: View) -> ViewFiller:
+    return ViewFiller(view)
 
 
 def said(view: View, now_ms: int = NOW_MS) -> Any:
@@ -37,7 +37,7 @@ def said(view: View, now_ms: int = NOW_MS) -> Any:
     return None if made is None else orjson.loads(made.body)
 
 
-def test_an_answer_says_what_a_reader_is_told(view: View, fill: Filling) -> None:
+def test_a_stored_response_equals_the_built_one(view: View, fill: ViewFiller) -> None:
     fill.user(USER, {"b": held(since=1_500), "A": held(expires_at=NOW_MS + 1)}, account="blocked")
     assert said(view) == {
         "user_id": USER,
@@ -62,7 +62,7 @@ def test_an_answer_says_what_a_reader_is_told(view: View, fill: Filling) -> None
     assert made.digest == responses.digest(made.body)
 
 
-def test_an_answer_holds_until_the_first_end(view: View, fill: Filling) -> None:
+def test_a_stored_response_is_valid_until_the_first_expiry(view: View, fill: ViewFiller) -> None:
     fill.user(USER, {"A": held(expires_at=NOW_MS + 5), "B": held(expires_at=NOW_MS), "C": held()})
     assert said(view, NOW_MS - 1) is not None
     assert said(view, NOW_MS) is None
@@ -84,8 +84,8 @@ def test_the_partition_is_that_of_the_shard(view: View) -> None:
     assert made.partition == 1023
 
 
-def test_nothing_is_said_of_who_is_unknown_deleted_or_in_very_many(
-    view: View, fill: Filling
+def test_no_response_for_unknown_or_deleted_users_or_very_many_segments(
+    view: View, fill: ViewFiller
 ) -> None:
     many = {f"S{n}": held() for n in range(responses.MEMBERSHIPS_MAX + 1)}
     assert said(view) is None
@@ -99,7 +99,7 @@ def test_nothing_is_said_of_who_is_unknown_deleted_or_in_very_many(
     assert said(view) is None
 
 
-def test_the_last_document_in_a_batch_is_answered_with(view: View, fill: Filling) -> None:
+def test_the_response_is_that_of_the_last_document_in_a_batch(view: View, fill: ViewFiller) -> None:
     with fill as batch:
         for name in ("A", "B"):
             batch.user(USER.encode(), _document(name))
@@ -118,10 +118,10 @@ def _document(name: str) -> bytes:
     )
 
 
-def test_there_is_no_answer_while_a_deleted_segment_has_members(tmp_path: Path) -> None:
+def test_no_stored_response_while_a_deleted_segment_has_members(tmp_path: Path) -> None:
     other = str(UUID(int=8))
     view = opened(tmp_path / "view")
-    fill = Filling(view)
+    fill = ViewFiller(view)
     fill.user(USER, {"A": held()})
     fill.user(other, {"B": held()})
     fill.define("B", state="deleted")
@@ -130,13 +130,13 @@ def test_there_is_no_answer_while_a_deleted_segment_has_members(tmp_path: Path) 
     view.close()
     view = opened(tmp_path / "view")
     assert view.stale == {("B", 1)}
-    Filling(view).user(other, {})
+    ViewFiller(view).user(other, {})
     assert said(view) is not None
     view.close()
 
 
-def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
-    view: View, fill: Filling, monkeypatch: pytest.MonkeyPatch
+def test_stale_generations_are_known_before_documents_with_them_are_readable(
+    view: View, fill: ViewFiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document can come after the definition that ended its segment's generation."""
     fill.define("A", 2)
@@ -159,8 +159,8 @@ def test_what_is_dead_is_known_before_a_document_with_it_can_be_read(
     monkeypatch.undo()
 
 
-def test_an_answer_read_while_the_dead_changed_is_not_given(
-    view: View, fill: Filling, monkeypatch: pytest.MonkeyPatch
+def test_a_response_read_while_stale_generations_changed_is_discarded(
+    view: View, fill: ViewFiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the dead and the read, a member came and went."""
     fill.define("A", 2)

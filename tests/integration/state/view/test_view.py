@@ -1,4 +1,4 @@
-"""The query side's store: what it shows, what it survives, when it begins anew."""
+"""Contents of the view: users, members, definitions, results, progress."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from segments.state.view import keys
 from segments.state.view.view import Marker, View
-from tests.support.view.filling import (
-    Filling,
+from tests.support.view.view_records import (
+    ViewFiller,
     definition,
     document,
     held,
@@ -33,8 +33,8 @@ def view(tmp_path: Path) -> Iterator[View]:
 
 
 @pytest.fixture
-def fill(view: View) -> Filling:
-    return Filling(view)
+def fill(view: View) -> ViewFiller:
+    return ViewFiller(view)
 
 
 def shown(view: View, user_id: str, now_ms: int = NOW_MS) -> list[str]:
@@ -50,7 +50,7 @@ def index(view: View) -> set[bytes]:
 # --- documents, index and sizes ---
 
 
-def test_a_document_is_what_was_consumed(view: View, fill: Filling) -> None:
+def test_a_document_is_what_was_consumed(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held()}, account="blocked")
     assert view.user(USERS[0]) == {
         "user_id": USERS[0],
@@ -62,7 +62,7 @@ def test_a_document_is_what_was_consumed(view: View, fill: Filling) -> None:
     assert view.user(USERS[1]) is None
 
 
-def test_several_records_of_one_user_in_one_batch_count_once(view: View, fill: Filling) -> None:
+def test_several_records_of_one_user_in_one_batch_count_once(view: View, fill: ViewFiller) -> None:
     with fill as batch:
         for segments in ({"A": held()}, {"A": held(), "B": held()}, {"B": held()}):
             batch.user(USERS[0].encode(), document(USERS[0], segments))
@@ -71,7 +71,7 @@ def test_several_records_of_one_user_in_one_batch_count_once(view: View, fill: F
     assert index(view) == {keys.member_key("B", 1, keys.user_key(user)) for user in USERS[:2]}
 
 
-def test_a_removed_record_takes_the_user_out(view: View, fill: Filling) -> None:
+def test_a_tombstone_removes_the_user(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held()})
     with fill as batch:
         batch.user(USERS[0].encode(), None)
@@ -80,7 +80,7 @@ def test_a_removed_record_takes_the_user_out(view: View, fill: Filling) -> None:
     assert index(view) == set()
 
 
-def test_one_name_is_not_the_beginning_of_another_in_the_index(view: View, fill: Filling) -> None:
+def test_a_name_that_is_a_prefix_of_another_has_its_own_range(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held(), "AB": held(), "A:1": held()})
     ranges = [
         [key for key, _ in view.scan(keys.member_key(name, 1, b"u"))] for name in ("A", "AB", "A:1")
@@ -88,7 +88,7 @@ def test_one_name_is_not_the_beginning_of_another_in_the_index(view: View, fill:
     assert [len(found) for found in ranges] == [1, 1, 1]
 
 
-def test_sizes_are_those_of_a_generation(view: View, fill: Filling) -> None:
+def test_sizes_are_those_of_a_generation(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held(1)})
     fill.user(USERS[1], {"A": held(2)})
     fill.user(USERS[0], {"A": held(2)})
@@ -98,13 +98,13 @@ def test_sizes_are_those_of_a_generation(view: View, fill: Filling) -> None:
 # --- what counts ---
 
 
-def test_a_membership_ends_at_its_instant_for_whoever_reads(view: View, fill: Filling) -> None:
+def test_a_membership_expires_on_time_for_readers(view: View, fill: ViewFiller) -> None:
     fill.user(USERS[0], {"A": held(expires_at=NOW_MS)})
     assert shown(view, USERS[0], NOW_MS - 1) == ["A"]
     assert shown(view, USERS[0], NOW_MS) == []
 
 
-def test_old_and_deleted_generations_count_for_nothing(view: View, fill: Filling) -> None:
+def test_old_and_deleted_generations_count_for_nothing(view: View, fill: ViewFiller) -> None:
     for user, generation in zip(USERS, (1, 2, 3), strict=False):
         fill.user(user, {"A": held(generation)})
     assert [shown(view, user) for user in USERS[:3]] == [["A"]] * 3, "not heard of yet: it counts"
@@ -114,7 +114,7 @@ def test_old_and_deleted_generations_count_for_nothing(view: View, fill: Filling
     assert [shown(view, user) for user in USERS[:3]] == [[], [], ["A"]]
 
 
-def test_definitions_in_use_are_listed_by_name(view: View, fill: Filling) -> None:
+def test_definitions_in_use_are_listed_by_name(view: View, fill: ViewFiller) -> None:
     for name in ("b", "A", "é", "ab", "c"):
         fill.define(name)
     fill.define("c", state="deleted")
@@ -131,7 +131,7 @@ def test_definitions_in_use_are_listed_by_name(view: View, fill: Filling) -> Non
 # --- markers ---
 
 
-def test_a_marker_counts_once_its_definitions_are_here(view: View, fill: Filling) -> None:
+def test_a_marker_applies_once_its_definitions_are_applied(view: View, fill: ViewFiller) -> None:
     assert fill.mark(3, 10, 100, defined=7) == []
     assert 3 not in view.progress
     with fill as batch:
@@ -143,7 +143,7 @@ def test_a_marker_counts_once_its_definitions_are_here(view: View, fill: Filling
     assert view.progress == {3: Marker(10, 100, 0, 7, 100)}
 
 
-def test_an_older_marker_stays_until_the_newer_one_counts(view: View, fill: Filling) -> None:
+def test_an_older_marker_stays_until_the_newer_one_applies(view: View, fill: ViewFiller) -> None:
     assert fill.mark(0, 1, 10) == [0]
     assert fill.mark(0, 2, 20, defined=2) == []
     assert view.progress[0].log_offset == 1
@@ -152,7 +152,7 @@ def test_an_older_marker_stays_until_the_newer_one_counts(view: View, fill: Fill
     assert view.progress[0] == Marker(2, 20, 0, 2, 20)
 
 
-def test_a_marker_and_its_definitions_in_one_batch(view: View, fill: Filling) -> None:
+def test_a_marker_and_its_definitions_in_one_batch(view: View, fill: ViewFiller) -> None:
     with fill as batch:
         batch.user(progress_key(2), marker(4, 40, defined=3))
         batch.definition(b"A", definition("A", position="2:3"))
@@ -165,7 +165,7 @@ def test_a_marker_and_its_definitions_in_one_batch(view: View, fill: Filling) ->
 # --- results ---
 
 
-def test_results_are_kept_until_they_are_forgotten(view: View, fill: Filling) -> None:
+def test_results_are_kept_until_they_are_pruned(view: View, fill: ViewFiller) -> None:
     for number in range(5):
         fill.result(f"c{number}", at_ms=100 + number)
     assert fill.last.results == {"c4": result("c4")}
@@ -182,9 +182,7 @@ def test_results_are_kept_until_they_are_forgotten(view: View, fill: Filling) ->
     assert found == [True, False, False, False, False]
 
 
-def test_a_result_that_came_again_is_not_forgotten_with_its_first_age(
-    view: View, fill: Filling
-) -> None:
+def test_a_repeated_result_is_not_pruned_by_its_first_age(view: View, fill: ViewFiller) -> None:
     fill.result("c", at_ms=100)
     fill.result("c", at_ms=200, status="unchanged")
     [old] = view.old_results(before_ms=150, limit=10)
@@ -200,7 +198,7 @@ def test_a_result_that_came_again_is_not_forgotten_with_its_first_age(
     assert view.old_results(before_ms=1_000, limit=10) == []
 
 
-def test_removed_definitions_and_results_take_nothing_back(view: View, fill: Filling) -> None:
+def test_tombstones_of_definitions_and_results_are_ignored(view: View, fill: ViewFiller) -> None:
     """Only age and newer records do."""
     fill.define("A")
     fill.result("c", at_ms=1)

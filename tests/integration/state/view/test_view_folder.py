@@ -1,4 +1,4 @@
-"""The life of the view's folder: what it survives, and when it is made anew."""
+"""The view's folder: reopening, damage and rebuilds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from segments.state.view import view as view_module
 from segments.state.view.view import Marker, SegmentGeneration, View
-from tests.support.view.filling import (
+from tests.support.view.view_records import (
     IDENTITY,
-    Filling,
+    ViewFiller,
     definition,
     document,
     held,
@@ -34,7 +34,7 @@ def shown(view: View, user_id: str, now_ms: int = NOW_MS) -> list[str]:
 def filled(folder: Path) -> None:
     """A view with one of everything, closed."""
     view = opened(folder)
-    fill = Filling(view)
+    fill = ViewFiller(view)
     fill.user(USERS[0], {"A": held()})
     fill.define("A", position="0:5")
     fill.mark(0, 6, 60, history_rows=1, defined=5)
@@ -63,18 +63,18 @@ def assert_empty(view: View) -> None:
     assert (view.segments, view.sizes, view.progress) == ({}, {}, {})
 
 
-def test_a_reopened_view_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_reopened_view_resumes_from_its_offsets(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
     assert_as_filled(view)
     view.close()
 
 
-def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
+def test_an_unwritten_batch_has_no_effect(tmp_path: Path) -> None:
     """A batch that a crash cuts off is consumed again: its offsets are not there either."""
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
-    lost = Filling(view).__enter__()
+    lost = ViewFiller(view).__enter__()
     lost.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
     lost.definition(b"B", definition("B", position="0:9"))
     lost.user(progress_key(0), marker(10, 99, defined=9))
@@ -83,7 +83,7 @@ def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
     view.close()
     view = opened(tmp_path / "view")
     assert_as_filled(view)
-    again = Filling(view)
+    again = ViewFiller(view)
     with again as batch:
         batch.user(USERS[0].encode(), document(USERS[0], {"A": held(), "B": held()}))
     with again as batch:
@@ -99,7 +99,7 @@ def test_what_was_not_written_never_happened(tmp_path: Path) -> None:
         {**IDENTITY, "partitions": [0, 1]},
     ],
 )
-def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, object]) -> None:
+def test_a_view_of_other_topics_is_rebuilt(tmp_path: Path, other: dict[str, object]) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view", other)
     assert_empty(view)
@@ -109,7 +109,7 @@ def test_a_view_of_other_topics_is_made_anew(tmp_path: Path, other: dict[str, ob
     view.close()
 
 
-def test_a_view_that_was_marked_is_made_anew_once(tmp_path: Path) -> None:
+def test_a_view_marked_for_rebuild_is_rebuilt_once(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     view = opened(tmp_path / "view")
     view.require_rebuild()
@@ -144,7 +144,7 @@ def corrupt(file: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST-*", "*.sst"])
 @pytest.mark.parametrize("folder", ["view", "blocks/view"])
-def test_a_damaged_view_is_made_anew(tmp_path: Path, folder: str, pattern: str) -> None:
+def test_a_damaged_view_is_rebuilt(tmp_path: Path, folder: str, pattern: str) -> None:
     """Also where the path has `lock` in it, as the message of a locked folder has."""
     filled(tmp_path / folder)
     opened(tmp_path / folder).close()
@@ -157,7 +157,7 @@ def test_a_damaged_view_is_made_anew(tmp_path: Path, folder: str, pattern: str) 
     view.close()
 
 
-def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
+def test_a_view_with_missing_files_is_rebuilt(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     opened(tmp_path / "view").close()
     for file in (tmp_path / "view").glob("*.sst"):
@@ -167,10 +167,10 @@ def test_a_view_whose_files_are_gone_is_made_anew(tmp_path: Path) -> None:
     view.close()
 
 
-def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) -> None:
+def test_damage_in_entries_loaded_at_start_rebuilds_the_view(tmp_path: Path) -> None:
     """The files can be opened; the blocks of the definitions cannot be read."""
     view = opened(tmp_path / "view")
-    fill = Filling(view)
+    fill = ViewFiller(view)
     for number in range(2_000):
         fill.define(f"segment-{number:04}")
     view.mark_complete()
@@ -188,11 +188,11 @@ def test_damage_among_what_is_loaded_at_the_start_makes_it_anew(tmp_path: Path) 
     view.close()
 
 
-def test_damage_found_at_the_first_read_makes_it_anew(
+def test_damage_found_at_the_first_read_rebuilds_the_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
-    real, opened_so_far = view_module._database, list[Any]()
+    real, opened_so_far = view_module._open_database, list[Any]()
 
     class Damaged:
         closed = False
@@ -207,14 +207,14 @@ def test_damage_found_at_the_first_read_makes_it_anew(
         opened_so_far.append(Damaged() if not opened_so_far else real(folder))
         return opened_so_far[-1]
 
-    monkeypatch.setattr(view_module, "_database", open_it)
+    monkeypatch.setattr(view_module, "_open_database", open_it)
     view = opened(tmp_path / "view")
     assert opened_so_far[0].closed
     assert_empty(view)
     view.close()
 
 
-def test_trouble_that_is_no_damage_is_told_and_costs_nothing(
+def test_other_errors_are_raised_and_keep_the_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "view")
@@ -231,7 +231,7 @@ def test_trouble_that_is_no_damage_is_told_and_costs_nothing(
     view.close()
 
 
-def test_a_view_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_a_locked_view_is_left_alone(tmp_path: Path) -> None:
     filled(tmp_path / "view")
     first = opened(tmp_path / "view")
     with pytest.raises(Exception, match="LOCK"):

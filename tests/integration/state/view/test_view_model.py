@@ -1,4 +1,4 @@
-"""The view against an oracle: random records in random batches, with crashes between them."""
+"""The view compared with an oracle: random records in random batches, with crashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from segments.state.view import keys
 from segments.state.view.writer import ViewBatch
-from tests.support.view import filling
+from tests.support.view import view_records
 from tests.support.view.oracle import Mark, Oracle, differences
 
 USERS = [str(UUID(int=n << 64 | n)) for n in range(1, 5)]
@@ -27,7 +27,9 @@ partitions = st.integers(0, 2)
 memberships = st.dictionaries(
     names,
     st.builds(
-        filling.held, st.integers(1, 3), st.sampled_from([None, NOW_MS - 1, NOW_MS, NOW_MS + 1])
+        view_records.held,
+        st.integers(1, 3),
+        st.sampled_from([None, NOW_MS - 1, NOW_MS, NOW_MS + 1]),
     ),
     max_size=4,
 )
@@ -39,7 +41,7 @@ class ViewMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="view-model-"))
-        self.view = filling.opened(self.folder / "view")
+        self.view = view_records.opened(self.folder / "view")
         self.oracle = Oracle()
         self.offset = 0
         self.begin()
@@ -50,7 +52,7 @@ class ViewMachine(RuleBasedStateMachine):
 
     @rule(user=users, segments=memberships)
     def user_record(self, user: str, segments: dict[str, Any]) -> None:
-        self.batch.user(user.encode(), filling.document(user, segments))
+        self.batch.user(user.encode(), view_records.document(user, segments))
         self.taken.append(("user", (user, segments)))
 
     @rule(user=users)
@@ -68,7 +70,7 @@ class ViewMachine(RuleBasedStateMachine):
         self.offset += 1
         self.batch.definition(
             segment.encode(),
-            filling.definition(
+            view_records.definition(
                 segment,
                 generation,
                 state="deleted" if deleted else "active",
@@ -82,13 +84,14 @@ class ViewMachine(RuleBasedStateMachine):
         self.offset += 1
         mark = Mark(self.offset, self.offset + ahead)
         self.batch.user(
-            filling.progress_key(partition), filling.marker(mark.log_offset, defined=mark.defined)
+            view_records.progress_key(partition),
+            view_records.marker(mark.log_offset, defined=mark.defined),
         )
         self.taken.append(("mark", (partition, mark)))
 
     @rule(number=st.integers(0, 4), at_ms=st.integers(0, 50))
     def result_record(self, number: int, at_ms: int) -> None:
-        self.batch.result(f"c{number}".encode(), filling.result(f"c{number}"), at_ms)
+        self.batch.result(f"c{number}".encode(), view_records.result(f"c{number}"), at_ms)
         self.taken.append(("result", (f"c{number}", at_ms)))
 
     @precondition(lambda self: self.taken)
@@ -146,7 +149,7 @@ class ViewMachine(RuleBasedStateMachine):
         """What was not written is gone; everything else is there again."""
         counted = self.oracle.progress()
         self.view.close()
-        self.view = filling.opened(self.folder / "view")
+        self.view = view_records.opened(self.folder / "view")
         self.begin()
         # A newer marker that waits for its definitions has taken the place of the one that counts.
         for partition, mark in list(self.oracle.marks.items()):

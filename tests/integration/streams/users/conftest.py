@@ -1,4 +1,4 @@
-"""A deployment with the example user service beside it."""
+"""Fixtures: a deployment with the example user service."""
 
 from __future__ import annotations
 

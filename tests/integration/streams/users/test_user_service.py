@@ -1,4 +1,4 @@
-"""The client of the user service against a real server, in one event loop."""
+"""HTTP client of the user service against a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_MS = 50
 DRIP_TIMEOUT_MS = 1_000
 
 
-async def test_time_outs_and_fetches_given_up_leave_every_connection_usable() -> None:
+async def test_timeouts_and_abandoned_fetches_do_not_leak_connections() -> None:
     app = make_app(count=8 * CONCURRENCY, seed=1)
     async with TestServer(app) as server:
         client = UserServiceClient(_settings(server, TIMEOUT_MS))
@@ -54,7 +54,7 @@ async def _give_up_many(app: web.Application, client: UserServiceClient) -> None
     app[USERS].faults.clear()
 
 
-async def test_an_answer_that_drips_ends() -> None:
+async def test_a_slow_drip_response_times_out() -> None:
     given_up = asyncio.Event()
 
     async def drip(request: web.Request) -> web.StreamResponse:

@@ -48,9 +48,7 @@ def dead(settings: Settings) -> list[str]:
     ]
 
 
-def test_states_arrive_with_the_place_of_their_event(
-    served: Settings, service: UserService
-) -> None:
+def test_states_have_the_position_of_their_event(served: Settings, service: UserService) -> None:
     here, blocked, gone, never = *service.ids()[:3], str(uuid.uuid4())
     service.put(blocked, "blocked")
     service.delete(gone)
@@ -84,9 +82,7 @@ def test_many_events_of_a_user_are_one_fetch(served: Settings, service: UserServ
     assert service.calls(user) < 250
 
 
-def test_a_state_given_by_hand_takes_its_place_in_the_order(
-    served: Settings, service: UserService
-) -> None:
+def test_a_given_state_is_ordered_by_its_refresh(served: Settings, service: UserService) -> None:
     user, other = service.ids()[:2]
     refresh(served, user)
     refresh(served, user, other, reason="manual", state="blocked")
@@ -99,7 +95,9 @@ def test_a_state_given_by_hand_takes_its_place_in_the_order(
     assert service.calls(other) == 0
 
 
-def test_down_for_a_while_loses_nothing(served: Settings, service: UserService) -> None:
+def test_an_outage_of_the_user_service_loses_nothing(
+    served: Settings, service: UserService
+) -> None:
     users = service.ids()
     service.kill()
     application = deployments.start(served, "users")
@@ -129,9 +127,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_users_failing_in_every_way_hold_nobody_up_and_come_later(
-    served: Settings, service: UserService
-) -> None:
+def test_failing_users_delay_nobody_and_are_retried(served: Settings, service: UserService) -> None:
     ids = service.ids()
     poisoned, others = ids[: len(FAULTS)], ids[len(FAULTS) :]
     for user, fault in zip(poisoned, FAULTS.values(), strict=True):
@@ -163,7 +159,7 @@ def test_users_failing_in_every_way_hold_nobody_up_and_come_later(
 
 
 @pytest.mark.parametrize("served", [{"give_up_after_s": 0.5}], indirect=True)
-def test_a_user_that_always_fails_is_given_up(served: Settings, service: UserService) -> None:
+def test_a_user_that_always_fails_is_dead_lettered(served: Settings, service: UserService) -> None:
     poison, *others = service.ids()
     service.fault(user=poison, status=500)
     deployments.start(served, "users")
@@ -181,9 +177,7 @@ def test_a_user_that_always_fails_is_given_up(served: Settings, service: UserSer
 
 
 @pytest.mark.parametrize("served", [{"give_up_after_s": 0.5}], indirect=True)
-def test_nobody_is_given_up_while_the_service_answers_nobody(
-    served: Settings, service: UserService
-) -> None:
+def test_no_user_is_given_up_during_an_outage(served: Settings, service: UserService) -> None:
     users = service.ids()
     service.fault(status=503)
     deployments.start(served, "users")
@@ -196,7 +190,7 @@ def test_nobody_is_given_up_while_the_service_answers_nobody(
     deployments.wait_until(lambda: len(newest(served)) == len(users), what="everybody's state")
 
 
-def test_everybody_told_to_slow_down(served: Settings, service: UserService) -> None:
+def test_rate_limited_fetches_are_retried_later(served: Settings, service: UserService) -> None:
     users = service.ids()
     service.fault(status=429, retry_after=1)
     application = deployments.start(served, "users")
@@ -209,7 +203,7 @@ def test_everybody_told_to_slow_down(served: Settings, service: UserService) -> 
     assert dead(served) == []
 
 
-def test_what_is_no_refresh_goes_to_the_queue(served: Settings, service: UserService) -> None:
+def test_an_invalid_refresh_is_dead_lettered(served: Settings, service: UserService) -> None:
     user = service.ids()[0]
     own = partition_of(user, served.partitions)
     good = orjson.dumps({"user_id": user, "reason": "event"})
@@ -221,7 +215,7 @@ def test_what_is_no_refresh_goes_to_the_queue(served: Settings, service: UserSer
     deployments.wait_until(lambda: dead(served) == ["RefreshError"] * 5, what="the five others")
 
 
-def test_without_a_user_service_given_states_are_served(deployment: Settings) -> None:
+def test_given_states_are_applied_without_a_user_service(deployment: Settings) -> None:
     given, asked = str(uuid.uuid4()), str(uuid.uuid4())
     application = deployments.start(deployment, "users")
     refresh(deployment, given, reason="manual", state="active")
@@ -235,7 +229,7 @@ def test_without_a_user_service_given_states_are_served(deployment: Settings) ->
     assert "user_service.base_url" in application.log()
 
 
-def test_killed_in_the_middle_serves_everybody(served: Settings, service: UserService) -> None:
+def test_a_kill_during_fetches_loses_no_user(served: Settings, service: UserService) -> None:
     service.fault(delay_ms=20)
     users = [str(uuid.uuid4()) for _ in range(100)] + service.ids()
     refresh(served, *users)

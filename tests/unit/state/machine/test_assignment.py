@@ -1,4 +1,4 @@
-"""Automatic assignment by example (S7, F3, F4, B5, B6)."""
+"""Automatic assignment: rounding, raising, opting out, limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from segments.state.machine import population, ranks
-from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
 from tests.support.machine.world import user_id
 
 
@@ -29,7 +29,7 @@ def test_exactly_the_rounded_share_with_the_lowest_ranks(
     rows = world.rows(segment="A")
     assert len(rows) == expected
     assert {row.cause for row in rows} <= {"auto"}
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -66,12 +66,12 @@ def test_ties_are_broken_by_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     world.do(type="update_segment", segment="A", auto={"percent": 70, "newcomers": True})
     world.settle()
     assert members(world, "A", 200) == lowest("A", [user_id(n) for n in range(200)], 140)
-    world.judge_rounds()
-    world.judge_newcomers()
+    world.check_rounds()
+    world.check_newcomers()
     world.check()
 
 
-def test_a_count_over_the_population_gives_it_to_all_and_says_so() -> None:
+def test_a_count_above_the_population_assigns_everybody() -> None:
     world = world_of(25)
     definition = auto(world, "A", count=1_000)
     assert len(members(world, "A", 25)) == 25
@@ -110,19 +110,19 @@ def test_filters_hold_as_of_the_decision() -> None:
     world.check()
 
 
-def test_ends_due_before_the_decision_are_not_counted_in() -> None:
+def test_expired_memberships_are_not_counted_as_members() -> None:
     world = world_of(40, job_slice=3)
     world.create("in")
     for number in range(40):
         ttl = {"ttl": 1} if number % 2 else {}
         world.change(user_id(number), add=[{"segment": "in", **ttl}])
-    world.later(5_000)
+    world.advance_clock(5_000)
     auto(world, "A", percent=100, include=["in"])
     assert members(world, "A", 40) == {user_id(n) for n in range(0, 40, 2)}
     world.check()
 
 
-def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
+def test_raising_keeps_members_and_reaches_the_new_number_exactly() -> None:
     world = world_of(200)
     auto(world, "A", percent=1)
     before = members(world, "A", 200)
@@ -135,12 +135,12 @@ def test_raising_keeps_everybody_and_gives_exactly_the_new_number() -> None:
         assert len(after) == expected
         before = after
     assert len(world.rows(segment="A")) == 200
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
 @pytest.mark.parametrize("rule", [{"percent": 9.9999}, {"count": 1_000}])
-def test_lowering_and_another_measure_are_refused(rule: dict[str, Any]) -> None:
+def test_lowering_a_rule_or_changing_its_unit_is_rejected(rule: dict[str, Any]) -> None:
     world = world_of(50)
     auto(world, "A", percent=10)
     result = world.do(type="update_segment", segment="A", auto=rule)
@@ -148,7 +148,7 @@ def test_lowering_and_another_measure_are_refused(rule: dict[str, Any]) -> None:
     assert world.definitions["A"]["auto"]["percent"] == 10
 
 
-def test_a_rule_in_the_making_stays_as_it_is() -> None:
+def test_a_rule_cannot_change_while_its_round_is_running() -> None:
     world = world_of(100, job_slice=1)
     world.create("A", auto={"percent": 50})
     result = world.do(type="update_segment", segment="A", auto={"percent": 60})
@@ -161,7 +161,7 @@ def test_a_rule_in_the_making_stays_as_it_is() -> None:
     world.check()
 
 
-def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -> None:
+def test_a_removal_opts_out_and_a_manual_membership_is_never_changed() -> None:
     world = world_of(100)
     auto(world, "A", percent=10)
     out = min(members(world, "A", 100))
@@ -180,7 +180,7 @@ def test_a_removal_by_hand_pins_out_and_an_addition_by_hand_is_never_touched() -
     world.check()
 
 
-def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
+def test_a_removal_before_the_selection_opts_out_as_well() -> None:
     world = world_of(40, partitions=1)
     world.send(type="create_segment", segment="A", auto={"percent": 100})
     world.apply(0)
@@ -191,7 +191,7 @@ def test_a_removal_by_hand_before_the_decision_beats_it_as_well() -> None:
     world.check()
 
 
-def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
+def test_a_blocked_user_stays_a_member_and_a_deleted_one_does_not() -> None:
     world = world_of(30)
     auto(world, "A", percent=100, newcomers=True)
     blocked, deleted = user_id(1), user_id(2)
@@ -199,19 +199,19 @@ def test_a_blocked_user_keeps_it_and_a_deleted_one_loses_it_for_good() -> None:
     world.user("deleted", deleted, refresh=("r", 0, 5))
     world.user("active", deleted, refresh=("r", 0, 6))
     world.settle()
-    assert "A" in world.held(blocked)
-    assert "A" not in world.held(deleted)
+    assert "A" in world.memberships(blocked)
+    assert "A" not in world.memberships(deleted)
     causes = [row.cause for row in world.rows(user_id=deleted)]
     assert causes == ["auto", "user_deleted"]
     world.check()
 
 
-def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> None:
+def test_a_ttl_counts_from_the_selection_and_does_not_restart() -> None:
     world = world_of(50)
     auto(world, "A", percent=100, ttl="PT10S", newcomers=True)
-    ends = {world.held(user_id(n))["A"] for n in range(50)}
+    ends = {world.memberships(user_id(n))["A"] for n in range(50)}
     assert ends == {world.rows(segment="A")[0].at + 10_000}
-    world.later(10_000)
+    world.advance_clock(10_000)
     world.settle()
     assert members(world, "A", 50) == set()
     world.user("blocked", user_id(3), refresh=("r", 0, 3))
@@ -222,14 +222,14 @@ def test_a_time_to_live_counts_from_the_decision_and_is_not_begun_again() -> Non
     world.check()
 
 
-def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
+def test_a_record_settles_a_selected_user_early() -> None:
     world = world_of(100, job_slice=1)
     world.create("other")
     world.create("A", auto={"percent": 100})
     decided_at = world.clock_ms
     last = user_id(99)
-    assert "A" not in world.held(last)
-    world.later(500)
+    assert "A" not in world.memberships(last)
+    world.advance_clock(500)
     world.change(last, add=["other"], remove=["A"])
     assert [(r.segment, r.operation, r.cause, r.at) for r in world.rows(user_id=last)] == [
         ("A", "add", "auto", decided_at),
@@ -241,14 +241,14 @@ def test_a_record_settles_a_chosen_user_before_its_turn() -> None:
     world.check()
 
 
-def test_unknown_filters_are_refused() -> None:
+def test_unknown_segments_in_filters_are_rejected() -> None:
     world = world_of(5)
     result = world.create("A", auto={"percent": 10, "include": ["x"], "exclude": ["y"]})
     assert (result["error"]["code"], result["error"]["segments"]) == ("segment_unknown", ["x", "y"])
     assert "A" not in world.definitions
 
 
-def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
+def test_users_at_the_segment_limit_are_skipped_and_counted() -> None:
     world = world_of(20, segments_per_user=1)
     world.create("one")
     for number in range(5):
@@ -259,19 +259,19 @@ def test_who_has_too_many_segments_is_skipped_and_counted() -> None:
     world.check()
 
 
-def test_what_was_given_for_a_time_that_is_over_does_not_count_though_unwritten() -> None:
+def test_a_pending_assignment_that_has_expired_does_not_count() -> None:
     world = world_of(30, job_slice=1)
     world.create("short", auto={"percent": 100, "ttl": 1})
-    world.later(1_000)
+    world.advance_clock(1_000)
     auto(world, "A", percent=100, include=["short"])
     auto(world, "B", percent=100, exclude=["short"])
     assert members(world, "A", 30) == set()
     assert len(members(world, "B", 30)) == 30
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
-def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
+def test_raising_a_rule_with_a_deleted_segment_in_its_filters_is_rejected() -> None:
     world = world_of(20)
     world.create("gone")
     rule = {"percent": 10, "exclude": ["gone"]}
@@ -288,7 +288,7 @@ def test_a_deleted_filter_has_to_be_left_out_when_the_share_is_raised() -> None:
     world.check()
 
 
-def test_a_name_in_use_is_the_first_thing_to_say() -> None:
+def test_a_name_in_use_is_rejected_before_unknown_filters() -> None:
     world = world_of(1)
     world.create("A")
     result = world.create("A", auto={"percent": 10, "include": ["nothing"]})

@@ -1,4 +1,4 @@
-"""The arithmetic of a round at the segment's home: whatever places, in whatever order they come."""
+"""Coordination of rounds in the home shard, with places in any order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segments.contracts.auto import Auto
+from segments.contracts.log import BUCKETS
 from segments.state.machine import assignment_coordinator, definitions
 from segments.state.machine.documents import HomeState
-from segments.state.machine.ranks import BUCKETS, MAX_RANK, Place
-from tests.support.machine.chosen import rounded
+from segments.state.machine.ranks import MAX_RANK, Place
+from tests.support.machine.assignment_oracle import rounded
 
 # Few buckets, many ties: as bad as a hash could be.
 BUCKET_NUMBERS = st.sampled_from([0, 7, BUCKETS - 1])
@@ -65,7 +66,7 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
     partitions=st.integers(1, 8),
     data=st.data(),
 )
-def test_just_as_many_as_are_missing_with_the_lowest_places(
+def test_a_round_assigns_the_missing_number_with_the_lowest_places(
     everybody: list[Place], shares: list[dict[str, Any]], partitions: int, data: st.DataObject
 ) -> None:
     home = definitions.create(
@@ -111,7 +112,7 @@ def test_just_as_many_as_are_missing_with_the_lowest_places(
     assert home["auto"]["skipped"] == partitions * len(shares)
 
 
-def test_the_place_before_another() -> None:
+def test_predecessor_of_a_place() -> None:
     for place in (Place(5, "0" * 31 + "1"), Place(5, "0" * 32), Place(MAX_RANK, "f" * 32)):
         before = place.predecessor()
         assert before < place

@@ -1,6 +1,6 @@
-"""Random histories with automatic segments: any number of shards, any order, crashes anywhere.
+"""Random histories with automatic segments: any number of shards, any order, crashes.
 
-`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs more examples, with random seeds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.support.machine.assigned import AssignedWorld
+from tests.support.machine.assignment_world import AssignmentWorld
 from tests.support.machine.model_settings import LONGER, SETTINGS
 from tests.support.machine.world import user_id
 
@@ -55,7 +55,7 @@ class Assignments(RuleBasedStateMachine):
         accept_unknown_users=st.sampled_from([True, True, False]),
     )
     def begin(self, partitions: int, **limits: Any) -> None:
-        self.world = AssignedWorld(partitions, **limits)
+        self.world = AssignmentWorld(partitions, **limits)
         self.refresh = 0
         self.ids: list[str] = []
         for name in PLAIN:
@@ -180,7 +180,7 @@ class Assignments(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([1, 2, 400, 5_001]))
     def time_passes(self, ms: int) -> None:
-        self.world.later(ms)
+        self.world.advance_clock(ms)
 
     @rule(shard=SHARDS, count=st.integers(1, 20))
     def shard_goes_on(self, shard: int, count: int) -> None:
@@ -200,7 +200,7 @@ class Assignments(RuleBasedStateMachine):
 
     @rule(shard=SHARDS)
     def tick(self, shard: int) -> None:
-        self.world.ask_tick(shard % self.world.partitions)
+        self.world.append_tick(shard % self.world.partitions)
 
     @rule(shard=SHARDS)
     def checkpoint(self, shard: int) -> None:
@@ -212,13 +212,13 @@ class Assignments(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.world.later(10_000)
+            self.world.advance_clock(10_000)
             self.world.settle()
             self.world.tick()
             self.world.settle()
             assert all(d["state"] != "assigning" for d in self.world.definitions.values())
-            self.world.judge_rounds()
-            self.world.judge_newcomers()
+            self.world.check_rounds()
+            self.world.check_newcomers()
             self.world.check()
 
 

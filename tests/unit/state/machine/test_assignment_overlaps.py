@@ -1,8 +1,8 @@
-"""Assignments and deletions at the same time, of the same segment and of others (S7, S8)."""
+"""Concurrent assignments and deletions, of one segment and of several."""
 
 from __future__ import annotations
 
-from tests.support.machine.assigning import auto, lowest, members, world_of
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
 from tests.support.machine.world import user_id
 
 
@@ -18,7 +18,7 @@ def test_two_assignments_and_a_deletion_overlap() -> None:
     assert len(members(world, "A", 120)) == 60
     assert len(members(world, "B", 120)) == 30
     assert len(world.rows(segment="old", cause="segment_deleted")) == 60
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
@@ -38,7 +38,7 @@ def test_a_segment_deleted_while_it_is_assigned_ends_its_round() -> None:
     world.check()
 
 
-def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None:
+def test_members_of_the_old_generation_can_be_assigned_the_new_one() -> None:
     world = world_of(40, partitions=2, job_slice=1)
     auto(world, "A", percent=100)
     world.send(type="delete_segment", segment="A")
@@ -46,11 +46,11 @@ def test_a_new_generation_is_given_to_those_who_still_hold_the_old_one() -> None
     world.settle()
     assert members(world, "A", 40) == lowest("A", [user_id(n) for n in range(40)], 20, 2)
     assert len(world.rows(segment="A", cause="segment_deleted")) == 40
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
-def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
+def test_a_reply_for_an_old_generation_is_ignored() -> None:
     world = world_of(40, partitions=2)
     home = world.shard_of("A").config.partition
     other = 1 - home
@@ -65,11 +65,11 @@ def test_a_reply_to_a_generation_that_is_gone_is_not_counted() -> None:
     world.send(type="create_segment", segment="A", auto={"percent": 50})
     world.settle()
     assert len(members(world, "A", 40)) == 20
-    world.judge_rounds()
+    world.check_rounds()
     world.check()
 
 
-def test_a_deletion_with_much_to_write_keeps_no_share_waiting() -> None:
+def test_a_large_deletion_does_not_delay_an_assignment() -> None:
     world = world_of(60, partitions=2, job_slice=1)
     world.create("old")
     for number in range(60):

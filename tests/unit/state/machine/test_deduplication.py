@@ -1,4 +1,4 @@
-"""Outcomes as lines of text: what is recalled is what was remembered."""
+"""Encoding of stored command outcomes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUMBERS = st.integers(0, 2**53)
 
 
 @given(st.none() | REJECTIONS, CHANGES, st.sampled_from(["applied", "unchanged"]), NUMBERS, NUMBERS)
-def test_what_is_recalled_is_what_was_remembered(
+def test_an_outcome_round_trips(
     rejection: Rejection | None, changes: list[list[str]], status: Any, offset: int, at: int
 ) -> None:
     outcome = Outcome(
@@ -50,7 +50,7 @@ def test_what_is_recalled_is_what_was_remembered(
     assert recall(outcomes, "y") is None
 
 
-def test_the_oldest_is_forgotten() -> None:
+def test_the_oldest_outcome_is_dropped() -> None:
     outcomes: dict[str, str] = {}
     for number in range(10):
         outcome = Outcome(status="unchanged", error=None, changes=[], offset=number, at=0)

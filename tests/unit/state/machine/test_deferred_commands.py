@@ -1,4 +1,4 @@
-"""A command for a segment not yet heard of waits in its user's queue."""
+"""Deferred commands: a command waits until the segments it names are known."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def test_create_then_add_without_waiting() -> None:
         send(world, f"x{number}", user_id(number), add=[f"s{number}"])
     world.run()
     assert set(statuses(world, *(f"x{n}" for n in range(30)))) == {"applied"}
-    assert all(world.held(user_id(n)) == {f"s{n}": None} for n in range(30))
+    assert all(world.memberships(user_id(n)) == {f"s{n}": None} for n in range(30))
     world.check()
 
 
-def test_it_waits_until_the_segment_is_heard_of(world: World) -> None:
+def test_a_command_waits_until_its_segment_is_known(world: World) -> None:
     send(world, "x", add=["new"])
     world.run()
     assert statuses(world, "x") == [None]
     population = world.shards[0].machine.population
     assert population.deferred_users == 1
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.create("new")
     assert statuses(world, "x") == ["applied"]
     assert population.deferred_users == 0
@@ -54,24 +54,24 @@ def test_it_waits_until_the_segment_is_heard_of(world: World) -> None:
     assert row.at == START_MS + 3_000
 
 
-def test_a_ttl_counts_from_the_command_and_not_from_its_decision(world: World) -> None:
+def test_a_ttl_counts_from_the_command_not_from_its_execution(world: World) -> None:
     send(world, "x", add=[{"segment": "new", "ttl": 4}])
     world.run()
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.create("new")
-    assert world.held() == {"new": START_MS + 4_000}
+    assert world.memberships() == {"new": START_MS + 4_000}
 
 
-def test_a_ttl_can_be_over_before_the_segment_is_heard_of(world: World) -> None:
+def test_a_ttl_can_expire_before_the_segment_is_known(world: World) -> None:
     send(world, "x", add=[{"segment": "new", "ttl": 3}])
     send(world, "y", add=[{"segment": "new", "ttl": 3.001}])
     world.run()
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.create("new")
     assert statuses(world, "x", "y") == ["already_expired", "applied"]
 
 
-def test_later_commands_of_the_user_wait_in_their_order_and_others_do_not(world: World) -> None:
+def test_later_commands_of_the_user_queue_up_and_other_users_do_not(world: World) -> None:
     send(world, "1", add=["new", "a"])
     send(world, "2", add=["b"], remove=["a"])
     send(world, "3", remove=["b"])
@@ -81,54 +81,54 @@ def test_later_commands_of_the_user_wait_in_their_order_and_others_do_not(world:
     world.create("new")
     assert [r["command_id"] for r in world.results[-3:]] == ["1", "2", "3"]
     assert statuses(world, "1", "2", "3") == ["applied"] * 3
-    assert world.held() == {"new": None}
+    assert world.memberships() == {"new": None}
 
 
-def test_it_is_refused_after_five_seconds_of_log_time(world: World) -> None:
+def test_a_deferred_command_is_rejected_after_five_seconds_of_log_time(world: World) -> None:
     send(world, "x", add=["new", "newer", "a"])
-    world.later(PARK_MS - 1)
+    world.advance_clock(PARK_MS - 1)
     world.tick()
     assert statuses(world, "x") == [None]
     assert list(world.due()) == [START_MS + PARK_MS]
-    world.later(1)
+    world.advance_clock(1)
     world.tick()
     result = world.result("x")
     assert (result["status"], result["error"]["segments"]) == ("rejected", ["new", "newer"])
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert list(world.due()) == [None]
 
 
-def test_neither_an_end_hides_a_deadline_nor_a_deadline_an_end(world: World) -> None:
+def test_expiries_and_deadlines_do_not_hide_each_other(world: World) -> None:
     world.change(add=[{"segment": "a", "ttl": 3_600}, {"segment": "b", "ttl": 1}])
     send(world, "x", add=["new"])
-    world.later(2_000)
+    world.advance_clock(2_000)
     world.tick()
-    assert list(world.held()) == ["a"]
+    assert list(world.memberships()) == ["a"]
     assert list(world.due()) == [START_MS + PARK_MS]
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.tick()
     assert statuses(world, "x") == ["segment_unknown"]
     assert list(world.due()) == [START_MS + 3_600_000]
 
 
-def test_each_waits_five_seconds_of_its_own(world: World) -> None:
+def test_each_deferred_command_has_its_own_deadline(world: World) -> None:
     send(world, "1", add=["new"])
     send(world, "2", add=["a"])
-    world.later(2_000)
+    world.advance_clock(2_000)
     send(world, "3", add=["newer"])
     send(world, "4", add=["b"])
-    world.later(PARK_MS - 2_000)
+    world.advance_clock(PARK_MS - 2_000)
     world.tick()
     assert statuses(world, "1", "2", "3", "4") == ["segment_unknown", "applied", None, None]
-    world.later(2_000)
+    world.advance_clock(2_000)
     world.tick()
     assert statuses(world, "3", "4") == ["segment_unknown", "applied"]
     assert world.rows(command_id="4")[0].at == START_MS + PARK_MS + 2_000
 
 
-def test_the_next_command_of_the_user_notices_the_deadline(world: World) -> None:
+def test_the_next_command_of_the_user_applies_the_deadline(world: World) -> None:
     send(world, "1", add=["new"])
-    world.later(PARK_MS)
+    world.advance_clock(PARK_MS)
     send(world, "2", add=["a"])
     world.run()
     assert statuses(world, "1", "2") == ["segment_unknown", "applied"]
@@ -137,12 +137,12 @@ def test_the_next_command_of_the_user_notices_the_deadline(world: World) -> None
 def test_a_definition_at_the_deadline_is_in_time(world: World) -> None:
     send(world, "x", add=["new"])
     world.run()
-    world.later(PARK_MS)
+    world.advance_clock(PARK_MS)
     world.create("new")
     assert statuses(world, "x") == ["applied"]
 
 
-def test_it_waits_for_every_segment_it_names(world: World) -> None:
+def test_a_command_waits_for_all_its_segments(world: World) -> None:
     send(world, "x", add=["new", "newer"])
     world.create("new")
     assert statuses(world, "x") == [None]
@@ -151,24 +151,24 @@ def test_it_waits_for_every_segment_it_names(world: World) -> None:
     assert statuses(world, "x") == ["applied"]
 
 
-def test_a_name_heard_of_as_deleted_is_not_waited_for(world: World) -> None:
+def test_a_command_does_not_wait_for_a_deleted_segment(world: World) -> None:
     world.delete("a")
     send(world, "x", add=["a"])
     world.run()
     assert statuses(world, "x") == ["segment_unknown"]
 
 
-def test_a_segment_that_comes_and_goes_while_a_command_waits(world: World) -> None:
+def test_a_segment_created_and_deleted_while_a_command_waits(world: World) -> None:
     send(world, "x", add=["new", "newer"])
     world.create("new")
     world.delete("new")
     world.create("newer")
     assert world.result("x")["error"]["segments"] == ["new"]
-    assert world.held() == {}
+    assert world.memberships() == {}
 
 
 @pytest.mark.parametrize("room", [1, 2, 64])
-def test_the_queue_is_bounded_and_its_oldest_gives_way(room: int) -> None:
+def test_a_full_queue_executes_its_oldest_command(room: int) -> None:
     world = World(parked_per_user=room)
     world.create("a")
     ids = [f"x{n}" for n in range(room + 3)]
@@ -184,7 +184,7 @@ def test_the_queue_is_bounded_and_its_oldest_gives_way(room: int) -> None:
     assert [parked["change"]["id"] for parked in state["parked"]] == ids[3:]
 
 
-def test_what_stood_behind_the_oldest_goes_on_when_it_gives_way() -> None:
+def test_commands_behind_the_oldest_resume_when_a_full_queue_executes_it() -> None:
     world = World(parked_per_user=3)
     world.create("a", "b")
     send(world, "1", add=["new"])
@@ -195,34 +195,34 @@ def test_what_stood_behind_the_oldest_goes_on_when_it_gives_way() -> None:
     send(world, "4", remove=["a"])
     world.run()
     assert statuses(world, "1", "2", "3", "4") == ["segment_unknown", *["applied"] * 3]
-    assert world.held() == {"b": None}
+    assert world.memberships() == {"b": None}
     assert list(world.due()) == [None]
 
 
-def test_a_repetition_of_the_oldest_that_gives_way_is_answered_and_not_done() -> None:
+def test_a_repeated_command_in_a_full_queue_gets_a_result_and_no_effect() -> None:
     world = World(parked_per_user=1)
     send(world, "1", add=["new"])
     send(world, "1", add=["new"])
     world.run()
     assert [r["error"]["code"] for r in world.results_of("1")] == ["segment_unknown"] * 2
     world.create("new")
-    assert (world.held(), world.history) == ({}, [])
+    assert (world.memberships(), world.history) == ({}, [])
 
 
-def test_a_deleted_user_waits_for_nothing(world: World) -> None:
+def test_commands_of_a_deleted_user_are_not_deferred(world: World) -> None:
     world.change(add=["a"])
     send(world, "1", add=["new"])
     send(world, "2", add=["b"])
     world.user("deleted")
     world.run()
     assert statuses(world, "1", "2") == ["user_deleted"] * 2
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert list(world.due()) == [None]
     world.create("new")
-    assert world.held() == {}
+    assert world.memberships() == {}
 
 
-def test_who_waited_for_a_segment_is_served_in_slices() -> None:
+def test_deferred_commands_resume_in_slices() -> None:
     world = World(job_slice=2)
     for number in range(5):
         send(world, f"x{number}", user_id(number), add=["new"])
@@ -240,7 +240,7 @@ def test_who_waited_for_a_segment_is_served_in_slices() -> None:
     assert list(world.due()) == [None]
 
 
-def test_a_ready_user_is_served_by_a_command_of_its_own_before_the_slice() -> None:
+def test_a_ready_user_is_resumed_early_by_its_next_command() -> None:
     world = World(job_slice=1)
     for number in range(3):
         send(world, f"x{number}", user_id(number), add=["new"])
@@ -254,7 +254,7 @@ def test_a_ready_user_is_served_by_a_command_of_its_own_before_the_slice() -> No
     world.check()
 
 
-def test_users_of_every_shard_wait_for_the_same_home() -> None:
+def test_users_of_all_shards_wait_for_one_home_shard() -> None:
     world = World(partitions=4)
     users = [user_id(number) for number in range(20)]
     assert {partition_of(user, 4) for user in users} == set(range(4))

@@ -1,4 +1,4 @@
-"""Deleting a segment: at once for whoever reads, in slices for whoever writes (S8)."""
+"""Deletion of segments: effective at once for readers, written in slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 from segments.contracts.log import CHANGE, encode
 from segments.contracts.partitioning import partition_of
-from tests.support.machine.hosted import HostedShard
+from tests.support.machine.hosted_shard import HostedShard
 from tests.support.machine.world import ALICE, START_MS, World, user_id
 
 
@@ -32,12 +32,12 @@ def test_a_segment_of_30_000_members_is_deleted_with_a_row_for_each() -> None:
     world = World(partitions=2)
     world.create("big")
     fill(world, "big", 30_000)
-    world.later(250)
+    world.advance_clock(250)
     result = world.delete("big", id="gone", actor="me")
     assert result["status"] == "applied"
     assert world.rows(operation="remove") == []
     assert [shard.machine.jobs for shard in world.shards] == [1, 1]
-    world.later(60_000)
+    world.advance_clock(60_000)
     assert {shard.machine.oldest_job_at for shard in world.shards} == {START_MS + 250}
     ticks = _ticks_until_done(world)
     assert [shard.machine.jobs for shard in world.shards] == [0, 0]
@@ -60,7 +60,7 @@ def _ticks_until_done(world: World) -> list[int]:
         for partition, due in enumerate(world.due()):
             if due == 0:
                 before = len(world.history)
-                world.ask_tick(partition)
+                world.append_tick(partition)
                 world.run()
                 ticks[partition] += 1
                 assert len(world.history) - before <= 1_000
@@ -82,13 +82,13 @@ def test_a_slice_is_bounded_and_commands_flow_between_slices() -> None:
     assert order == [user_id(number) for number in range(25)]
 
 
-def test_whoever_is_touched_meanwhile_is_settled_first() -> None:
+def test_a_command_during_a_deletion_settles_its_user_first() -> None:
     world = World(job_slice=1)
     world.create("big", "other")
     fill(world, "big", 5)
-    world.later(100)
+    world.advance_clock(100)
     world.delete("big", id="gone")
-    world.later(100)
+    world.advance_clock(100)
     assert world.change(user=user_id(3), add=["other"], id="x")["status"] == "applied"
     rows = [(r.segment, r.operation, r.at - START_MS) for r in world.rows(user_id=user_id(3))]
     assert rows == [("big", "add", 0), ("big", "remove", 100), ("other", "add", 200)]
@@ -100,15 +100,15 @@ def test_whoever_is_touched_meanwhile_is_settled_first() -> None:
     world.check()
 
 
-def test_an_end_before_the_deletion_wins_and_one_after_it_does_not_come() -> None:
+def test_only_an_expiry_before_the_deletion_counts() -> None:
     world = World()
     world.create("big")
     for number, ttl_ms in enumerate([50, 100, 101, 5_000]):
         add = [{"segment": "big", "ttl": ttl_ms / 1000}]
         world.change(user=user_id(number), add=add)
-    world.later(100)
+    world.advance_clock(100)
     world.delete("big")
-    world.later(60_000)
+    world.advance_clock(60_000)
     world.settle()
     assert {(r.user_id, r.at - START_MS, r.cause) for r in world.rows(operation="remove")} == {
         (user_id(0), 50, "expired"),
@@ -119,15 +119,15 @@ def test_an_end_before_the_deletion_wins_and_one_after_it_does_not_come() -> Non
     assert list(world.due()) == [None]
 
 
-def test_ends_and_deletions_of_a_user_are_written_in_the_order_of_their_instants() -> None:
+def test_expiries_and_deletions_of_a_user_are_written_in_time_order() -> None:
     world = World(job_slice=1)
     world.create("a", "b", "c", "z")
     world.change(add=[{"segment": "a", "ttl": 0.3}, "b", {"segment": "c", "ttl": 0.1}, "z"])
-    world.later(200)
+    world.advance_clock(200)
     world.delete("z")
-    world.later(200)
+    world.advance_clock(200)
     world.delete("b")
-    world.later(200)
+    world.advance_clock(200)
     world.change(remove=["a"])
     assert removed(world) == [
         ("c", 100, "expired"),
@@ -137,14 +137,14 @@ def test_ends_and_deletions_of_a_user_are_written_in_the_order_of_their_instants
     ]
 
 
-def test_several_deletions_are_done_one_after_the_other() -> None:
+def test_several_deletions_run_one_after_another() -> None:
     world = World(job_slice=3)
     world.create("b", "a", "c")
     for segment in ("a", "b", "c"):
         fill(world, segment, 4)
     for segment in ("b", "a"):
         world.delete(segment)
-    world.later(5)
+    world.advance_clock(5)
     world.delete("c")
     assert world.shards[0].machine.jobs == 3
     world.tick()
@@ -188,7 +188,7 @@ def test_a_segment_without_members_needs_no_job() -> None:
     assert list(world.due()) == [None]
 
 
-def test_a_job_that_was_done_by_touching_everybody_ends_at_the_next_tick() -> None:
+def test_a_job_whose_members_are_all_settled_ends_at_the_next_tick() -> None:
     world = World()
     world.create("a", "b")
     world.change(add=["a"])
@@ -200,7 +200,7 @@ def test_a_job_that_was_done_by_touching_everybody_ends_at_the_next_tick() -> No
     assert (len(world.history), list(world.due())) == (rows, [None])
 
 
-def test_a_job_goes_on_after_a_crash_where_it_was() -> None:
+def test_a_job_resumes_after_a_crash() -> None:
     world = World(job_slice=4)
     world.create("big")
     fill(world, "big", 10)
@@ -221,10 +221,10 @@ def test_the_last_member_of_a_deleted_segment_can_be_added_elsewhere_in_the_same
     world.change(add=["a"])
     world.delete("a")
     assert world.change(add=["b"])["status"] == "applied"
-    assert world.held(ALICE) == {"b": None}
+    assert world.memberships(ALICE) == {"b": None}
 
 
-def test_a_tick_has_one_budget_for_ends_waiting_commands_and_deletions() -> None:
+def test_a_tick_has_one_budget_for_all_work() -> None:
     world = World(job_slice=4)
     world.create("a", "b")
     for number in range(3):
@@ -235,7 +235,7 @@ def test_a_tick_has_one_budget_for_ends_waiting_commands_and_deletions() -> None
         world.send(type="change_memberships", user_id=user, add=["new"], id=f"x{number}")
     world.run()
     world.delete("b")
-    world.later(100)
+    world.advance_clock(100)
     world.create("new")
     causes = Counter(row.cause for row in world.history[6:])
     assert causes == {"command": 4}

@@ -1,4 +1,4 @@
-"""Newcomers: who joins a segment after its share was given, and who does not (B5)."""
+"""Enrollment of users that become eligible after a round."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine.assigned import AssignedWorld
-from tests.support.machine.assigning import auto, lowest, members, world_of
-from tests.support.machine.chosen import place
+from tests.support.machine.assignment_examples import auto, lowest, members, world_of
+from tests.support.machine.assignment_oracle import place
+from tests.support.machine.assignment_world import AssignmentWorld
 from tests.support.machine.world import user_id
 
 
-def test_newcomers_join_by_the_same_threshold() -> None:
+def test_new_users_join_up_to_the_threshold() -> None:
     world = world_of(200)
     world.create("in")
     auto(world, "open", percent=20, newcomers=True)
@@ -23,20 +23,20 @@ def test_newcomers_join_by_the_same_threshold() -> None:
     world.run()
     newcomers = [user_id(n) for n in range(200, 400)]
     last = max(place("open", 1, user) for user in members(world, "open", 200))
-    joined = {user for user in newcomers if "open" in world.held(user)}
+    joined = {user for user in newcomers if "open" in world.memberships(user)}
     assert joined == {user for user in newcomers if place("open", 1, user) <= last}
     assert 20 <= len(joined) <= 60
-    assert not any("closed" in world.held(user) for user in newcomers)
-    world.later(1_000)
+    assert not any("closed" in world.memberships(user) for user in newcomers)
+    world.advance_clock(1_000)
     world.change(user_id(7), add=["in"])
-    assert "filtered" in world.held(user_id(7))
+    assert "filtered" in world.memberships(user_id(7))
     [row] = world.rows(user_id=user_id(7), segment="filtered")
     assert (row.cause, row.at, row.command_id) == ("auto", world.clock_ms, None)
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> None:
+def test_users_eligible_during_a_round_join_by_its_threshold() -> None:
     world = world_of(100, partitions=2)
     world.send(type="create_segment", segment="A", auto={"percent": 50, "newcomers": True})
     home = world.shard_of("A").config.partition
@@ -50,14 +50,14 @@ def test_who_becomes_eligible_during_a_round_is_judged_by_its_threshold() -> Non
     for number in range(100, 200):
         world.user("active", user_id(number))
     world.settle()
-    world.judge_rounds()
-    world.judge_newcomers()
-    late = [user_id(n) for n in range(100, 200) if "A" in world.held(user_id(n))]
+    world.check_rounds()
+    world.check_newcomers()
+    late = [user_id(n) for n in range(100, 200) if "A" in world.memberships(user_id(n))]
     assert 30 <= len(late) <= 70
     world.check()
 
 
-def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
+def test_a_deleted_segment_in_filters_admits_and_excludes_nobody() -> None:
     world = world_of(20)
     world.create("gone")
     auto(world, "inside", percent=100, include=["gone"], newcomers=True)
@@ -70,23 +70,23 @@ def test_a_deleted_filter_lets_nobody_through_and_keeps_nobody_out() -> None:
     world.settle()
     assert members(world, "inside", 20) == {user_id(0), user_id(1)}, "nobody loses it"
     assert len(members(world, "outside", 20)) == 20, "who is no longer kept out, joins"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_an_empty_population_and_then_newcomers() -> None:
-    world = AssignedWorld(2)
+def test_new_users_join_after_a_round_without_users() -> None:
+    world = AssignmentWorld(2)
     definition = auto(world, "A", percent=50, newcomers=True)
     assert definition["auto"]["target"] == 0
     for number in range(200):
         world.user("active", user_id(number))
     world.run()
     assert 70 <= len(members(world, "A", 200)) <= 130
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def touch(world: AssignedWorld, users: int) -> None:
+def touch(world: AssignmentWorld, users: int) -> None:
     """Change every user's document in a way that no rule of these tests looks at."""
     world.create("touched")
     for number in range(users):
@@ -105,8 +105,8 @@ def name_whose_first_stands_before(share: float, users: int) -> str:
     )
 
 
-def test_a_share_of_nobody_can_be_raised() -> None:
-    world = AssignedWorld(2)
+def test_a_rule_without_eligible_users_can_be_raised() -> None:
+    world = AssignmentWorld(2)
     auto(world, "A", percent=10, newcomers=True)
     result = world.do(type="update_segment", segment="A", auto={"percent": 40, "newcomers": True})
     assert result["status"] == "applied"
@@ -116,11 +116,11 @@ def test_a_share_of_nobody_can_be_raised() -> None:
     world.run()
     joined = members(world, "A", 200)
     assert joined == {user_id(n) for n in range(200) if place("A", 1, user_id(n))[0] < 0.4 * 2**64}
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_who_was_counted_and_not_chosen_is_no_newcomer() -> None:
+def test_a_counted_user_who_was_not_selected_does_not_join_later() -> None:
     name = name_whose_first_stands_before(0.02, 20)
     world = world_of(20)
     definition = auto(world, name, percent=2.4, newcomers=True)
@@ -130,11 +130,11 @@ def test_who_was_counted_and_not_chosen_is_no_newcomer() -> None:
     first = lowest(name, [user_id(n) for n in range(20)], 1)
     threshold = int(world.definitions[name]["auto"]["threshold"], 16)
     assert threshold <= min(place(name, 1, user) for user in first)[0]
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> None:
+def test_changed_filters_enroll_users_up_to_the_threshold_at_once() -> None:
     world = world_of(120)
     world.create("in")
     for number in range(60):
@@ -143,7 +143,7 @@ def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> N
     before = members(world, "A", 120)
     assert len(before) == 30
     last = max(place("A", 1, user) for user in before)
-    world.later(1_000)
+    world.advance_clock(1_000)
     rule = {"percent": 50, "newcomers": True}
     assert world.do(type="update_segment", segment="A", auto=rule)["status"] == "applied"
     world.settle()
@@ -152,11 +152,11 @@ def test_other_filters_let_in_at_once_whoever_stands_before_the_threshold() -> N
     assert after == {user_id(n) for n in range(120) if place("A", 1, user_id(n)) <= last}
     assert {row.at for row in world.rows(segment="A")} == {world.clock_ms - 1_000, world.clock_ms}
     assert world.definitions["A"]["state"] == "active"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_newcomers_can_be_let_in_later_on() -> None:
+def test_newcomers_can_be_enabled_later() -> None:
     world = world_of(50)
     auto(world, "A", percent=40)
     for number in range(50, 100):
@@ -172,7 +172,7 @@ def test_newcomers_can_be_let_in_later_on() -> None:
     world.check()
 
 
-def test_a_raise_with_other_filters_is_exact_and_finds_its_own_threshold() -> None:
+def test_raising_with_other_filters_is_exact_and_sets_a_new_threshold() -> None:
     world = world_of(200)
     world.create("one", "two")
     for number in range(200):
@@ -186,11 +186,11 @@ def test_a_raise_with_other_filters_is_exact_and_finds_its_own_threshold() -> No
     assert members(world, "A", 200) & set(two) == lowest("A", two, 38)
     touch(world, 200)
     assert len(members(world, "A", 200)) == 98, "who was not chosen does not join by and by"
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_who_was_kept_out_by_what_was_still_to_be_written_joins_when_it_is_deleted() -> None:
+def test_users_excluded_by_a_pending_assignment_join_when_it_is_deleted() -> None:
     world = world_of(40, partitions=2, job_slice=1)
     world.create("A", auto={"percent": 100})
     world.create("B", auto={"percent": 100, "exclude": ["A"], "newcomers": True})
@@ -198,24 +198,24 @@ def test_who_was_kept_out_by_what_was_still_to_be_written_joins_when_it_is_delet
     world.delete("A")
     world.settle()
     assert len(members(world, "B", 40)) == 40
-    world.judge_newcomers()
+    world.check_newcomers()
     world.check()
 
 
-def test_an_end_lets_in_whom_it_kept_out() -> None:
+def test_an_expired_exclusion_enrolls_the_user() -> None:
     world = world_of(10)
     world.create("out")
     for number in range(10):
         world.change(user_id(number), add=[{"segment": "out", "ttl": 5}])
     auto(world, "A", percent=100, exclude=["out"], newcomers=True)
     assert members(world, "A", 10) == set()
-    world.later(5_000)
+    world.advance_clock(5_000)
     world.settle()
     assert len(members(world, "A", 10)) == 10
     world.check()
 
 
-def test_filters_that_change_again_and_a_raise_before_all_are_let_in() -> None:
+def test_filters_change_and_rule_is_raised_during_enrollment() -> None:
     world = world_of(90, partitions=2, job_slice=1)
     world.create("in")
     for number in range(30):
@@ -233,13 +233,13 @@ def test_filters_that_change_again_and_a_raise_before_all_are_let_in() -> None:
     world.settle()
     everybody = [user_id(n) for n in range(90)]
     assert members(world, "A", 90) == lowest("A", everybody, 63)
-    world.judge_rounds()
-    world.judge_newcomers()
+    world.check_rounds()
+    world.check_newcomers()
     world.check()
 
 
 @pytest.mark.parametrize("rule", [{"count": 5}, {"percent": 50}])
-def test_the_threshold_does_not_sink_with_a_full_user_before_it(rule: dict[str, Any]) -> None:
+def test_a_skipped_user_does_not_lower_the_threshold(rule: dict[str, Any]) -> None:
     world = world_of(40, segments_per_user=1)
     world.create("full")
     everybody = [user_id(n) for n in range(40)]
@@ -252,5 +252,5 @@ def test_the_threshold_does_not_sink_with_a_full_user_before_it(rule: dict[str, 
     world.settle()
     assert world.definitions["A"]["auto"]["threshold"] >= before
     world.change(first, remove=["full"])
-    assert "A" in world.held(first), "there is room now"
+    assert "A" in world.memberships(first), "there is room now"
     world.check()

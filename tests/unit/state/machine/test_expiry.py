@@ -1,4 +1,4 @@
-"""Memberships with an end: exact instants, whoever notices them and whenever (S6)."""
+"""Expiry of memberships: exact times, whatever record discovers it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def ends(world: World) -> list[tuple[str, int, str]]:
     return [(row.segment, row.at - START_MS, row.cause) for row in removed]
 
 
-def test_an_end_is_written_with_its_instant_and_not_with_that_of_its_discovery(
+def test_an_expiry_row_has_the_time_of_expiry_not_of_its_discovery(
     world: World,
 ) -> None:
     add(world, "a", 300)
-    world.later(1_000)
+    world.advance_clock(1_000)
     world.tick()
     [row] = world.rows(operation="remove")
     assert (row.at, row.cause) == (START_MS + 300, "expired")
@@ -39,24 +39,24 @@ def test_an_end_is_written_with_its_instant_and_not_with_that_of_its_discovery(
     assert (document["segments"], document["at"]) == ({}, START_MS + 1_000)
 
 
-def test_nothing_ends_a_millisecond_early_and_everything_on_time(world: World) -> None:
+def test_memberships_expire_exactly_on_time(world: World) -> None:
     add(world, "a", 300)
-    world.later(299)
+    world.advance_clock(299)
     world.tick()
-    assert world.held() == {"a": START_MS + 300}
+    assert world.memberships() == {"a": START_MS + 300}
     assert list(world.due()) == [START_MS + 300]
-    world.later(1)
+    world.advance_clock(1)
     world.tick()
     assert ends(world) == [("a", 300, "expired")]
     assert list(world.due()) == [None]
 
 
-def test_what_has_ended_is_written_before_anything_else_and_oldest_first(world: World) -> None:
+def test_expiries_are_written_first_and_oldest_first(world: World) -> None:
     add(world, "d", 100)
     add(world, "b", 300)
     add(world, "a", 200)
     add(world, "c", 10_000)
-    world.later(300)
+    world.advance_clock(300)
     world.change(add=["a"], remove=["c"], id="x")
     rows = [(r.segment, r.operation, r.at - START_MS) for r in world.history[4:]]
     assert rows == [
@@ -68,34 +68,34 @@ def test_what_has_ended_is_written_before_anything_else_and_oldest_first(world: 
     ]
 
 
-def test_equal_instants_end_in_the_order_of_their_names(world: World) -> None:
+def test_simultaneous_expiries_are_ordered_by_segment_name(world: World) -> None:
     for segment in ("c", "a", "d", "b"):
         add(world, segment, 100)
-    world.later(100)
+    world.advance_clock(100)
     world.tick()
     assert ends(world) == [(name, 100, "expired") for name in "abcd"]
 
 
-def test_a_command_at_the_very_instant_finds_it_ended(world: World) -> None:
+def test_a_command_at_the_time_of_expiry_finds_no_membership(world: World) -> None:
     add(world, "a", 100)
-    world.later(100)
+    world.advance_clock(100)
     assert world.change(remove=["a"])["status"] == "unchanged"
     assert ends(world) == [("a", 100, "expired")]
 
 
-def test_a_command_just_before_finds_it_held(world: World) -> None:
+def test_a_command_just_before_expiry_finds_the_membership(world: World) -> None:
     add(world, "a", 100)
-    world.later(99)
+    world.advance_clock(99)
     assert world.change(remove=["a"])["status"] == "applied"
     assert ends(world) == [("a", 99, "command")]
-    world.later(1)
+    world.advance_clock(1)
     world.tick()
     assert len(ends(world)) == 1
 
 
-def test_adding_again_after_the_end_is_a_new_membership(world: World) -> None:
+def test_adding_after_expiry_creates_a_new_membership(world: World) -> None:
     add(world, "a", 100)
-    world.later(150)
+    world.advance_clock(150)
     add(world, "a", 100)
     state = world.state()
     assert state is not None
@@ -108,7 +108,7 @@ def test_adding_again_after_the_end_is_a_new_membership(world: World) -> None:
 
 
 @pytest.mark.parametrize(("later_end", "expected"), [(500, 500), (50, 50), (None, None)])
-def test_only_the_newest_end_counts(
+def test_only_the_newest_expiry_counts(
     world: World, later_end: int | None, expected: int | None
 ) -> None:
     add(world, "a", 100)
@@ -116,27 +116,27 @@ def test_only_the_newest_end_counts(
         world.change(add=["a"])
     else:
         world.change(add=[{"segment": "a", "expires_at": to_rfc3339(START_MS + later_end)}])
-    world.later(10_000)
+    world.advance_clock(10_000)
     world.tick()
     assert ends(world) == ([] if expected is None else [("a", expected, "expired")])
 
 
-def test_a_removed_membership_does_not_end_a_second_time(world: World) -> None:
+def test_a_removed_membership_does_not_expire(world: World) -> None:
     add(world, "a", 100)
     world.change(remove=["a"])
     world.change(add=["a"])
     assert list(world.due()) == [None]
-    world.later(100)
+    world.advance_clock(100)
     world.tick()
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
 
 
-def test_a_tick_ends_at_most_a_slice_oldest_first() -> None:
+def test_a_tick_expires_at_most_one_slice_oldest_first() -> None:
     world = World(job_slice=2)
     world.create("a")
     for number, ms in enumerate([300, 100, 200, 100, 400]):
         add(world, "a", ms, user_id(number))
-    world.later(1_000)
+    world.advance_clock(1_000)
     order = [1, 3, 2, 0, 4]
     for served in (2, 4, 5, 5):
         world.tick()
@@ -146,56 +146,56 @@ def test_a_tick_ends_at_most_a_slice_oldest_first() -> None:
     world.check()
 
 
-def test_time_does_not_go_back_with_the_brokers_clock(world: World) -> None:
+def test_log_time_does_not_go_back_with_the_brokers_clock(world: World) -> None:
     add(world, "a", 100)
-    world.later(100)
+    world.advance_clock(100)
     world.tick()
-    world.later(-5_000)
+    world.advance_clock(-5_000)
     result = world.change(add=["b"])
     assert result["at"] == to_rfc3339(START_MS + 100)
     add(world, "c", 50)
-    assert world.held() == {"b": None, "c": START_MS + 150}
+    assert world.memberships() == {"b": None, "c": START_MS + 150}
     assert world.shards[0].machine.shard["log_time"] == START_MS + 100
     instants = [row.at for row in world.history]
     assert instants == sorted(instants)
 
 
-def test_another_users_record_does_not_end_it_but_a_tick_does(world: World) -> None:
+def test_a_tick_expires_a_membership_and_another_users_record_does_not(world: World) -> None:
     add(world, "a", 100)
-    world.later(100)
+    world.advance_clock(100)
     world.change(user=user_id(1), add=["b"])
     assert ends(world) == []
     world.tick()
     assert ends(world) == [("a", 100, "expired")]
 
 
-def test_a_refused_and_a_repeated_command_end_what_is_due_as_well(world: World) -> None:
+def test_rejected_and_repeated_commands_write_due_expiries_too(world: World) -> None:
     world.change(add=["d"], id="x")
     add(world, "a", 100)
     add(world, "b", 200)
-    world.later(100)
+    world.advance_clock(100)
     world.change(add=["d"], id="x")
     assert ends(world) == [("a", 100, "expired")]
     world.delete("c")
-    world.later(100)
+    world.advance_clock(100)
     assert world.change(add=["c"])["status"] == "rejected"
     assert ends(world) == [("a", 100, "expired"), ("b", 200, "expired")]
 
 
-def test_an_end_makes_room_for_the_command_that_finds_it() -> None:
+def test_an_expiry_frees_space_for_the_command_that_finds_it() -> None:
     world = World(segments_per_user=1)
     world.create("a", "b")
     add(world, "a", 100)
-    world.later(100)
+    world.advance_clock(100)
     assert world.change(add=["b"])["status"] == "applied"
 
 
-def test_many_ends_of_one_user_at_one_discovery(world: World) -> None:
+def test_many_expiries_of_one_user_at_once(world: World) -> None:
     names = [f"s{number}" for number in range(50)]
     world.create(*names)
     for number, name in enumerate(names):
         add(world, name, 1_000 - number)
-    world.later(10_000)
+    world.advance_clock(10_000)
     world.tick()
     assert ends(world) == [
         (f"s{number}", 1_000 - number, "expired") for number in reversed(range(50))

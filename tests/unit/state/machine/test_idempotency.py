@@ -1,4 +1,4 @@
-"""The same id and the same record again: once in effect, the same answer as often as asked (S4)."""
+"""Repeated command ids and redelivered records."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def world() -> World:
     return world
 
 
-def test_the_same_id_gives_the_first_result_and_changes_nothing(world: World) -> None:
+def test_a_repeated_id_gets_the_first_result_and_changes_nothing(world: World) -> None:
     first = world.change(add=["a"], id="x")
-    world.later(1_000)
+    world.advance_clock(1_000)
     assert world.change(add=["a"], id="x") == first
     assert world.change(add=["b"], remove=["a"], id="x") == first
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
     assert len(world.history) == 1
 
 
-def test_the_same_id_does_not_undo_what_came_between(world: World) -> None:
+def test_a_repeated_id_does_not_undo_later_commands(world: World) -> None:
     world.change(add=["a"], id="x")
     world.change(remove=["a"])
     assert world.change(add=["a"], id="x")["status"] == "applied"
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert len(world.history) == 2
 
 
@@ -37,10 +37,10 @@ def test_an_id_belongs_to_a_user(world: World) -> None:
     world.change(add=["a"], id="x")
     other = world.change(user=user_id(1), add=["b"], id="x")
     assert other["changes"] == [{"segment": "b", "operation": "add"}]
-    assert world.held(user_id(1)) == {"b": None}
+    assert world.memberships(user_id(1)) == {"b": None}
 
 
-def test_a_refusal_is_remembered_as_well(world: World) -> None:
+def test_a_rejection_is_deduplicated_as_well(world: World) -> None:
     world.delete("b")
     refused = world.change(add=["b"], id="x")
     world.create("b")
@@ -53,20 +53,20 @@ def test_a_user_remembers_the_last_64_ids(world: World) -> None:
     for number in range(63):
         world.change(remove=["a"] if number == 0 else ["b"])
     assert world.change(add=["a"], id="x") == first
-    assert world.held() == {}
+    assert world.memberships() == {}
     world.change(remove=["b"])
     assert world.change(add=["a"], id="x") != first
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
 
 
-def test_a_repeated_answer_does_not_count_as_a_command(world: World) -> None:
+def test_a_repeated_command_does_not_use_up_a_remembered_id(world: World) -> None:
     first = world.change(add=["a"], id="x")
     for _ in range(100):
         world.change(remove=["b"], id="y")
     assert world.change(add=["a"], id="x") == first
 
 
-def test_a_command_repeated_while_it_waits_is_answered_twice_and_done_once(world: World) -> None:
+def test_a_command_repeated_while_deferred_gets_two_results_and_one_effect(world: World) -> None:
     for _ in range(2):
         world.send(type="change_memberships", user_id=ALICE, add=["new"], id="x")
     world.run()
@@ -78,7 +78,7 @@ def test_a_command_repeated_while_it_waits_is_answered_twice_and_done_once(world
     assert len(world.history) == 1
 
 
-def test_a_segment_command_is_done_once(world: World) -> None:
+def test_a_segment_command_is_executed_once(world: World) -> None:
     first = world.create("new", id="x", description="first")
     assert world.create("new", id="x", description="second") == first
     assert world.definitions["new"]["description"] == "first"
@@ -89,7 +89,7 @@ def test_a_segment_command_is_done_once(world: World) -> None:
     assert (world.definitions["new"]["state"], world.definitions["new"]["version"]) == ("active", 3)
 
 
-def test_a_refused_deletion_does_not_delete_what_is_created_later(world: World) -> None:
+def test_a_repeated_rejected_deletion_does_not_delete_a_later_segment(world: World) -> None:
     refused = world.delete("new", id="x")
     assert refused["error"]["code"] == "segment_unknown"
     world.create("new")
@@ -97,7 +97,7 @@ def test_a_refused_deletion_does_not_delete_what_is_created_later(world: World) 
     assert world.definitions["new"]["state"] == "active"
 
 
-def test_a_refused_creation_is_not_made_up_for_later() -> None:
+def test_a_repeated_rejected_creation_stays_rejected() -> None:
     world = World(segments=1)
     world.create("a")
     refused = world.create("b", id="x")
@@ -124,12 +124,12 @@ def test_a_segment_remembers_the_last_64_ids(world: World) -> None:
 # --- redelivery: the same record, told by where it came from ---
 
 
-def test_a_redelivered_record_gives_nothing(world: World) -> None:
+def test_a_redelivered_record_has_no_outputs(world: World) -> None:
     world.change(add=["a"], id="x")
     results, rows = len(world.results), len(world.history)
     world.redeliver(source=0, count=3)
     before = world.shards[0].machine.shard["log_time"]
-    world.later(1_000)
+    world.advance_clock(1_000)
     while world.shards[0].behind:
         assert not world.apply(0)
     assert not DROPPED
@@ -138,18 +138,18 @@ def test_a_redelivered_record_gives_nothing(world: World) -> None:
     assert world.shards[0].machine.shard["offset"] == world.shards[0].applied - 1
 
 
-def test_redelivery_goes_on_where_new_records_begin(world: World) -> None:
+def test_new_records_after_redelivered_ones_are_applied(world: World) -> None:
     world.change(add=["a"], id="x")
     world.change(remove=["a"], id="y")
     world.redeliver(source=0, count=2)
     world.send(type="change_memberships", user_id=ALICE, add=["b"], id="z")
     world.redeliver(source=0, count=3)
     world.run()
-    assert world.held() == {"b": None}
+    assert world.memberships() == {"b": None}
     assert [len(world.results_of(command_id)) for command_id in "xyz"] == [1, 1, 1]
 
 
-def test_every_source_partition_counts_for_itself(world: World) -> None:
+def test_source_partitions_are_deduplicated_separately(world: World) -> None:
     for _ in range(5):
         world.change(add=["a"])
     command = {"type": "change_memberships", "user_id": ALICE, "add": ["b"]}
@@ -158,19 +158,19 @@ def test_every_source_partition_counts_for_itself(world: World) -> None:
     assert world.result("x")["status"] == "applied"
 
 
-def test_a_topic_made_anew_counts_for_itself(world: World) -> None:
+def test_a_recreated_topic_is_deduplicated_separately(world: World) -> None:
     world.change(add=["a"])
     value = b'{"id":"x","user_id":"%s","add":[["b",null,null]],"remove":[]}' % ALICE.encode()
     world.append(0, "change", value, ("beef:0", 0))
     world.append(0, "change", value, ("c0ffee:0", 0))
     world.run()
     assert len(world.results_of("x")) == 1
-    assert world.held() == {"a": None, "b": None}
+    assert world.memberships() == {"a": None, "b": None}
 
 
-def test_what_shards_write_to_each_other_has_no_source_and_is_never_dropped(world: World) -> None:
+def test_messages_between_shards_are_never_dropped_as_duplicates(world: World) -> None:
     for _ in range(3):
-        world.later(10)
+        world.advance_clock(10)
         world.append(0, TICK, b"{}")
         world.run()
     assert world.shards[0].machine.shard["log_time"] == world.clock_ms

@@ -1,4 +1,4 @@
-"""Changes of one user: what is applied, what is unchanged, what is refused as a whole (S2)."""
+"""Membership changes of one user: applied, unchanged, or rejected as a whole."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def operations(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [(change["segment"], change["operation"]) for change in result["changes"]]
 
 
-def test_an_addition_is_a_membership_a_result_and_a_row(world: World) -> None:
-    world.later(7)
+def test_an_addition_produces_membership_result_and_history_row(world: World) -> None:
+    world.advance_clock(7)
     offset = world.shards[0].applied
     result = world.change(add=["a"], id="c", actor="shop")
     assert result == {
@@ -60,9 +60,9 @@ def test_an_addition_is_a_membership_a_result_and_a_row(world: World) -> None:
     }
 
 
-def test_adding_what_is_there_changes_nothing(world: World) -> None:
+def test_adding_an_existing_membership_changes_nothing(world: World) -> None:
     world.change(add=["a", until("b", START_MS + 500)])
-    world.later(5)
+    world.advance_clock(5)
     again = world.change(add=["a", until("b", START_MS + 500)])
     assert (again["status"], again["changes"]) == ("unchanged", [])
     assert len(world.history) == 2
@@ -71,20 +71,20 @@ def test_adding_what_is_there_changes_nothing(world: World) -> None:
     assert state["segments"]["a"]["since"] == START_MS
 
 
-def test_removing_what_is_not_there_changes_nothing(world: World) -> None:
+def test_removing_a_missing_membership_changes_nothing(world: World) -> None:
     assert world.change(remove=["a"])["status"] == "unchanged"
     assert world.history == []
 
 
-def test_a_mixture_tells_what_changed(world: World) -> None:
+def test_the_result_of_a_mixed_command_lists_only_changes(world: World) -> None:
     world.change(add=["a", "b"])
     mixed = world.change(add=["c", "a"], remove=["b"])
     assert mixed["status"] == "applied"
     assert operations(mixed) == [("c", "add"), ("b", "remove")]
-    assert world.held() == {"a": None, "c": None}
+    assert world.memberships() == {"a": None, "c": None}
 
 
-def test_additions_come_in_their_order_and_before_removals(world: World) -> None:
+def test_additions_come_in_command_order_before_removals(world: World) -> None:
     world.change(add=["a"])
     result = world.change(add=["c", "b"], remove=["a"], id="x")
     expected = [("c", "add"), ("b", "add"), ("a", "remove")]
@@ -95,18 +95,18 @@ def test_additions_come_in_their_order_and_before_removals(world: World) -> None
 @pytest.mark.parametrize(
     ("before", "after"), [(None, 900), (900, None), (900, 1_500), (1_500, 900)]
 )
-def test_another_end_replaces_the_one_before(
+def test_a_new_expiry_replaces_the_previous_one(
     world: World, before: int | None, after: int | None
 ) -> None:
     def addition(end: int | None) -> Any:
         return "a" if end is None else until("a", START_MS + end)
 
     world.change(add=[addition(before)])
-    world.later(10)
+    world.advance_clock(10)
     result = world.change(add=[addition(after)], id="x")
     assert operations(result) == [("a", "extend")]
     end = after and START_MS + after
-    assert world.held() == {"a": end}
+    assert world.memberships() == {"a": end}
     state = world.state()
     assert state is not None
     assert state["segments"]["a"]["since"] == START_MS
@@ -114,7 +114,7 @@ def test_another_end_replaces_the_one_before(
     assert (row.operation, row.at, row.expires_at) == ("extend", START_MS + 10, end)
 
 
-def test_the_row_of_a_removal_tells_the_end_that_was_planned(world: World) -> None:
+def test_the_row_of_a_removal_contains_the_planned_expiry(world: World) -> None:
     world.change(add=[until("a", START_MS + 500)])
     world.change(remove=["a"], id="x")
     [row] = world.rows(command_id="x")
@@ -130,29 +130,29 @@ def test_the_row_of_a_removal_tells_the_end_that_was_planned(world: World) -> No
         {"remove": ["b", "x", "y"]},
     ],
 )
-def test_an_unknown_segment_refuses_the_whole_command(world: World, fields: dict[str, Any]) -> None:
+def test_an_unknown_segment_rejects_the_whole_command(world: World, fields: dict[str, Any]) -> None:
     world.change(add=["b"])
     command_id = world.send(type="change_memberships", user_id=ALICE, **fields)
-    world.later(5_000)
+    world.advance_clock(5_000)
     world.tick()
     assert error(world.result(command_id)) == ("segment_unknown", ["x", "y"])
-    assert world.held() == {"b": None}
+    assert world.memberships() == {"b": None}
     assert len(world.history) == 1
 
 
-def test_a_deleted_segment_refuses_the_whole_command_at_once(world: World) -> None:
+def test_a_deleted_segment_rejects_the_whole_command_at_once(world: World) -> None:
     world.change(add=["b"])
     world.delete("a")
     world.delete("c")
     assert error(world.change(add=["a"], remove=["b", "c"])) == ("segment_unknown", ["a", "c"])
-    assert world.held() == {"b": None}
+    assert world.memberships() == {"b": None}
 
 
-def test_an_end_that_is_not_ahead_refuses_the_whole_command(world: World) -> None:
+def test_a_past_expiry_rejects_the_whole_command(world: World) -> None:
     past = [until("a", START_MS), until("b", START_MS - 1)]
     assert error(world.change(add=[*past, "c"])) == ("already_expired", ["a", "b"])
     assert error(world.change(add=[until("a", -62_135_596_799_000)])) == ("already_expired", ["a"])
-    assert (world.held(), world.history) == ({}, [])
+    assert (world.memberships(), world.history) == ({}, [])
     assert world.change(add=[until("a", START_MS + 1)])["status"] == "applied"
 
 
@@ -160,25 +160,25 @@ def test_no_membership_lasts_more_than_a_hundred_years(world: World) -> None:
     longest = START_MS + MAX_TTL_MS
     too_long = [until("a", longest + 1), until("b", longest), until("c", longest + 2)]
     assert error(world.change(add=too_long)) == ("invalid", ["a", "c"])
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert world.change(add=[until("a", longest)])["status"] == "applied"
     assert world.change(user=user_id(1), add=[{"segment": "a", "ttl": "P36525D"}])["changes"]
-    assert world.held(user_id(1)) == {"a": longest}
+    assert world.memberships(user_id(1)) == {"a": longest}
 
 
-def test_a_user_has_so_many_segments_and_no_more() -> None:
+def test_segments_per_user_are_limited() -> None:
     world = World(segments_per_user=2)
     world.create("a", "b", "c", "d")
     assert error(world.change(add=["a", "b", "c"])) == ("too_many_segments", ["a", "b", "c"])
-    assert world.held() == {}
+    assert world.memberships() == {}
     world.change(add=["a", "b"])
     assert error(world.change(add=["b", "c"])) == ("too_many_segments", ["c"])
     assert error(world.change(add=["c", "d"], remove=["a"])) == ("too_many_segments", ["c", "d"])
     assert world.change(add=["c"], remove=["a"])["status"] == "applied"
     assert world.change(add=[until("b", START_MS + 10)], remove=["d"])["status"] == "applied"
-    world.later(10)
+    world.advance_clock(10)
     assert world.change(add=["d"])["status"] == "applied"
-    assert world.held() == {"c": None, "d": None}
+    assert world.memberships() == {"c": None, "d": None}
 
 
 def test_a_hundred_names_are_one_command() -> None:
@@ -187,12 +187,12 @@ def test_a_hundred_names_are_one_command() -> None:
     world.create(*names)
     assert len(world.change(add=names[:60])["changes"]) == 60
     assert len(world.change(add=names[60:], remove=names[:60])["changes"]) == 100
-    assert list(world.held()) == names[60:]
+    assert list(world.memberships()) == names[60:]
 
 
-def test_users_do_not_disturb_each_other(world: World) -> None:
+def test_users_are_independent(world: World) -> None:
     for number in range(20):
         world.change(user=user_id(number), add=["a"])
     world.change(user=user_id(3), remove=["a"])
-    assert [number for number in range(20) if not world.held(user_id(number))] == [3]
+    assert [number for number in range(20) if not world.memberships(user_id(number))] == [3]
     world.check()

@@ -1,6 +1,6 @@
-"""Random histories against the oracle: several shards, any order between them, crashes anywhere.
+"""Random histories compared with the oracle: several shards, any order of messages, crashes.
 
-`HYPOTHESIS_EXAMPLES=5000` runs longer, and differently each time.
+`HYPOTHESIS_EXAMPLES=5000` runs more examples, with random seeds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from segments.contracts.times import to_rfc3339
-from tests.support.machine.judged import JudgedWorld
+from tests.support.machine.checked_world import CheckedWorld
 from tests.support.machine.model_settings import SETTINGS
 from tests.support.machine.world import user_id
 
@@ -54,7 +54,7 @@ class Shards(RuleBasedStateMachine):
         known=st.sampled_from([True, True, True, False]),
     )
     def begin(self, partitions: int, created: str, known: bool, **limits: Any) -> None:
-        self.world = JudgedWorld(partitions, **limits)
+        self.world = CheckedWorld(partitions, **limits)
         self.ids: dict[str, list[str]] = {}
         for segment in created:
             self.world.send(type="create_segment", segment=segment)
@@ -132,7 +132,7 @@ class Shards(RuleBasedStateMachine):
 
     @rule(ms=PASSING_MS)
     def time_passes(self, ms: int) -> None:
-        self.world.later(ms)
+        self.world.advance_clock(ms)
 
     @rule(partition=PARTITIONS, count=st.integers(1, 30))
     def shard_goes_on(self, partition: int, count: int) -> None:
@@ -152,7 +152,7 @@ class Shards(RuleBasedStateMachine):
 
     @rule(partition=PARTITIONS)
     def tick(self, partition: int) -> None:
-        self.world.ask_tick(partition % self.world.partitions)
+        self.world.append_tick(partition % self.world.partitions)
 
     @rule(source=st.integers(0, 1), count=st.integers(1, 12))
     def router_starts_anew(self, source: int, count: int) -> None:
@@ -173,7 +173,7 @@ class Shards(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.world.later(10_000)
+            self.world.advance_clock(10_000)
             self.world.settle()
             self.world.tick()
             self.world.compare_all()

@@ -1,8 +1,8 @@
-"""Previews: the exact size of a rollout, before it (B6)."""
+"""Previews: the exact number of users a rule admits."""
 
 from __future__ import annotations
 
-from tests.support.machine.assigning import world_of
+from tests.support.machine.assignment_examples import world_of
 from tests.support.machine.world import user_id
 
 
@@ -24,12 +24,12 @@ def test_a_preview_counts_and_changes_nothing() -> None:
     world.check()
 
 
-def test_what_has_ended_is_not_counted_however_much_ends_at_once() -> None:
+def test_expired_memberships_are_not_counted_even_beyond_one_slice() -> None:
     world = world_of(40, job_slice=3)
     world.create("in")
     for number in range(40):
         world.change(user_id(number), add=[{"segment": "in", "ttl": 1 if number % 2 else 60}])
-    world.later(2_000)
+    world.advance_clock(2_000)
     command = world.send(type="preview_segment", auto={"percent": 10, "include": ["in"]})
     world.run()
     assert world.results_of(command) == [], "there is still something to end"
@@ -42,7 +42,7 @@ def test_what_has_ended_is_not_counted_however_much_ends_at_once() -> None:
     world.check()
 
 
-def test_who_is_chosen_counts_though_it_is_not_written_yet() -> None:
+def test_pending_assignments_count_as_memberships() -> None:
     world = world_of(30, job_slice=1)
     world.create("A", auto={"percent": 50})
     world.create("short", auto={"percent": 100, "ttl": 1})
@@ -53,7 +53,7 @@ def test_who_is_chosen_counts_though_it_is_not_written_yet() -> None:
 
     assert (eligible(include=["A"]), eligible(exclude=["A"])) == (15, 15)
     assert (eligible(include=["short"]), eligible(exclude=["short"])) == (30, 0)
-    world.later(1_000)
+    world.advance_clock(1_000)
     assert (eligible(include=["short"]), eligible(exclude=["short"])) == (0, 30)
     assert all(shard.machine.jobs == 2 for shard in world.shards), "nothing is written yet"
     world.settle()
@@ -78,13 +78,13 @@ def test_a_preview_sent_twice_is_counted_once() -> None:
     world.check()
 
 
-def test_nothing_is_left_of_previews() -> None:
+def test_previews_leave_no_state_behind() -> None:
     world = world_of(12, job_slice=2)
     world.create("in")
     for number in range(12):
         world.change(user_id(number), add=[{"segment": "in", "ttl": 1}])
     before = [dict(shard.state.dump()) for shard in world.shards]
-    world.later(3_000)
+    world.advance_clock(3_000)
     for _ in range(5):
         world.send(type="preview_segment", auto={"count": 1, "exclude": ["in"]})
     world.settle()

@@ -1,4 +1,4 @@
-"""What a shard promises about how far it is; `HostedShard` checks it at every record as well."""
+"""Progress markers of a shard; `HostedShard` also checks them at every record."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def complete_at(world: World) -> int:
     return world.shards[0].machine.complete_at_ms() - START_MS
 
 
-def test_only_what_lies_before_the_log_time_is_complete(world: World) -> None:
+def test_the_watermark_is_below_the_log_time(world: World) -> None:
     assert complete_at(world) == -1
     world.change(add=["a"])
     assert complete_at(world) == -1
     # Appended in the same millisecond: its row has the same instant.
     world.change(add=["b"])
     assert [row.at - START_MS for row in world.history] == [0, 0]
-    world.later(10)
+    world.advance_clock(10)
     assert complete_at(world) == -1
     world.tick()
     assert complete_at(world) == 9
 
 
-def test_an_end_that_no_record_has_settled_holds_it_back() -> None:
+def test_an_unwritten_expiry_holds_back_the_watermark() -> None:
     world = World(job_slice=1)
     world.create("a")
     for number, ms in enumerate([100, 200, 300]):
         world.change(user=user_id(number), add=[{"segment": "a", "ttl": ms / 1000}])
-    world.later(250)
+    world.advance_clock(250)
     world.change(user=user_id(9), add=["a"])
     assert complete_at(world) == 99
     world.tick()
@@ -47,23 +47,23 @@ def test_an_end_that_no_record_has_settled_holds_it_back() -> None:
     assert complete_at(world) == 249
 
 
-def test_an_end_at_the_log_time_itself_holds_nothing_back(world: World) -> None:
+def test_an_expiry_at_the_log_time_does_not_hold_back_the_watermark(world: World) -> None:
     world.change(add=[{"segment": "a", "ttl": 0.1}])
-    world.later(100)
+    world.advance_clock(100)
     world.change(user=user_id(1), add=["a"])
     assert complete_at(world) == 99
 
 
-def test_a_deletion_that_is_being_written_holds_it_back() -> None:
+def test_a_running_deletion_holds_back_the_watermark() -> None:
     world = World(job_slice=1)
     world.create("a", "b")
     for number in range(2):
         world.change(user=user_id(number), add=["a", "b"])
-    world.later(100)
+    world.advance_clock(100)
     world.delete("a")
-    world.later(100)
+    world.advance_clock(100)
     world.delete("b")
-    world.later(1_000)
+    world.advance_clock(1_000)
     world.change(user=user_id(9), remove=["a"])
     assert complete_at(world) == 99
     world.tick()
@@ -72,25 +72,25 @@ def test_a_deletion_that_is_being_written_holds_it_back() -> None:
     assert complete_at(world) == 1_199
 
 
-def test_a_command_that_waits_does_not_hold_it_back(world: World) -> None:
+def test_a_deferred_command_does_not_hold_back_the_watermark(world: World) -> None:
     world.send(type="change_memberships", user_id=user_id(0), add=["new", "a"])
-    world.later(3_000)
+    world.advance_clock(3_000)
     world.tick()
     assert complete_at(world) == 2_999
     world.create("new")
     assert [row.at - START_MS for row in world.history] == [3_000, 3_000]
 
 
-def test_it_never_goes_back_with_the_brokers_clock(world: World) -> None:
-    world.later(500)
+def test_the_watermark_does_not_go_back_with_the_brokers_clock(world: World) -> None:
+    world.advance_clock(500)
     world.tick()
-    world.later(-400)
+    world.advance_clock(-400)
     world.change(add=["a"])
     assert complete_at(world) == 499
     assert [row.at - START_MS for row in world.history] == [500]
 
 
-def test_rows_are_counted_over_a_crash(world: World) -> None:
+def test_history_rows_are_counted_across_a_crash(world: World) -> None:
     shard = world.shards[0]
     world.change(add=["a", "b"])
     shard.checkpoint()
@@ -102,7 +102,7 @@ def test_rows_are_counted_over_a_crash(world: World) -> None:
     assert shard.machine.shard["history_rows"] == 4
 
 
-def test_the_last_definition_is_told_by_its_offset() -> None:
+def test_the_marker_has_the_offset_of_the_last_definition() -> None:
     world = World()
     shard = world.shards[0]
     assert shard.machine.shard["defined"] == -1
@@ -117,7 +117,7 @@ def test_the_last_definition_is_told_by_its_offset() -> None:
     assert world.definitions["a"]["position"] == f"0:{offset}"
 
 
-def test_definitions_count_where_they_are_at_home() -> None:
+def test_definitions_are_marked_in_their_home_shard() -> None:
     world = World(partitions=4)
     for number in range(20):
         world.create(f"s{number}")
@@ -127,11 +127,11 @@ def test_definitions_count_where_they_are_at_home() -> None:
         assert shard.machine.shard["defined"] == max(here)
 
 
-def test_a_dropped_record_moves_the_offset_and_nothing_else(world: World) -> None:
+def test_a_dropped_record_only_advances_the_offset(world: World) -> None:
     world.change(add=["a"])
     shard = world.shards[0]
     before: dict[str, Any] = dict(shard.machine.shard)
     world.redeliver(source=0, count=1)
-    world.later(1_000)
+    world.advance_clock(1_000)
     world.run()
     assert shard.machine.shard == before | {"offset": before["offset"] + 1}

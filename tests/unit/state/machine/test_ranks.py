@@ -1,4 +1,4 @@
-"""The order of users in a segment: the reference hash over arrays, and its independence."""
+"""Ranks: equality with the reference hash, and independence between segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def random_ids(count: int, seed: int) -> tuple[bytes, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1, ranks.seed_of("A", 1)])
-def test_ranks_of_arrays_are_those_of_the_reference(seed: int) -> None:
+def test_vectorized_ranks_equal_the_reference_hash(seed: int) -> None:
     raw, ids = random_ids(2_000, seed)
     found = ranks.ranks_of(seed, ids).tolist()
     assert found == [
@@ -30,7 +30,7 @@ def test_ranks_of_arrays_are_those_of_the_reference(seed: int) -> None:
     assert ranks.place_of(seed, raw[:16]) == (found[0], raw[:16].hex())
 
 
-def test_no_ids_have_no_ranks() -> None:
+def test_ranks_of_an_empty_array() -> None:
     assert len(ranks.ranks_of(7, np.empty((0, 2), dtype="<u8"))) == 0
 
 
@@ -43,11 +43,11 @@ def test_the_bucket_of_a_number_and_the_ranks_in_it() -> None:
         bucket, before = ranks.bucket_of(counts, number)
         inside = sorted(found[ranks.in_bucket(found, bucket)].tolist())
         assert inside[number - before - 1] == in_order[number - 1]
-    with pytest.raises(ValueError, match="there are 5000 ranks"):
+    with pytest.raises(ValueError, match="rank number 5001 of 5000"):
         ranks.bucket_of(counts, 5_001)
 
 
-def test_a_share_of_all_places() -> None:
+def test_proportional_place() -> None:
     _, ids = random_ids(USERS, 4)
     found = ranks.ranks_of(ranks.seed_of("A", 1), ids)
     inside = int((found <= np.uint64(ranks.proportional(250_000).rank)).sum())
@@ -72,7 +72,7 @@ def chi_square(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("first", "second"), [(("A", 1), ("B", 1)), (("A", 1), ("A", 2)), (("beta", 1), ("beta2", 1))]
 )
-def test_having_one_segment_says_nothing_about_another(
+def test_ranks_in_two_segments_are_independent(
     first: tuple[str, int], second: tuple[str, int]
 ) -> None:
     _, ids = random_ids(USERS, 5)

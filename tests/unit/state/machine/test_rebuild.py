@@ -1,4 +1,4 @@
-"""Crashes and restarts: nobody can tell a restored shard from one that lived on (S4, B4)."""
+"""Crashes and restarts: a restored shard behaves like one that never stopped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import USER_PREFIX, new_user
 from segments.state.machine.population import Population
-from tests.support.machine.judged import JudgedWorld
-from tests.support.machine.stir import Stirrer
+from tests.support.machine.checked_world import CheckedWorld
+from tests.support.machine.random_commands import RandomCommands
 from tests.support.machine.world import ALICE, World, user_id
 
 TIGHT: dict[str, Any] = {
@@ -24,8 +24,8 @@ TIGHT: dict[str, Any] = {
 }
 
 
-def finish(world: JudgedWorld) -> None:
-    world.later(60_000)
+def finish(world: CheckedWorld) -> None:
+    world.advance_clock(60_000)
     world.settle()
     world.tick()
     world.compare_all()
@@ -34,17 +34,17 @@ def finish(world: JudgedWorld) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_shard_restored_after_every_record(seed: int) -> None:
-    world = JudgedWorld(2, **TIGHT)
-    stirrer = Stirrer(world, seed, users=10, segments=9)
-    stirrer.create_all()
+    world = CheckedWorld(2, **TIGHT)
+    commands = RandomCommands(world, seed, users=10, segments=9)
+    commands.create_all()
     for _ in range(25):
-        stirrer.send(30)
+        commands.send(30)
         for shard in world.shards:
             while shard.behind:
                 world.apply(shard.config.partition)
                 shard.checkpoint()
                 shard.crash()
-        stirrer.move()
+        commands.deliver_some()
         world.compare_views()
     finish(world)
 
@@ -52,26 +52,26 @@ def test_a_shard_restored_after_every_record(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("limits", [TIGHT, {"job_slice": 5}, {"accept_unknown_users": False}])
 def test_long_histories_with_crashes_anywhere(seed: int, limits: dict[str, Any]) -> None:
-    world = JudgedWorld(3, **limits)
-    stirrer = Stirrer(world, seed, users=30, segments=10)
+    world = CheckedWorld(3, **limits)
+    commands = RandomCommands(world, seed, users=30, segments=10)
     random = Random(seed)
     if seed % 2:
-        stirrer.create_all()
+        commands.create_all()
     for _ in range(60):
-        stirrer.send(random.randrange(60))
-        stirrer.move()
+        commands.send(random.randrange(60))
+        commands.deliver_some()
         world.compare_views()
         shard = random.choice(world.shards)
         shard.crash() if random.random() < 0.5 else shard.checkpoint()
     finish(world)
 
 
-def test_every_record_of_a_log_is_a_place_to_crash() -> None:
+def test_a_crash_after_any_record() -> None:
     """Back to each earlier checkpoint from the end: always the same state and the same outputs."""
     world = World(1, **TIGHT)
-    stirrer = Stirrer(world, 5, users=6, segments=6)
-    stirrer.create_all()
-    stirrer.send(150)
+    commands = RandomCommands(world, 5, users=6, segments=6)
+    commands.create_all()
+    commands.send(150)
     shard = world.shards[0]
     checkpoints = []
     while shard.behind or any(world.in_flight.values()):
@@ -81,14 +81,14 @@ def test_every_record_of_a_log_is_a_place_to_crash() -> None:
             checkpoints.append(shard._checkpoint)
         else:
             world.deliver(0, 0)
-            world.ask_tick(0)
+            world.append_tick(0)
     assert len(checkpoints) > 150
     for checkpoint in checkpoints:
         shard._checkpoint = checkpoint
         shard.crash()
 
 
-def test_who_is_ready_is_the_same_after_a_restart() -> None:
+def test_ready_users_are_the_same_after_a_restart() -> None:
     world = World(job_slice=1)
     for number in range(3):
         user = user_id(number)
@@ -108,7 +108,7 @@ def test_who_is_ready_is_the_same_after_a_restart() -> None:
     assert list(living._waiting) == ["b"]
 
 
-def test_ordinals_survive_whatever_order_documents_are_read_in() -> None:
+def test_ordinals_do_not_depend_on_the_order_documents_are_read_in() -> None:
     users = [(user_id(ordinal), new_user(ordinal)) for ordinal in range(100)]
     Random(3).shuffle(users)
     population = Population.rebuild(users, [], {})
@@ -117,7 +117,7 @@ def test_ordinals_survive_whatever_order_documents_are_read_in() -> None:
     ]
 
 
-def test_a_restored_shard_goes_on_counting_its_users() -> None:
+def test_a_restored_shard_continues_its_ordinals() -> None:
     world = World()
     world.create("a")
     world.change(user=user_id(7), add=["a"])

@@ -1,4 +1,4 @@
-"""Creation, update and deletion of segments, and their generations (S1, S8)."""
+"""Creation, update and deletion of segments, and their generations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from segments.contracts.log import DEFINE
 from segments.contracts.partitioning import partition_of
-from tests.support.machine.hosted import Produced
+from tests.support.machine.hosted_shard import Produced
 from tests.support.machine.world import ALICE, START_MS, World, user_id
 
 
@@ -20,7 +20,7 @@ def code(result: dict[str, Any]) -> str:
 
 def test_a_created_segment_has_a_definition_and_a_result() -> None:
     world = World()
-    world.later(5)
+    world.advance_clock(5)
     result = world.create("a", id="x", description="first")
     assert (result["status"], result["changes"], result["position"]) == ("applied", [], "0:0")
     assert world.definitions["a"] == {
@@ -35,7 +35,7 @@ def test_a_created_segment_has_a_definition_and_a_result() -> None:
     }
 
 
-def test_every_shard_hears_of_it_in_the_transaction_of_the_result() -> None:
+def test_the_definition_is_broadcast_together_with_the_result() -> None:
     world = World(partitions=3)
     home = partition_of("a", 3)
     world.send(type="create_segment", segment="a", id="x", actor="me")
@@ -50,16 +50,16 @@ def test_every_shard_hears_of_it_in_the_transaction_of_the_result() -> None:
     assert told == [public | {"command_id": "x", "actor": "me"}] * 3
 
 
-def test_an_existing_name_is_refused_and_nothing_is_overwritten() -> None:
+def test_creating_an_existing_segment_is_rejected() -> None:
     world = World()
     world.create("a", description="first")
     world.change(add=["a"])
     before = dict(world.definitions["a"])
-    world.later(5)
+    world.advance_clock(5)
     result = world.create("a", description="second")
     assert (code(result), result["error"]["segments"]) == ("segment_exists", ["a"])
     assert world.definitions["a"] == before
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
 
 
 def test_of_two_producers_exactly_one_wins() -> None:
@@ -76,10 +76,10 @@ def test_names_differ_by_case() -> None:
     world = World()
     world.create("vip", "VIP")
     world.change(add=["VIP"])
-    assert world.held() == {"VIP": None}
+    assert world.memberships() == {"VIP": None}
 
 
-def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
+def test_an_update_changes_only_the_description() -> None:
     world = World()
     world.create("a", description="first")
     world.change(add=["a"])
@@ -91,12 +91,12 @@ def test_an_update_changes_the_description_and_nobody_loses_anything() -> None:
     assert (world.definitions["a"]["version"], world.definitions["a"]["generation"]) == (2, 1)
     assert world.do(**update, description=None)["status"] == "applied"
     assert world.definitions["a"]["description"] is None
-    assert world.held() == {"a": None}
+    assert world.memberships() == {"a": None}
     assert world.change(add=["a"])["status"] == "unchanged"
 
 
 @pytest.mark.parametrize("kind", ["update_segment", "delete_segment"])
-def test_what_does_not_exist_is_neither_updated_nor_deleted(kind: str) -> None:
+def test_updating_or_deleting_an_unknown_segment_is_rejected(kind: str) -> None:
     world = World()
     fields = {"type": kind, "segment": "a"}
     assert code(world.do(**fields)) == "segment_unknown"
@@ -108,21 +108,21 @@ def test_what_does_not_exist_is_neither_updated_nor_deleted(kind: str) -> None:
     assert world.definitions["a"]["version"] == 2
 
 
-def test_a_refused_name_can_be_created_later() -> None:
+def test_a_rejected_name_can_be_created_later() -> None:
     world = World()
     world.delete("a")
     world.create("a")
     assert (world.definitions["a"]["generation"], world.definitions["a"]["version"]) == (1, 1)
 
 
-def test_a_deleted_segment_can_be_used_no_more() -> None:
+def test_a_deleted_segment_cannot_be_used() -> None:
     world = World()
     world.create("a")
     world.change(add=["a"])
     world.delete("a")
     world.settle()
     assert world.definitions["a"]["state"] == "deleted"
-    assert world.held() == {}
+    assert world.memberships() == {}
     assert code(world.change(add=["a"])) == "segment_unknown"
     assert code(world.change(remove=["a"])) == "segment_unknown"
 
@@ -135,11 +135,11 @@ def test_old_memberships_never_come_back() -> None:
     world.delete("a")
     world.create("a")
     assert world.definitions["a"]["generation"] == 2
-    world.later(100)
+    world.advance_clock(100)
     late = world.change(user=user_id(0), remove=["a"])
     assert late["status"] == "unchanged"
     world.settle()
-    assert all(world.held(user_id(number)) == {} for number in range(6))
+    assert all(world.memberships(user_id(number)) == {} for number in range(6))
     assert world.change(user=user_id(1), add=["a"])["status"] == "applied"
     state = world.state(user_id(1))
     assert state is not None
@@ -158,10 +158,10 @@ def test_a_member_of_the_old_generation_joins_the_new_one_before_the_job_is_done
     world = World(job_slice=1)
     world.create("a")
     world.change(add=["a"])
-    world.later(10)
+    world.advance_clock(10)
     world.delete("a", id="gone")
     world.create("a")
-    world.later(10)
+    world.advance_clock(10)
     assert list(world.due()) == [0]
     result = world.change(add=[{"segment": "a", "ttl": 1}], id="x")
     assert result["changes"] == [{"segment": "a", "operation": "add"}]
@@ -171,7 +171,7 @@ def test_a_member_of_the_old_generation_joins_the_new_one_before_the_job_is_done
         (2, "add", START_MS + 20, "command"),
     ]
     world.settle()
-    assert world.held() == {"a": START_MS + 1_020}
+    assert world.memberships() == {"a": START_MS + 1_020}
     assert list(world.due()) == [START_MS + 1_020]
 
 
@@ -182,7 +182,7 @@ def test_three_generations_one_after_the_other_with_jobs_of_each_open() -> None:
         assert world.definitions["a"]["generation"] == generation
         for number in range(3):
             world.change(user=user_id(10 * generation + number), add=["a"])
-        world.later(10)
+        world.advance_clock(10)
         world.delete("a")
     assert world.shards[0].machine.jobs == 3
     world.settle()
@@ -194,7 +194,7 @@ def test_three_generations_one_after_the_other_with_jobs_of_each_open() -> None:
     world.check()
 
 
-def test_an_old_word_on_a_segment_is_not_believed() -> None:
+def test_an_older_definition_is_ignored() -> None:
     world = World()
     world.send(type="create_segment", segment="a")
     [*_, define] = world.apply(0)
@@ -206,7 +206,7 @@ def test_an_old_word_on_a_segment_is_not_believed() -> None:
     assert code(world.change(add=["a"])) == "segment_unknown"
 
 
-def test_the_first_word_on_a_segment_may_be_its_deletion() -> None:
+def test_the_first_known_definition_may_be_a_deletion() -> None:
     world = World()
     world.send(type="change_memberships", user_id=ALICE, add=["a"], id="x")
     world.run()
@@ -228,7 +228,7 @@ def _define(segment: str, version: int, state: str) -> Produced:
     return Produced("segments.shards", segment, orjson.dumps(value), 0, DEFINE, None)
 
 
-def test_there_are_so_many_segments_and_no_more() -> None:
+def test_the_number_of_segments_is_limited() -> None:
     world = World(segments=2)
     world.create("a", "b")
     assert code(world.create("c")) == "too_many_segments"
@@ -239,7 +239,7 @@ def test_there_are_so_many_segments_and_no_more() -> None:
     assert code(world.create("b")) == "segment_exists"
 
 
-def test_a_burst_at_one_home_does_not_pass_the_limit() -> None:
+def test_a_burst_in_one_home_shard_does_not_exceed_the_limit() -> None:
     world = World(segments=3)
     for number in range(6):
         world.send(type="create_segment", segment=f"s{number}", id=f"x{number}")
@@ -250,7 +250,7 @@ def test_a_burst_at_one_home_does_not_pass_the_limit() -> None:
     assert statuses == [*["applied"] * 3, *["rejected"] * 3, "applied"]
 
 
-def test_segments_of_other_homes_count_as_soon_as_they_are_heard_of() -> None:
+def test_segments_of_other_shards_count_once_known() -> None:
     world = World(partitions=3, segments=4)
     names = [f"s{number}" for number in range(12)]
     assert {partition_of(name, 3) for name in names} == {0, 1, 2}
@@ -264,7 +264,7 @@ def test_segments_of_other_homes_count_as_soon_as_they_are_heard_of() -> None:
     assert world.create("more")["status"] == "applied"
 
 
-def test_a_record_that_nobody_writes_stops_the_shard() -> None:
+def test_an_unknown_record_type_stops_the_shard() -> None:
     world = World()
     world.create("a")
     world.append(0, "changes", b"{}")

@@ -1,4 +1,4 @@
-"""Timers against a dictionary."""
+"""Timer queue, compared with a dictionary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def drain(timers: Timers, now_ms: int) -> list[int]:
 
 
 @given(CHANGES, st.integers(0, 20))
-def test_what_is_due_comes_in_the_order_of_instants_and_ordinals(
+def test_due_timers_are_ordered_by_time_and_ordinal(
     changes: list[tuple[int, int | None]], now_ms: int
 ) -> None:
     timers, due = Timers(), dict[int, int]()
@@ -36,7 +36,7 @@ def test_what_is_due_comes_in_the_order_of_instants_and_ordinals(
     assert timers.next_due_ms() == min((at for at in due.values() if at > now_ms), default=None)
 
 
-def test_what_is_due_stays_until_it_is_set_anew() -> None:
+def test_a_due_timer_stays_until_it_is_set_again() -> None:
     timers = Timers()
     timers.set(3, 10)
     assert (timers.first_due(9), timers.first_due(10), timers.first_due(11)) == (None, 3, 3)
@@ -45,7 +45,7 @@ def test_what_is_due_stays_until_it_is_set_anew() -> None:
     assert timers.next_due_ms() == 12
 
 
-def test_changing_a_due_instant_again_and_again_takes_no_memory() -> None:
+def test_changing_a_due_time_repeatedly_does_not_grow_memory() -> None:
     timers = Timers()
     due: dict[int, int] = {}
     number = 0

@@ -1,4 +1,4 @@
-"""A command's trace context in the router and the state machine: into the log and out again."""
+"""Propagation of a command's trace context through router and state machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segments.contracts.log import encode
 from segments.contracts.partitioning import partition_of
 from segments.kafka.clients import Record
 from segments.streams.routing import RoutedRecord, Router
-from tests.support.machine.hosted import Produced
+from tests.support.machine.hosted_shard import Produced
 from tests.support.machine.world import ALICE, World
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -46,12 +46,12 @@ def cloud_event(**attributes: Any) -> dict[str, Any]:
     return envelope | attributes | {"data": CHANGE}
 
 
-def test_headers_are_put_into_the_log() -> None:
+def test_trace_headers_are_written_to_the_log() -> None:
     assert logged_trace(CHANGE, HEADERS) == TRACE
     assert logged_trace(CHANGE, []) is None
 
 
-def test_the_extension_of_a_cloud_event_is_put_into_the_log() -> None:
+def test_the_trace_extension_of_a_cloud_event_is_written_to_the_log() -> None:
     assert logged_trace(cloud_event(**TRACE), []) == TRACE
     binary = [
         (f"ce_{name}", value.encode()) for name, value in cloud_event().items() if value != CHANGE
@@ -60,7 +60,7 @@ def test_the_extension_of_a_cloud_event_is_put_into_the_log() -> None:
     assert logged_trace(CHANGE, binary) == TRACE
 
 
-def test_headers_are_nearer_than_the_event() -> None:
+def test_trace_headers_take_precedence_over_the_cloud_event() -> None:
     """The extension tells where the event began, the header who sent it here."""
     sent = [("traceparent", OTHER.encode())]
     assert logged_trace(cloud_event(**TRACE), sent) == {"traceparent": OTHER}
@@ -68,14 +68,14 @@ def test_headers_are_nearer_than_the_event() -> None:
 
 
 @pytest.mark.parametrize("value", [17, None, "rubbish", "é" * 60, "x" * 5_000, {"a": 1}])
-def test_a_malformed_context_is_no_fault_of_the_command(value: Any) -> None:
+def test_a_malformed_trace_context_does_not_reject_the_command(value: Any) -> None:
     assert logged_trace(cloud_event(traceparent=value, tracestate=value), []) is None
     raw = str(value).encode()
     assert logged_trace(CHANGE, [("traceparent", raw), ("tracestate", raw)]) is None
     assert logged_trace(CHANGE, [("traceparent", b"\xff\xfe")]) is None
 
 
-def test_a_refusal_carries_it_too() -> None:
+def test_a_rejection_has_the_trace_context() -> None:
     dead, result = route(orjson.dumps(CHANGE | {"add": 1}), HEADERS)
     assert dead.headers[:2] == HEADERS
     assert (result.topic, result.headers) == ("segments.results", HEADERS)
@@ -126,7 +126,7 @@ def test_result_and_rows_carry_the_trace_of_their_command() -> None:
     change(world, None, id="not", add=[], remove=["a"])
     change(world, TRACE, id="refused", add=["unknown"])
     world.settle()
-    world.later(60_000)
+    world.advance_clock(60_000)
     world.settle()
     assert traces(world, "segments.results") == {
         "new": TRACE,
@@ -142,7 +142,7 @@ def test_result_and_rows_carry_the_trace_of_their_command() -> None:
     assert {output.trace for output in documents} == {None}
 
 
-def test_a_repetition_is_answered_in_its_own_trace() -> None:
+def test_a_repeated_command_is_answered_in_its_own_trace() -> None:
     world = World()
     world.create("a")
     change(world, TRACE)
@@ -153,7 +153,7 @@ def test_a_repetition_is_answered_in_its_own_trace() -> None:
     assert [o.trace for o in said(world, "segments.history")] == [TRACE]
 
 
-def test_a_parked_command_keeps_it_over_a_restart() -> None:
+def test_a_deferred_command_keeps_its_trace_across_a_restart() -> None:
     world = World()
     change(world, TRACE)
     world.run()
@@ -169,7 +169,7 @@ def test_a_parked_command_keeps_it_over_a_restart() -> None:
     shard.check_replay()
 
 
-def test_a_preview_keeps_it_over_a_restart() -> None:
+def test_a_preview_keeps_its_trace_across_a_restart() -> None:
     world = World(2)
     send(world, TRACE, type="preview_segment", id="p", auto={"percent": 10})
     for shard in world.shards:
@@ -181,13 +181,13 @@ def test_a_preview_keeps_it_over_a_restart() -> None:
     assert traces(world, "segments.results") == {"p": TRACE}
 
 
-def test_what_no_command_does_has_none() -> None:
+def test_outputs_without_a_command_have_no_trace() -> None:
     """The end of a membership, and the rows of a deleted segment, belong to nobody's request."""
     world = World()
     world.create("a", "b")
     change(world, TRACE, add=[{"segment": "a", "ttl": 10}, "b"])
     world.run()
-    world.later(11_000)
+    world.advance_clock(11_000)
     world.settle()
     send(world, TRACE, type="delete_segment", id="del", segment="b")
     world.settle()

@@ -1,4 +1,4 @@
-"""A long log through one shard, beside the oracle and a second time alone.
+"""A long log applied by one shard: compared with the oracle, and with a replay.
 
 It has 40,000 records, or VOLUME_RECORDS if that is more; scripts/soak has 300,000.
 """
@@ -21,8 +21,8 @@ from segments.state.machine.config import Config, LogRecord
 from segments.state.machine.digest import MemoryState, digest
 from segments.state.machine.documents import user_key
 from segments.state.machine.shard import Shard
-from tests.support.machine.hosted import Produced, encoded
-from tests.support.machine.judged import _held, _rows
+from tests.support.machine.checked_world import _held, _rows
+from tests.support.machine.hosted_shard import Produced, encoded
 from tests.support.machine.oracle import Oracle
 from tests.support.machine.world import START_MS, Row, row_of, user_id
 
@@ -137,7 +137,7 @@ def _judge(oracle: Oracle, record: LogRecord, outputs: list[Produced]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_long_log_gives_what_the_oracle_says_and_always_the_same(no_collection: None) -> None:
+def test_a_long_log_matches_the_oracle_and_its_replay(no_collection: None) -> None:
     oracle, rows = Oracle(CONFIG), list[Row]()
     seed = secrets.randbits(32)
     print(f"seed {seed}")

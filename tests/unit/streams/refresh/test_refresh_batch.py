@@ -1,4 +1,4 @@
-"""Decisions on a batch of refreshes, with a user service that answers as it is told."""
+"""Processing of refresh batches, with a scripted user service."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_newest_refresh_of_a_user_counts() -> None:
     assert not wanted.retry
 
 
-def test_a_given_state_stands_in_for_earlier_fetches_only() -> None:
+def test_a_given_state_replaces_only_earlier_fetches() -> None:
     given = pending(7, state="blocked", reason="manual")
     retry = pending(30, origin_offset=3, first_failed_at_ms=1, reason="retry")
     (wanted,) = plan([pending(5), given, retry])
@@ -107,12 +107,12 @@ def test_a_given_state_stands_in_for_earlier_fetches_only() -> None:
     assert wanted.fetch is not None
 
 
-def test_a_retry_cannot_claim_a_place_after_its_own() -> None:
+def test_a_retry_cannot_claim_a_later_offset_than_its_own() -> None:
     assert pending(5, origin_offset=900).order == 5
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"user_id":"x","reason":"event"}'])
-def test_what_is_no_refresh(value: bytes | None) -> None:
+def test_invalid_refreshes(value: bytes | None) -> None:
     with pytest.raises(RefreshError):
         parse(RefreshRecord(0, 1, None, value, []), PARTITIONS)
 
@@ -125,7 +125,7 @@ def test_a_refresh_in_the_partition_of_another_user() -> None:
         parse(RefreshRecord((own + 1) % 8, 1, None, value, []), 8)
 
 
-async def test_a_transient_failure_is_repeated_within_the_batch() -> None:
+async def test_a_transient_failure_is_retried_within_the_batch() -> None:
     service = Service(lambda _, number: FAILURE if number == 1 else FetchedAccount("blocked", 4))
     subject, fetching = serving(service, settings())
     served = await subject.process([pending(3)])
@@ -134,7 +134,7 @@ async def test_a_transient_failure_is_repeated_within_the_batch() -> None:
     await fetching.close()
 
 
-async def test_nobody_answered_holds_everything_back_with_growing_waits() -> None:
+async def test_without_any_response_the_batch_is_held_back_with_growing_delays() -> None:
     service = Service(lambda *_: FAILURE)
     subject, fetching = serving(service, settings(backoff_ms=10, backoff_max_ms=10_000))
     waits = []
@@ -148,7 +148,7 @@ async def test_nobody_answered_holds_everything_back_with_growing_waits() -> Non
     await fetching.close()
 
 
-async def test_a_large_batch_finds_out_soon_that_nobody_answers() -> None:
+async def test_a_large_batch_detects_an_outage_quickly() -> None:
     service = Service(lambda *_: FAILURE, delay_s=0.001)
     subject, fetching = serving(service, settings())
     batch = [pending(n, user) for n, user in enumerate(USERS)]
@@ -162,7 +162,7 @@ async def test_a_large_batch_finds_out_soon_that_nobody_answers() -> None:
     await fetching.close()
 
 
-async def test_down_in_the_middle_of_a_batch_blames_nobody() -> None:
+async def test_an_outage_during_a_batch_gives_up_nobody() -> None:
     service = Service(lambda _, number: FetchedAccount("active", 1) if number <= 100 else FAILURE)
     subject, fetching = serving(service, settings())
     batch = [pending(n, user) for n, user in enumerate(USERS)]
@@ -185,7 +185,7 @@ async def test_down_in_the_middle_of_a_batch_blames_nobody() -> None:
     await fetching.close()
 
 
-async def test_who_fails_while_others_succeed_is_put_behind_with_its_place() -> None:
+async def test_a_failing_user_is_requeued_with_its_original_offset() -> None:
     service = Service(failing(USERS[1]))
     subject, fetching = serving(service, settings())
     before_ms = time.time() * 1000
@@ -200,7 +200,7 @@ async def test_who_fails_while_others_succeed_is_put_behind_with_its_place() -> 
     await fetching.close()
 
 
-async def test_one_that_does_not_answer_keeps_the_batch_no_longer_than_a_moment() -> None:
+async def test_one_slow_response_does_not_delay_the_batch() -> None:
     service = Service(active)
     subject, fetching = serving(service, settings())
     gate = asyncio.Event()
@@ -246,7 +246,7 @@ async def outcome(subject: BatchProcessor, batch: list[PendingRefresh]) -> Batch
     raise AssertionError("held back for ever")
 
 
-async def test_a_retry_before_its_time_is_not_fetched_and_nothing_spins() -> None:
+async def test_a_retry_that_is_not_due_is_not_fetched_and_does_not_spin() -> None:
     service = Service(active)
     subject, fetching = serving(service, settings())
     early = retry(8, USERS[0], failing_ms=100, due_in_ms=60_000)
@@ -264,7 +264,7 @@ async def test_a_retry_before_its_time_is_not_fetched_and_nothing_spins() -> Non
     await fetching.close()
 
 
-async def test_the_wait_doubles_up_to_its_bound() -> None:
+async def test_the_delay_doubles_up_to_its_maximum() -> None:
     service = Service(failing(USERS[0]))
     subject, fetching = serving(service, settings(backoff_ms=10, backoff_max_ms=5_000))
     waits = []
@@ -278,7 +278,7 @@ async def test_the_wait_doubles_up_to_its_bound() -> None:
     await fetching.close()
 
 
-async def test_given_up_after_the_time_while_others_succeed() -> None:
+async def test_a_user_is_given_up_after_the_time_limit_while_others_succeed() -> None:
     service = Service(failing(USERS[0]))
     subject, fetching = serving(service, settings(give_up_after_s=10, backoff_max_ms=60_000))
     late = retry(8, USERS[0], failing_ms=11_000)
@@ -297,7 +297,7 @@ async def test_given_up_after_the_time_while_others_succeed() -> None:
     ("others_succeed", "error"),
     [(False, FAILURE), (True, FetchError("rate_limited", "status 429", retry_after_s=0.0))],
 )
-async def test_never_given_up_when_it_is_not_the_user_s_fault(
+async def test_no_user_is_given_up_for_outages_or_rate_limits(
     others_succeed: bool, error: FetchError
 ) -> None:
     service = Service(lambda user, _: error if user == USERS[0] else FetchedAccount("active", 1))
@@ -309,7 +309,7 @@ async def test_never_given_up_when_it_is_not_the_user_s_fault(
     await fetching.close()
 
 
-async def test_a_new_event_of_a_failing_user_is_a_new_reason_to_try() -> None:
+async def test_a_new_event_of_a_failing_user_is_fetched_at_once() -> None:
     service = Service(active)
     subject, fetching = serving(service, settings())
     late = retry(8, USERS[0], failing_ms=100, due_in_ms=60_000)
@@ -319,7 +319,7 @@ async def test_a_new_event_of_a_failing_user_is_a_new_reason_to_try() -> None:
     await fetching.close()
 
 
-async def test_asked_to_wait_longer_than_a_batch_waits() -> None:
+async def test_retry_after_longer_than_the_batch_budget() -> None:
     service = Service(lambda *_: FetchError("rate_limited", "status 429", retry_after_s=7.0))
     subject, fetching = serving(service, settings())
     served = await subject.process([pending(1)])

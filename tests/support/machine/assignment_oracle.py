@@ -1,9 +1,8 @@
-"""What a shard ought to do about automatic segments, written down a second time.
+"""Reference implementation of automatic assignment in one shard.
 
-Told every record of a shard's log and everything the shard says, in order. Memberships are known
-from history rows, accounts and removals from the records, chosen users from plain sorting: nothing
-is taken from the shard's own documents. Whatever automation writes has to be expected here, and
-whatever is expected here has to be written.
+It reads every record of a shard's log and all outputs, in order. It takes memberships from history
+rows, accounts and removals from records, and selects users by plain sorting; it never reads the
+shard's documents. Every automatic row must be expected here, and every expected row written.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import xxhash
 
 from segments.contracts.log import CHANGE, DEFINE, SELECT, SELECTED, SURVEYED, USER
 from segments.state.machine.config import Config, LogRecord
-from tests.support.machine.hosted import Produced
+from tests.support.machine.hosted_shard import Produced
 from tests.support.machine.world import Row, row_of
 
 Rule = dict[str, Any]
@@ -47,8 +46,8 @@ class Held(NamedTuple):
     by_automation: bool
 
 
-class Owed(NamedTuple):
-    """What a selection has given to a user and may not have been written yet."""
+class PendingAssignment(NamedTuple):
+    """Assignment of a selected user that may not be written yet."""
 
     at: int
     segment: str
@@ -62,11 +61,11 @@ class Owed(NamedTuple):
 class Person:
     account: str = "unknown"
     held: dict[str, Held] = field(default_factory=dict)
-    pins: set[tuple[str, int]] = field(default_factory=set)
+    opted_out: set[tuple[str, int]] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)
-    owed: list[Owed] = field(default_factory=list)
-    expected: list[Owed] = field(default_factory=list)
-    """Of what was owed, what will be written: the next time that the user is touched."""
+    pending: list[PendingAssignment] = field(default_factory=list)
+    expected: list[PendingAssignment] = field(default_factory=list)
+    """Pending assignments that will be written the next time the user is settled."""
 
 
 @dataclass
@@ -76,28 +75,28 @@ class Known:
     threshold: Place | None
 
 
-class Witness:
-    """Beside one shard."""
+class AssignmentOracle:
+    """Oracle of one shard; raises AssertionError on a difference."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.now = 0
         self.people: dict[str, Person] = {}
         self.known: dict[str, Known] = {}
-        self.dead: dict[tuple[str, int], int] = {}
+        self.deleted: dict[tuple[str, int], int] = {}
         self.candidates: dict[str, set[str]] = {}
         self.counts: dict[str, Counter[str]] = {}
         self.changes: dict[str, dict[str, Any]] = {}
         self._record: LogRecord
 
-    # --- one record, and all that it gave ---
+    # --- a record and its outputs ---
 
-    def see(self, record: LogRecord, outputs: list[Produced]) -> None:
+    def apply(self, record: LogRecord, outputs: list[Produced]) -> None:
         self.now = max(self.now, record.append_time)
         self._record = record
         value = record.value
         if record.type in (CHANGE, USER) and value["user_id"] in self.people:
-            self._decide_owed(self.people[value["user_id"]])
+            self._decide_pending(self.people[value["user_id"]])
         touched = self._before(record, outputs)
         for output in outputs:
             if output.topic == "segments.history":
@@ -114,7 +113,7 @@ class Witness:
             assert self.missing(user) == [], user
 
     def _before(self, record: LogRecord, outputs: list[Produced]) -> set[str]:
-        """Take over what the record says; the users whose documents it changes without a row."""
+        """Apply the record; returns users whose documents it changes without a history row."""
         value = record.value
         if record.type == CHANGE:
             user, known = value["user_id"], value["user_id"] in self.people
@@ -139,10 +138,10 @@ class Witness:
         segment, generation = value["segment"], value["generation"]
         if value["state"] == "deleted":
             self.known.pop(segment, None)
-            self.dead[segment, generation] = self.now
+            self.deleted[segment, generation] = self.now
             self.candidates.pop(segment, None)
             for person in self.people.values():
-                for waiting in (person.owed, person.expected):
+                for waiting in (person.pending, person.expected):
                     waiting[:] = [o for o in waiting if o[1:3] != (segment, generation)]
             return
         known = value.get("known") or {"rule": None, "threshold": None}
@@ -152,7 +151,7 @@ class Witness:
         )
 
     def _surveyed(self, reply: dict[str, Any]) -> None:
-        """The shard has counted: just those whom the rule lets through now."""
+        """Check a survey reply: it counts exactly the users that the rule admits now."""
         if "preview" in reply:
             return
         segment, generation = reply["segment"], reply["generation"]
@@ -161,9 +160,9 @@ class Witness:
         eligible = {
             user
             for user, person in self.people.items()
-            if self.lets_in(rule, person)
+            if self.is_eligible(rule, person)
             and not self._holds(person, segment, generation)
-            and (segment, generation) not in person.pins
+            and (segment, generation) not in person.opted_out
         }
         assert reply["eligible"] == len(eligible)
         ranks = Counter(place(segment, generation, user)[0] >> 52 for user in eligible)
@@ -174,11 +173,11 @@ class Witness:
         )
         self.candidates[segment] = eligible
 
-    def previewed(self, rule: Rule) -> int:
-        return sum(self.lets_in(rule, person) for person in self.people.values())
+    def preview_count(self, rule: Rule) -> int:
+        return sum(self.is_eligible(rule, person) for person in self.people.values())
 
     def _select(self, value: dict[str, Any]) -> None:
-        """From now on the candidates up to a place have the segment."""
+        """From now on the candidates up to the selected place are members."""
         segment, generation = value["segment"], value["generation"]
         if segment not in self.candidates:
             return  # deleted since
@@ -187,74 +186,78 @@ class Witness:
         known.threshold = None if value["threshold"] is None else tuple(value["threshold"])
         ttl_ms = known.rule["ttl_ms"]
         end = None if ttl_ms is None else self.now + ttl_ms
-        owed = Owed(self.now, segment, generation, end, value["command_id"], value["actor"])
+        pending = PendingAssignment(
+            self.now, segment, generation, end, value["command_id"], value["actor"]
+        )
         self.counts[segment] = Counter()
         for user in self.candidates.pop(segment):
             chosen = value["chosen"]
             if chosen is not None and place(segment, generation, user) <= tuple(chosen):
-                self.people[user].owed.append(owed)
+                self.people[user].pending.append(pending)
 
     def _selected(self, reply: dict[str, Any]) -> None:
-        """The shard has written everything."""
+        """Check the reply sent once all assignments are written."""
         segment = reply["segment"]
         for user, person in self.people.items():
-            if any(owed.segment == segment for owed in person.owed):
-                self._decide_owed(person)
-            assert all(owed.segment != segment for owed in person.expected), user
+            if any(pending.segment == segment for pending in person.pending):
+                self._decide_pending(person)
+            assert all(pending.segment != segment for pending in person.expected), user
         counts = self.counts.pop(segment)
         assert (reply["assigned"], reply["skipped"]) == (counts["assigned"], counts["skipped"])
 
     # --- users ---
 
-    def _decide_owed(self, person: Person) -> None:
-        """What becomes of all that was given to a user, who has not been touched since."""
+    def _decide_pending(self, person: Person) -> None:
+        """Decide the pending assignments of a user, who has not been settled since."""
         held = dict(person.held)
-        for owed in sorted(person.owed):
-            self._end(held, owed.at)
-            before = held.get(owed.segment)
+        for pending in sorted(person.pending):
+            self._end(held, pending.at)
+            before = held.get(pending.segment)
             if (
                 before is not None
                 or person.account == "deleted"
-                or owed[1:3] in person.pins
+                or pending[1:3] in person.opted_out
                 or len(held) >= self.config.segments_per_user
             ):
                 joined = before is not None and before.by_automation
-                self.counts[owed.segment]["assigned" if joined else "skipped"] += 1
+                self.counts[pending.segment]["assigned" if joined else "skipped"] += 1
             else:
-                held[owed.segment] = Held(owed.generation, owed.end, by_automation=True)
-                person.expected.append(owed)
-                self.counts[owed.segment]["assigned"] += 1
-        person.owed = []
+                held[pending.segment] = Held(pending.generation, pending.end, by_automation=True)
+                person.expected.append(pending)
+                self.counts[pending.segment]["assigned"] += 1
+        person.pending = []
 
     def _end(self, held: dict[str, Held], until: int) -> None:
         for name, (generation, end, _) in list(held.items()):
-            dead_at = self.dead.get((name, generation))
-            if (end is not None and end <= until) or (dead_at is not None and dead_at <= until):
+            deleted_at = self.deleted.get((name, generation))
+            if (end is not None and end <= until) or (
+                deleted_at is not None and deleted_at <= until
+            ):
                 del held[name]
 
     def _row(self, row: Row) -> None:
         person = self.people[row.user_id]
-        if person.owed:
-            self._decide_owed(person)
+        if person.pending:
+            self._decide_pending(person)
         if row.operation == "remove":
             held = person.held.pop(row.segment)
             assert held.generation == row.generation
             if held.by_automation and row.cause != "segment_deleted":
-                self._pin(person, row.segment, row.generation)
+                self._opt_out(person, row.segment, row.generation)
         elif row.operation == "extend":
             held = person.held[row.segment]
             person.held[row.segment] = held._replace(end=row.expires_at)
         else:
             assert row.segment not in person.held
             if row.cause == "auto":
-                self._given(row, person)
+                self._check_assigned(row, person)
             person.held[row.segment] = Held(row.generation, row.expires_at, row.cause == "auto")
 
-    def _given(self, row: Row, person: Person) -> None:
-        """A row of automation is that of a selection, or of a newcomer."""
+    def _check_assigned(self, row: Row, person: Person) -> None:
+        """An automatic row results from a selection (with a command id) or an enrollment."""
         if row.command_id is not None:
-            owed = person.expected.pop(0)
-            assert owed == (
+            pending = person.expected.pop(0)
+            assert pending == (
                 row.at, row.segment, row.generation, row.expires_at, row.command_id, row.actor
             )  # fmt: skip
             return
@@ -275,17 +278,17 @@ class Witness:
             person.decided.add(change["id"])
             if result["status"] != "rejected":
                 for segment in change["remove"]:
-                    self._pin(person, segment, self.known[segment].generation)
+                    self._opt_out(person, segment, self.known[segment].generation)
 
-    def _pin(self, person: Person, segment: str, generation: int) -> None:
+    def _opt_out(self, person: Person, segment: str, generation: int) -> None:
         known = self.known.get(segment)
         if known is not None and known.rule is not None and known.generation == generation:
-            person.pins.add((segment, generation))
+            person.opted_out.add((segment, generation))
 
-    # --- who is let through ---
+    # --- eligibility ---
 
-    def lets_in(self, rule: Rule, person: Person) -> bool:
-        """Those chosen already count as members of what is still to be written."""
+    def is_eligible(self, rule: Rule, person: Person) -> bool:
+        """Whether a rule's filters admit a person; pending assignments count as memberships."""
         if person.account not in rule["accounts"]:
             return False
         has = {name for name in (*rule["include"], *rule["exclude"]) if self._has(person, name)}
@@ -300,10 +303,10 @@ class Witness:
         if self._holds(person, segment, known.generation):
             return True
         return any(
-            owed[1:3] == (segment, known.generation)
-            and owed[1:3] not in person.pins
-            and (owed.end is None or owed.end > self.now)
-            for owed in (*person.owed, *person.expected)
+            pending[1:3] == (segment, known.generation)
+            and pending[1:3] not in person.opted_out
+            and (pending.end is None or pending.end > self.now)
+            for pending in (*person.pending, *person.expected)
         )
 
     def _holds(self, person: Person, segment: str, generation: int) -> bool:
@@ -321,14 +324,14 @@ class Witness:
             and place(segment, known.generation, user) <= known.threshold
             and person.account != "deleted"
             and segment not in person.held
-            and (segment, known.generation) not in person.pins
+            and (segment, known.generation) not in person.opted_out
             and len(person.held) < self.config.segments_per_user
-            and self.lets_in(known.rule, person)
+            and self.is_eligible(known.rule, person)
         )
 
     def missing(self, user: str) -> list[str]:
-        """Segments that a user, settled just now, ought to have joined."""
+        """Segments that a user who was just settled should have joined but has not."""
         person = self.people[user]
-        if person.owed or person.expected:
+        if person.pending or person.expected:
             return []
         return [segment for segment in self.known if self._may_join(user, person, segment)]

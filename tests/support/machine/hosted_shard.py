@@ -1,4 +1,4 @@
-"""One shard with its log in memory, watched: what it promises is checked at every record."""
+"""One shard with an in-memory log; its invariants are checked at every record."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _copy(value: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-class WatchedState(MemoryState):
-    """Remembers which public documents are to be written."""
+class RecordingState(MemoryState):
+    """Records which public documents are to be written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class WatchedState(MemoryState):
         return {key: encode(document) for key, document in self.scan(b"")}
 
     @classmethod
-    def load(cls, dumped: dict[bytes, bytes]) -> WatchedState:
+    def load(cls, dumped: dict[bytes, bytes]) -> RecordingState:
         state = cls()
         for key, document in dumped.items():
             state.put(key, orjson.loads(document))
@@ -77,14 +77,14 @@ class WatchedState(MemoryState):
 
 
 class HostedShard:
-    """A log, the machine that applies it, and all it has said: one list of outputs a record."""
+    """A log, the machine that applies it, and its outputs, one list per record."""
 
     def __init__(self, config: Config, log: list[Appended] | None = None) -> None:
         self.config = config
         self.log: list[Appended] = [] if log is None else log
         self.outputs: list[list[Produced]] = []
         self.documents: dict[str, dict[str, Any]] = {}
-        self.state = WatchedState()
+        self.state = RecordingState()
         self.machine = Shard(config, self.state)
         self._complete_at = -1
         self._history_rows = 0
@@ -119,7 +119,7 @@ class HostedShard:
                 model.validate_python(value)
             if output.topic == "segments.history":
                 self._history_rows += 1
-                assert from_rfc3339(value["at"]) > self._complete_at, "was said to be complete"
+                assert from_rfc3339(value["at"]) > self._complete_at, "row below the watermark"
             if output.topic == "segments.definitions":
                 self._defined = offset
         for user_id in self.state.published:
@@ -132,7 +132,7 @@ class HostedShard:
 
     def _watch_progress(self, offset: int) -> None:
         complete_at = self.machine.complete_at_ms()
-        assert complete_at >= self._complete_at, "completeness never goes back"
+        assert complete_at >= self._complete_at, "the watermark never goes back"
         self._complete_at = complete_at
         marker = _copy(progress_marker(self.machine.shard, complete_at))
         contracts.ProgressMarker.model_validate(marker)
@@ -154,7 +154,7 @@ class HostedShard:
     # --- crashes ---
 
     def checkpoint(self) -> None:
-        """What a crash goes back to."""
+        """Store the state that `crash` restores."""
         self._checkpoint = (self.state.dump(), self.applied)
 
     def crash(self) -> None:
@@ -162,7 +162,7 @@ class HostedShard:
         due, complete_at = self.machine.next_due_ms(), self.machine.complete_at_ms()
         jobs, before = self.machine.jobs, self.digest()
         dumped, applied = self._checkpoint
-        self.state = WatchedState.load(dumped)
+        self.state = RecordingState.load(dumped)
         self.machine = Shard(self.config, self.state)
         for offset in range(applied, self.applied):
             assert encoded(self.machine.apply(self.record(offset))) == self.outputs[offset]
@@ -172,7 +172,7 @@ class HostedShard:
         assert self.machine.complete_at_ms() == complete_at
 
     def check_replay(self) -> None:
-        """The log from its beginning gives the same outputs, byte by byte, and the same state."""
+        """A replay of the whole log produces the same outputs, byte by byte, and the same state."""
         replayed = HostedShard(self.config, self.log)
         while replayed.applied < self.applied:
             assert replayed.apply_next() == self.outputs[replayed.applied - 1]

@@ -1,4 +1,4 @@
-"""Records of the view's topics, as shards write them, and views over them."""
+"""Records of the view's topics as shards write them, and a helper that fills a view."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def result(command_id: str, status: str = "applied", position: str | None = "0:1
     )
 
 
-class Filling:
-    """Writes to a view, one batch a call or several records a batch in a `with` block."""
+class ViewFiller:
+    """Writes to a view: one batch per call, or several records as a batch in a `with` block."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -115,7 +115,7 @@ class Filling:
             batch.definition(segment.encode(), definition(segment, generation, **fields))
 
     def mark(self, partition: int, log_offset: int, at: int = 0, **fields: Any) -> list[int]:
-        """Write a progress marker; the partitions that advanced."""
+        """Write a progress marker; returns the partitions that advanced."""
         with self as batch:
             batch.user(progress_key(partition), marker(log_offset, at, **fields))
         return self.last.advanced

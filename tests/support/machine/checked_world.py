@@ -1,4 +1,4 @@
-"""A world in which every record is judged by an oracle beside its shard."""
+"""A `World` that compares every shard with an oracle, record by record."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import orjson
 
 from segments.contracts.times import to_rfc3339
 from segments.state.machine.documents import USER_PREFIX, StoredUser, user_key
-from tests.support.machine.hosted import HostedShard, Produced
+from tests.support.machine.hosted_shard import HostedShard, Produced
 from tests.support.machine.oracle import Oracle, Person
 from tests.support.machine.world import Row, World
 
 
-class JudgedWorld(World):
-    """Compares results at every record, people when they are touched, and rows when asked."""
+class CheckedWorld(World):
+    """Compares results at every record, users when they are settled, rows in `compare_all`."""
 
     def __init__(self, partitions: int = 1, **limits: Any) -> None:
         super().__init__(partitions, **limits)
@@ -24,12 +24,12 @@ class JudgedWorld(World):
         shard, oracle = self.shards[partition], self.oracles[partition]
         record = shard.record(shard.applied)
         outputs = super().apply(partition)
-        said = [_told(o.value) for o in outputs if o.topic == "segments.results"]
-        answers = oracle.apply(record, {result["command_id"] for result in said})
+        results = [_parse_result(o.value) for o in outputs if o.topic == "segments.results"]
+        answers = oracle.apply(record, {result["command_id"] for result in results})
         expected = [self._result(partition, *answer) for answer in answers]
         if record.type in ("tick", "define"):
-            said, expected = _by_id(said), _by_id(expected)
-        assert said == expected
+            results, expected = _by_id(results), _by_id(expected)
+        assert results == expected
         if oracle.touched is not None:
             self._compare_person(shard, oracle, oracle.touched)
         return outputs
@@ -60,7 +60,7 @@ class JudgedWorld(World):
         assert waiting == person.queue
 
     def compare_views(self) -> None:
-        """What a reader sees, who drops what has ended and what was deleted: at any time."""
+        """Compare the memberships in effect, without expired and deleted ones; valid any time."""
         for shard, oracle in zip(self.shards, self.oracles, strict=True):
             for user, person in oracle.people.items():
                 seen = {
@@ -74,10 +74,10 @@ class JudgedWorld(World):
                 assert seen == _alive(person, oracle)
 
     def compare_all(self) -> None:
-        """After enough ticks: nobody waits in vain, all people and all rows are right."""
+        """Compare all users, rows and segments after enough ticks; no command is overdue."""
         for partition, (shard, oracle) in enumerate(zip(self.shards, self.oracles, strict=True)):
             assert shard.machine.jobs == 0
-            assert not oracle.late()
+            assert not oracle.overdue()
             population = shard.machine.population
             if not any(person.queue for person in oracle.people.values()):
                 assert not population.ready
@@ -87,11 +87,11 @@ class JudgedWorld(World):
             assert sorted(users) == sorted(oracle.people)
             for user in users:
                 self._compare_person(shard, oracle, user)
-            said = [row for row in self.history if row.user_id in oracle.people]
-            assert _rows(said) == _rows(oracle.rows)
+            rows = [row for row in self.history if row.user_id in oracle.people]
+            assert _rows(rows) == _rows(oracle.rows)
             self._compare_segments(shard, oracle)
-            asked = [r["user_id"] for r in self.refreshes if r["user_id"] in oracle.people]
-            assert asked == oracle.asked_for, partition
+            refreshed = [r["user_id"] for r in self.refreshes if r["user_id"] in oracle.people]
+            assert refreshed == oracle.refreshed, partition
 
     def _compare_segments(self, shard: HostedShard, oracle: Oracle) -> None:
         for name, home in oracle.homes.items():
@@ -109,11 +109,11 @@ class JudgedWorld(World):
                 "created_at": home.created_at,
                 "auto": None,
             }
-        usable = {n: s.generation for n, s in oracle.heard.items() if s.alive}
+        usable = {n: s.generation for n, s in oracle.known.items() if s.alive}
         assert shard.machine.segments.usable == usable
 
 
-def _told(value: bytes) -> dict[str, Any]:
+def _parse_result(value: bytes) -> dict[str, Any]:
     result: dict[str, Any] = orjson.loads(value)
     error = result["error"] or {}
     return result | {"error": error.get("code"), "segments": error.get("segments")}
@@ -140,7 +140,7 @@ def _alive(person: Person, oracle: Oracle) -> dict[str, tuple[int, int | None, i
 
 
 def _rows(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows of each user and segment in their order, which is that of their instants."""
+    """Rows of each user and segment in time order."""
     found: dict[tuple[str, str], list[Row]] = {}
     at: dict[str, int] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Long histories out of a seed: everything happens, much of it at once."""
+"""Random commands and events from a seed, for long histories with much concurrency."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from segments.contracts.times import to_rfc3339
 from tests.support.machine.world import World, user_id
 
 
-class Stirrer:
-    """Sends what services could send. `busy` is the part of commands that name live segments."""
+class RandomCommands:
+    """Sends random commands, user states, redeliveries and clock changes to a `World`."""
 
     def __init__(self, world: World, seed: int, *, users: int, segments: int) -> None:
         self.world = world
@@ -21,7 +21,7 @@ class Stirrer:
         self._refreshes = 0
 
     def send(self, count: int) -> None:
-        """Append so many records, most of them changes of users."""
+        """Append `count` records, most of them membership changes."""
         for _ in range(count):
             kind = self._random.random()
             if kind < 0.90:
@@ -33,18 +33,18 @@ class Stirrer:
             elif kind < 0.97:
                 self.world.redeliver(self._random.randrange(2), self._random.randrange(1, 20))
             else:
-                self.world.later(self._random.choice([1, 1, 7, 300, 2_500, -40]))
+                self.world.advance_clock(self._random.choice([1, 1, 7, 300, 2_500, -40]))
 
     def create_all(self) -> None:
         for segment in self._segments:
             self.world.send(0, type="create_segment", segment=segment)
 
-    def move(self) -> None:
-        """Some shards go on, some messages arrive, some ticks are appended."""
+    def deliver_some(self) -> None:
+        """Append some ticks, apply some records, deliver some messages."""
         random, world = self._random, self.world
         for shard in world.shards:
             if random.random() < 0.3:
-                world.ask_tick(shard.config.partition)
+                world.append_tick(shard.config.partition)
             for _ in range(random.randrange(shard.behind + 1)):
                 world.apply(shard.config.partition)
         for way, waiting in world.in_flight.items():
@@ -52,11 +52,11 @@ class Stirrer:
                 world.deliver(*way)
 
     def _id(self, scope: str) -> str:
-        given = self._newest.setdefault(scope, [])
-        if given and self._random.random() < 0.05:
-            return self._random.choice(given[-5:])
-        given.append(f"{scope}/{len(given)}")
-        return given[-1]
+        used = self._newest.setdefault(scope, [])
+        if used and self._random.random() < 0.05:
+            return self._random.choice(used[-5:])
+        used.append(f"{scope}/{len(used)}")
+        return used[-1]
 
     def _change(self) -> None:
         number = self._random.randrange(self._users)
