@@ -1,9 +1,9 @@
-"""Calls without I/O: generators that yield effects and are sent their outcomes.
+"""Sans-I/O calls: generators that yield effects and receive their outcomes.
 
 | effect    | outcome             | what the driver does                                        |
 |-----------|---------------------|-------------------------------------------------------------|
-| `Request` | `Reply` or failure   | sends it; reads the body, unless it is a stream that is 2xx |
-| `Read`    | bytes or failure    | the next piece of that stream; empty at its end             |
+| `Request` | `Reply` or failure  | sends it; reads the body, except of a stream with a 2xx     |
+| `Read`    | bytes or failure    | reads the next chunk of that stream; empty at its end       |
 | `Pause`   | None                | waits                                                       |
 | `Page`    | None                | yields its items to the caller                              |
 
@@ -49,10 +49,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class TransportFailure:
-    """No complete response was received. `again`: whether a retry makes sense."""
+    """No complete response was received. `retryable`: whether a retry can succeed."""
 
     reason: str
-    again: bool = True
+    retryable: bool = True
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class _Io:
         self._http = http
         self._connect_timeout_s = connect_timeout_s
         self._open: httpx.Response | None = None
-        self._pieces: Iterator[bytes] = iter(())
+        self._chunks: Iterator[bytes] = iter(())
 
     def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
         """Perform an effect and return its outcome."""
@@ -77,7 +77,7 @@ class _Io:
             return None
         try:
             return (
-                self._exchange(effect) if isinstance(effect, Request) else next(self._pieces, b"")
+                self._exchange(effect) if isinstance(effect, Request) else next(self._chunks, b"")
             )
         except transport.FAILURES as error:
             return transport.failure(error)
@@ -86,24 +86,24 @@ class _Io:
         self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body
-        built = self._http.build_request(
+        http_request = self._http.build_request(
             request.method,
             request.url,
             headers=dict(request.headers),
             content=body() if callable(body) else body,
             timeout=transport.timeouts(request, self._connect_timeout_s),
         )
-        response = self._open = self._http.send(built, stream=True)
+        response = self._open = self._http.send(http_request, stream=True)
         if request.streamed and response.is_success:
-            self._pieces = response.iter_bytes()
+            self._chunks = response.iter_bytes()
             return transport.reply(response, b"")
-        gathered = bytearray()
-        for piece in response.iter_bytes():
-            gathered += piece
+        received = bytearray()
+        for chunk in response.iter_bytes():
+            received += chunk
             if until_s is not None and time.monotonic() > until_s:
                 return transport.TOO_SLOW
         self.close()
-        return transport.reply(response, bytes(gathered))
+        return transport.reply(response, bytes(received))
 
     def close(self) -> None:
         """Close the open response, if any."""
@@ -151,7 +151,7 @@ class Items(Generic[T]):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:

@@ -276,7 +276,7 @@ async def test_a_short_member_list_is_an_error(double: Double, caller: Any, body
 async def test_a_member_list_that_breaks_off_is_an_error(double: Double, caller: Any) -> None:
     double.members_body = MEMBER % USER.encode() * 3
     double.members_promise = 4
-    with pytest.raises(api.IncompleteError, match="broken off after 3 members"):
+    with pytest.raises(api.IncompleteError, match="interrupted after 3 members"):
         await caller(double)("members", "beta")
 
 
