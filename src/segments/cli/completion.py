@@ -39,10 +39,10 @@ def _client(context: typer.Context) -> SegmentsClient:
     from segments.settings import Settings  # noqa: PLC0415 - only when completing
     from segments.settings.endpoints import base_url  # noqa: PLC0415 - only when completing
 
-    given = context.params
-    url = given.get("url") or os.environ.get("SEGMENTS_URL") or base_url(Settings())
-    token = given.get("token") or os.environ.get("SEGMENTS_TOKEN")
-    file = given.get("token_file") or os.environ.get("SEGMENTS_TOKEN_FILE")
+    options = context.params
+    url = options.get("url") or os.environ.get("SEGMENTS_URL") or base_url(Settings())
+    token = options.get("token") or os.environ.get("SEGMENTS_TOKEN")
+    file = options.get("token_file") or os.environ.get("SEGMENTS_TOKEN_FILE")
     if token is None and file is not None:
         token = Path(file).read_text(encoding="utf-8").strip()
     return SegmentsClient(

@@ -43,7 +43,7 @@ def test_without_results_the_rest_is_not_sent_and_all_of_it_is_told(
     told = capsys.readouterr().out.splitlines()
     assert told == [
         "14 lines: 1 invalid, 10 no_result, 3 not_sent",
-        f"14 of them are in {target}",
+        f"14 failed lines are in {target}",
     ]
     assert sorted(line["line"] for line in rejected(target)) == list(range(1, 15))
     assert len(read(deployment, "segments.commands")) == 10

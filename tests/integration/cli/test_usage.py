@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
-from segments.cli.user import parsed_addition
+from segments.cli.user import parse_addition
 from tests.support.shell import CLI, environment, run
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
@@ -31,8 +31,8 @@ NOWHERE = "http://127.0.0.1:1"
         (["segment", "create", "x", "--percent", "1", "--ttl", "P"], "ISO 8601"),
         (["segment", "preview"], "--percent or --count"),
         (["send"], "give one command, or --file"),
-        (["send", "{}", "--add", "beta"], "go with --file"),
-        (["segment", "list", "--url", "nonsense"], "no URL"),
+        (["send", "{}", "--add", "beta"], "need --file"),
+        (["segment", "list", "--url", "nonsense"], "not a URL"),
         (["nonsense"], "No such command"),
     ],
 )
@@ -61,7 +61,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
         assert "hidden" not in run("user", "show", "--help", **variables).stdout
     missing = run("user", "show", USER, "--url", NOWHERE, "--token-file", str(tmp_path / "no"))
     assert missing.returncode == 1
-    assert "the token cannot be read" in missing.stderr
+    assert "cannot read the token" in missing.stderr
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
 def test_an_end_stands_behind_the_name(
     text: str, segment: str, ttl: str | None, expires_at: str | None
 ) -> None:
-    added = parsed_addition(text)
+    added = parse_addition(text)
     assert (added.segment, added.ttl, added.expires_at) == (segment, ttl, expires_at)
 
 

@@ -65,7 +65,7 @@ def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert finished.stdout.splitlines() == [
         f"{IDS + 3} lines: {IDS} applied, 2 invalid, 1 unchanged",
-        f"2 of them are in {file}.rejected",
+        f"2 failed lines are in {file}.rejected",
     ]
     found = rejected(Path(f"{file}.rejected"))
     assert [line["line"] for line in found] == [12, IDS + 4]
@@ -142,7 +142,7 @@ def test_users_are_imported_from_a_file(api: Api, tmp_path: Path, name: str) -> 
     finished = cli(api.settings, "users", "import", file)
     assert finished.returncode == 1, finished.stderr
     first, second = finished.stdout.splitlines()
-    assert first == "500 users taken, 1 lines refused"
+    assert first == "500 users accepted, 1 lines rejected"
     assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id must be a UUID"
     query = {"user_ids": users}
 

@@ -31,7 +31,7 @@ def test_a_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
     assert document["staleness_ms"] >= 0
 
     table = shell.text("user", "show", user.upper())
-    assert re.search(rf"{plain} +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC +for good +command", table)
+    assert re.search(rf"{plain} +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC +never +command", table)
     assert re.search(rf"{ending} .*\(in 6 d 23 h\)", table)
     assert "2 segments, account active, as of" in table
 
@@ -87,7 +87,7 @@ def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> 
     rule = ("--include", pool, "--ttl", "P7D", "--newcomers")
     # Previews and assignments decide by the shards' state, which has everything by now.
     assert shell.text("segment", "preview", "--percent", "50", *rule) == (
-        "4 eligible, 2 would be chosen\n"
+        "4 eligible, 2 would be selected\n"
     )
     made = shell.json("segment", "create", name, "--percent", "50", *rule, "--wait")
     assert (made["state"], made["auto"]["assigned"]) == ("active", 2)
@@ -133,5 +133,5 @@ def test_users_are_imported(shell: Shell, tmp_path: Path) -> None:
     file.write_text(f"{uuid.uuid4()};active\nx;active\n")
     finished = shell.run("users", "import", str(file))
     assert finished.returncode == 1
-    assert "1 users taken, 1 lines refused\n" in finished.stdout
+    assert "1 users accepted, 1 lines rejected\n" in finished.stdout
     assert "line 2: user_id: a user id must be a UUID" in finished.stdout

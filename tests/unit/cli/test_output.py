@@ -31,7 +31,7 @@ def test_a_span_is_told_by_its_two_largest_units(seconds: float, told: str) -> N
 
 
 def test_an_end_is_told_with_what_is_left() -> None:
-    assert output.until(None) == "for good"
+    assert output.until(None) == "never"
     assert "(in 59 min" in output.until(datetime.now(UTC) + timedelta(hours=1))
     assert "(in" not in output.until(datetime(2020, 1, 1, tzinfo=UTC))
 
