@@ -48,7 +48,7 @@ class MessageType(NamedTuple):
     topic: str
     name: str
     value: type[BaseModel] | None
-    headers: type[headers.RecordHeaders] | None = None
+    headers: type[headers.HeaderModel] | None = None
     key: dict[str, Any] | None = None
     writers: tuple[str, ...] | None = None
     summary: str = ""
