@@ -99,7 +99,7 @@ def followed(
             process.wait()
 
 
-def test_commands_are_sent_and_their_results_awaited_and_history_followed(
+def test_examples_send_commands_and_follow_history(
     language: Program,
     environment: dict[str, str],
     running: Deployment,
@@ -148,7 +148,7 @@ def test_commands_are_sent_and_their_results_awaited_and_history_followed(
     assert follower.wait(TIMEOUT_S) == 0, output.read_text()
 
 
-def test_without_a_user_an_example_says_how_it_is_used(
+def test_example_prints_usage_without_arguments(
     language: Program, environment: dict[str, str]
 ) -> None:
     asked = subprocess.run(
@@ -163,7 +163,7 @@ def test_without_a_user_an_example_says_how_it_is_used(
     assert "usage: " in asked.stderr
 
 
-def test_the_program_in_the_readme_sends_its_command(
+def test_readme_program_sends_its_command(
     node: Program, environment: dict[str, str], running: Deployment
 ) -> None:
     user, beta, newsletter = running.api.user(), running.api.segment(), running.api.segment()
@@ -202,7 +202,7 @@ def test_the_program_in_the_readme_sends_its_command(
     )
 
 
-def test_the_lock_names_packages_by_their_content_and_no_place_to_get_them_from() -> None:
+def test_package_lock_has_hashes_and_no_registry_urls() -> None:
     lock = json.loads((EXAMPLES / "node" / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert {"node_modules/kafkajs", "node_modules/lz4js"} <= packages.keys()
@@ -211,7 +211,7 @@ def test_the_lock_names_packages_by_their_content_and_no_place_to_get_them_from(
         assert entry["integrity"].startswith("sha512-")
 
 
-def test_the_python_examples_use_nothing_of_this_project() -> None:
+def test_python_examples_do_not_import_the_project() -> None:
     for path in (EXAMPLES / "python").glob("*.py"):
         lines = path.read_text(encoding="utf-8").splitlines()
         imported = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}

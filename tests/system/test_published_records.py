@@ -202,7 +202,7 @@ def story(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
         service.close()
 
 
-def test_every_record_is_of_exactly_one_kind_and_every_kind_occurs(story: Story) -> None:
+def test_every_record_matches_exactly_one_message_type(story: Story) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     strays: list[tuple[str, Any]] = []
     for topic, records in story.records.items():
@@ -225,7 +225,7 @@ def test_every_record_is_of_exactly_one_kind_and_every_kind_occurs(story: Story)
     assert set(counts) == {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
 
 
-def test_what_is_malformed_stands_on_the_queue_with_its_reason(story: Story) -> None:
+def test_malformed_records_are_dead_lettered_with_the_reason(story: Story) -> None:
     prefix = "__connect.errors."
     found = Counter(
         (record.value, record.headers[f"{prefix}exception.class.name"].decode())
@@ -235,7 +235,7 @@ def test_what_is_malformed_stands_on_the_queue_with_its_reason(story: Story) -> 
     assert found == expected + Counter([(b'{"user": 5}', "invalid")])
 
 
-def test_results_and_rows_are_events_each_with_a_name_of_its_own(story: Story) -> None:
+def test_results_and_rows_are_events_with_unique_ids(story: Story) -> None:
     for topic in ("segments.results", "segments.history"):
         records = story.records[topic]
         assert all(record.headers["ce_specversion"] == b"1.0" for record in records)
@@ -250,7 +250,7 @@ def test_results_and_rows_are_events_each_with_a_name_of_its_own(story: Story) -
     assert set(types) == {f"segments.membership.{o}" for o in ("add", "remove", "extend")}
 
 
-def test_results_name_the_record_of_the_log_that_they_follow_from(story: Story) -> None:
+def test_result_event_ids_have_the_log_position(story: Story) -> None:
     for record in story.records["segments.results"]:
         position = record.json["position"]
         if position is not None:
@@ -272,7 +272,7 @@ def test_every_cause_and_operation_occurs(story: Story) -> None:
     assert {"invalid", "segment_unknown"} <= codes
 
 
-def test_view_and_history_are_right_beside_the_headers(story: Story) -> None:
+def test_view_and_history_match_the_topic(story: Story) -> None:
     """Both tell of every user what its rows on the topic add up to."""
     held: dict[str, set[str]] = {user: set() for user in story.users}
     rows = Counter(row["user_id"] for row in story.rows())

@@ -42,7 +42,7 @@ def _settings(**overrides: object) -> Settings:
     return Settings(**overrides)  # type: ignore[arg-type]
 
 
-def test_settings_travel_through_the_environment(
+def test_settings_round_trip_through_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings(
@@ -58,7 +58,7 @@ def test_settings_travel_through_the_environment(
     assert Settings() == settings
 
 
-def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
+def test_settings_are_printed_without_secrets(tmp_path: Path) -> None:
     settings = _settings(
         data_dir=tmp_path,
         kafka={
@@ -74,7 +74,7 @@ def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
     assert f"SEGMENTS_DATA_DIR={tmp_path}" in shown
 
 
-def test_a_wrong_setting_is_named() -> None:
+def test_invalid_setting_is_named() -> None:
     environment = child_environment(Settings()) | {"SEGMENTS_HTTP__PORT": "eighty"}
     finished = subprocess.run(
         [*CLI, "settings"],
@@ -108,7 +108,7 @@ def test_an_application_refuses_topics_that_differ(deployment: Settings) -> None
     assert "4 partitions found, 5 expected" in refused.stderr
 
 
-def test_a_command_is_sent_as_it_was_given(deployment: Settings) -> None:
+def test_command_is_sent_unchanged(deployment: Settings) -> None:
     command = {"type": "change_memberships", "user_id": USER, "add": ["a"]}
     finished = _run(deployment, "send", json.dumps(command))
     assert finished.returncode == 0, finished.stderr
@@ -126,7 +126,7 @@ def _read(settings: Settings, topic: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [("applied", 0), ("rejected", 1)])
-def test_a_result_is_waited_for(deployment: Settings, status: str, exit_status: int) -> None:
+def test_send_waits_for_the_result(deployment: Settings, status: str, exit_status: int) -> None:
     command = {"id": "c-1", "type": "delete_segment", "segment": "a"}
     answers: list[subprocess.CompletedProcess[str]] = []
     sender = threading.Thread(
@@ -146,7 +146,7 @@ def test_a_result_is_waited_for(deployment: Settings, status: str, exit_status: 
 
 
 @pytest.mark.parametrize("command", ["{", "[]", '{"type":"create_segment","segment":"../x"}'])
-def test_what_is_no_command_is_not_sent(command: str) -> None:
+def test_invalid_command_is_not_sent(command: str) -> None:
     finished = _run(_settings(), "send", command)
     assert finished.returncode == 1
     assert "error:" in finished.stderr
@@ -190,16 +190,14 @@ def reports() -> Iterator[tuple[str, dict[str, int]]]:
     server.server_close()
 
 
-def test_a_report_is_written_and_counted(
-    reports: tuple[str, dict[str, int]], tmp_path: Path
-) -> None:
+def test_report_is_written_to_a_file(reports: tuple[str, dict[str, int]], tmp_path: Path) -> None:
     target = tmp_path / "report.csv"
     finished = _run(_settings(), "report", "2026-11", "-o", str(target), "--url", reports[0])
     assert finished.returncode == 0, finished.stderr
     assert target.read_bytes() == b"u;a;add;t\n" * 3
 
 
-def test_a_short_report_fails_and_leaves_no_file(
+def test_incomplete_report_fails_without_leaving_a_file(
     reports: tuple[str, dict[str, int]], tmp_path: Path
 ) -> None:
     reports[1]["promise"] = 4
@@ -210,7 +208,9 @@ def test_a_short_report_fails_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_report_says_why(reports: tuple[str, dict[str, int]], tmp_path: Path) -> None:
+def test_rejected_report_prints_the_reason(
+    reports: tuple[str, dict[str, int]], tmp_path: Path
+) -> None:
     finished = _run(_settings(), "report", "2999-01", "--url", reports[0])
     assert finished.returncode == 1
     assert "in the future (404" in finished.stderr

@@ -36,14 +36,14 @@ NOWHERE = "http://127.0.0.1:1"
         (["nonsense"], "No such command"),
     ],
 )
-def test_wrong_usage_is_status_2(arguments: list[str], told: str) -> None:
+def test_usage_errors_exit_with_status_2(arguments: list[str], told: str) -> None:
     finished = run(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert told in " ".join(finished.stderr.replace("│", "").split())
 
 
-def test_a_missing_service_is_told_with_what_to_do() -> None:
+def test_unreachable_service_is_reported_with_advice() -> None:
     finished = run("user", "show", USER, "--url", NOWHERE)
     assert finished.returncode == 1
     assert finished.stdout == ""
@@ -52,7 +52,7 @@ def test_a_missing_service_is_told_with_what_to_do() -> None:
     assert len(finished.stderr.splitlines()) == 2
 
 
-def test_a_token_is_never_shown(tmp_path: Path) -> None:
+def test_token_is_never_printed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("hidden\n")
     for variables in ({"SEGMENTS_TOKEN": "hidden"}, {"SEGMENTS_TOKEN_FILE": str(file)}):
@@ -76,7 +76,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
         ("beta@2030-01-01T00:00:00Z", "beta", None, "2030-01-01T00:00:00Z"),
     ],
 )
-def test_an_end_stands_behind_the_name(
+def test_addition_is_parsed_with_its_expiry(
     text: str, segment: str, ttl: str | None, expires_at: str | None
 ) -> None:
     added = parse_addition(text)

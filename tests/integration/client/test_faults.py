@@ -65,14 +65,14 @@ async def test_a_write_whose_answer_is_lost_is_repeated_with_its_key(
     assert double.applied == {first: 1}
 
 
-async def test_no_two_writes_share_a_key(double: Double, caller: Any) -> None:
+async def test_every_write_has_its_own_key(double: Double, caller: Any) -> None:
     change = caller(double)
     for _ in range(3):
         await change("change", USER, add=["beta"])
     assert len(set(double.sent_keys())) == 3
 
 
-async def test_a_key_of_the_caller_is_kept(double: Double, caller: Any) -> None:
+async def test_key_of_the_caller_is_used(double: Double, caller: Any) -> None:
     double.faults = [answers(503, "kafka_unavailable")]
     await caller(double)("change", USER, add=["beta"], idempotency_key="Bestellung-ü")
     # A header is text in UTF-8 for the service.
@@ -81,7 +81,7 @@ async def test_a_key_of_the_caller_is_kept(double: Double, caller: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_what_may_go_later_is_tried_again(double: Double, caller: Any, status: int) -> None:
+async def test_temporary_errors_are_retried(double: Double, caller: Any, status: int) -> None:
     double.faults = [answers(status, "busy"), answers(status, "busy")]
     found = await caller(double)("user_segments", USER)
     assert found.names == ["beta"]
@@ -103,7 +103,7 @@ async def test_what_may_go_later_is_tried_again(double: Double, caller: Any, sta
         (500, "internal", api.UnavailableError),
     ],
 )
-async def test_what_stays_wrong_is_not_tried_again(
+async def test_permanent_errors_are_not_retried(
     double: Double, caller: Any, status: int, code: str, kind: type[api.ProblemError]
 ) -> None:
     double.faults = [answers(status, code)]
@@ -115,14 +115,14 @@ async def test_what_stays_wrong_is_not_tried_again(
     assert len(double.requests) == 1
 
 
-async def test_attempts_end(double: Double, caller: Any) -> None:
+async def test_attempts_are_limited(double: Double, caller: Any) -> None:
     double.faults = [answers(503, "stale")] * 10
     with pytest.raises(api.StaleError):
         await caller(double)("user_segments", USER)
     assert len(double.requests) == AT_ONCE.attempts
 
 
-async def test_retry_after_is_waited_for(double: Double, caller: Any) -> None:
+async def test_retry_after_is_respected(double: Double, caller: Any) -> None:
     arrived: list[float] = []
 
     async def refuse(_request: web.Request) -> web.Response | None:
@@ -134,7 +134,7 @@ async def test_retry_after_is_waited_for(double: Double, caller: Any) -> None:
     assert arrived[1] - arrived[0] >= 1.0
 
 
-async def test_a_retry_after_beyond_the_deadline_is_told_at_once(
+async def test_retry_after_beyond_the_deadline_fails_immediately(
     double: Double, caller: Any
 ) -> None:
     double.faults = [answers(429, "rate_limited", {"Retry-After": "3600"})]
@@ -144,7 +144,7 @@ async def test_a_retry_after_beyond_the_deadline_is_told_at_once(
     assert len(double.requests) == 1
 
 
-async def test_an_accepted_write_is_followed(double: Double, caller: Any) -> None:
+async def test_accepted_write_is_polled(double: Double, caller: Any) -> None:
     double.undecided_polls = 2
     result = await caller(double)("change", USER, add=["beta"])
     assert result.status == "applied"
@@ -154,9 +154,7 @@ async def test_an_accepted_write_is_followed(double: Double, caller: Any) -> Non
     assert all("wait=" in headers["Prefer"] for _, _, headers, _ in double.requests)
 
 
-async def test_a_rejection_that_comes_later_is_raised_as_one_that_comes_at_once(
-    double: Double, caller: Any
-) -> None:
+async def test_later_rejection_raises_like_an_immediate_one(double: Double, caller: Any) -> None:
     double.undecided_polls = 1
     error = {"code": "segment_unknown", "detail": "no such segment", "segments": ["beta"]}
     double.decide("k", status="rejected", error=error)
@@ -168,7 +166,7 @@ async def test_a_rejection_that_comes_later_is_raised_as_one_that_comes_at_once(
     assert "beta" in str(raised.value)
 
 
-async def test_a_write_that_is_not_decided_in_time_says_its_id(double: Double, caller: Any) -> None:
+async def test_pending_write_has_its_command_id(double: Double, caller: Any) -> None:
     double.undecided_polls = 1_000_000
     with pytest.raises(api.PendingError) as raised:
         await caller(double)("change", USER, add=["beta"], timeout_s=2)
@@ -176,22 +174,20 @@ async def test_a_write_that_is_not_decided_in_time_says_its_id(double: Double, c
     assert raised.value.command_id == key
 
 
-async def test_a_sidecar_that_has_not_heard_of_the_command_is_asked_again(
-    double: Double, caller: Any
-) -> None:
+async def test_unknown_command_is_polled_again(double: Double, caller: Any) -> None:
     double.undecided_polls = 1
     double.faults = [None, answers(404, "command_unknown")]
     assert (await caller(double)("change", USER, add=["beta"])).status == "applied"
 
 
-async def test_an_error_of_a_write_has_its_key(double: Double, caller: Any) -> None:
+async def test_write_error_has_the_command_id(double: Double, caller: Any) -> None:
     double.faults = [_taken_then_reset] * 10
     with pytest.raises(api.UnreachableError) as raised:
         await caller(double)("change", USER, add=["beta"])
     assert {raised.value.command_id} == set(double.sent_keys())
 
 
-async def test_a_slow_answer_is_given_up_in_time(double: Double, caller: Any) -> None:
+async def test_slow_response_times_out(double: Double, caller: Any) -> None:
     async def never(_request: web.Request) -> None:
         await asyncio.sleep(3600)
 
@@ -201,7 +197,7 @@ async def test_a_slow_answer_is_given_up_in_time(double: Double, caller: Any) ->
         await caller(double, timeout_s=3_600.0)("user_segments", USER, timeout_s=0.3)
 
 
-async def test_an_answer_that_drips_is_given_up_in_time(double: Double, caller: Any) -> None:
+async def test_dripping_response_times_out(double: Double, caller: Any) -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -214,14 +210,16 @@ async def test_an_answer_that_drips_is_given_up_in_time(double: Double, caller: 
         await caller(double)("user_segments", USER, timeout_s=1)
 
 
-async def test_nobody_there_is_told_with_the_address(caller: Any, double: Double) -> None:
+async def test_unreachable_error_has_the_url(caller: Any, double: Double) -> None:
     double.url = "http://127.0.0.1:1"
     with pytest.raises(api.UnreachableError, match=r"http://127\.0\.0\.1:1/v1/users"):
         await caller(double)("user_segments", USER)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"user_id": 3}', b""])
-async def test_another_service_is_not_understood(double: Double, caller: Any, body: bytes) -> None:
+async def test_response_of_another_service_raises_answer_error(
+    double: Double, caller: Any, body: bytes
+) -> None:
     async def other(_request: web.Request) -> web.Response:
         return web.Response(body=body)
 
@@ -230,7 +228,7 @@ async def test_another_service_is_not_understood(double: Double, caller: Any, bo
         await caller(double)("user_segments", USER)
 
 
-async def test_the_words_of_a_proxy_are_passed_on(double: Double, caller: Any) -> None:
+async def test_error_text_of_a_proxy_is_kept(double: Double, caller: Any) -> None:
     async def proxy(_request: web.Request) -> web.Response:
         return web.Response(status=413, body=b"<h1>Too\n large</h1>")
 
@@ -239,7 +237,7 @@ async def test_the_words_of_a_proxy_are_passed_on(double: Double, caller: Any) -
         await caller(double)("user_segments", USER)
 
 
-async def test_a_redirect_is_not_followed(double: Double, caller: Any) -> None:
+async def test_redirects_are_not_followed(double: Double, caller: Any) -> None:
     async def elsewhere(_request: web.Request) -> web.Response:
         return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"})
 
@@ -251,7 +249,7 @@ async def test_a_redirect_is_not_followed(double: Double, caller: Any) -> None:
 MEMBER = b'{"user_id":"%s","since":"2026-11-24T22:17:45.625Z","expires_at":null,"origin":"auto"}\n'
 
 
-async def test_a_member_list_is_whole_with_its_count(double: Double, caller: Any) -> None:
+async def test_member_list_with_its_count_is_complete(double: Double, caller: Any) -> None:
     double.members_body = MEMBER % USER.encode() * 3 + b'{"count":3}\n'
     members = await caller(double)("members", "beta")
     assert [member.user_id for member in members] == [USER] * 3
@@ -273,14 +271,14 @@ async def test_a_short_member_list_is_an_error(double: Double, caller: Any, body
         await caller(double)("members", "beta")
 
 
-async def test_a_member_list_that_breaks_off_is_an_error(double: Double, caller: Any) -> None:
+async def test_interrupted_member_list_raises(double: Double, caller: Any) -> None:
     double.members_body = MEMBER % USER.encode() * 3
     double.members_promise = 4
     with pytest.raises(api.IncompleteError, match="interrupted after 3 members"):
         await caller(double)("members", "beta")
 
 
-async def test_what_came_before_the_break_is_handed_over(double: Double) -> None:
+async def test_members_before_the_interruption_are_yielded(double: Double) -> None:
     double.members_body = MEMBER % USER.encode() * 3
     double.members_promise = 4
     async with AsyncSegmentsClient(double.url, retries=AT_ONCE) as client:
@@ -291,9 +289,7 @@ async def test_what_came_before_the_break_is_handed_over(double: Double) -> None
     assert [member.user_id for member in given] == [USER] * 3
 
 
-async def test_a_report_is_written_when_all_of_it_has_come(
-    double: Double, caller: Any, tmp_path: Path
-) -> None:
+async def test_complete_report_is_saved(double: Double, caller: Any, tmp_path: Path) -> None:
     double.rows, double.row_count = b"u;a;add;t\n" * 3, 3
     told: list[tuple[int, int]] = []
     target = tmp_path / "report.csv"
@@ -310,7 +306,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-async def test_a_short_report_leaves_no_file(
+async def test_incomplete_report_leaves_no_file(
     double: Double, caller: Any, tmp_path: Path, breaks: bool
 ) -> None:
     double.rows, double.row_count = b"u;a;add;t\n" * 3, 4
@@ -320,7 +316,7 @@ async def test_a_short_report_leaves_no_file(
     assert _names_in(tmp_path) == []
 
 
-async def test_the_token_goes_to_the_service_and_nowhere_else(
+async def test_token_is_sent_only_to_the_service(
     double: Double, caller: Any, tmp_path: Path
 ) -> None:
     double.rows, double.row_count = b"", 0
@@ -332,9 +328,7 @@ async def test_the_token_goes_to_the_service_and_nowhere_else(
     assert sent == ["Bearer first", None]
 
 
-async def test_a_token_that_is_none_is_refused_without_being_shown(
-    double: Double, caller: Any
-) -> None:
+async def test_invalid_token_is_rejected_without_printing_it(double: Double, caller: Any) -> None:
     with pytest.raises(api.InvalidError) as raised:
         await caller(double, token="sec\nret")("user_segments", USER)
     assert "ret" not in str(raised.value).replace("characters", "")

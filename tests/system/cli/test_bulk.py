@@ -54,7 +54,7 @@ def change(user: str, **fields: Any) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
+def test_file_of_user_ids_is_added_to_a_segment(api: Api, tmp_path: Path) -> None:
     segment, users = api.segment("loaded"), new_ids(IDS)
     file = tmp_path / "ids.txt"
     # As other systems write it: a byte order mark, CRLF, empty lines, something that is no id.
@@ -80,7 +80,7 @@ def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
     assert file.read_bytes().endswith(text)
 
 
-def test_a_file_of_commands_tells_of_each(api: Api, tmp_path: Path) -> None:
+def test_file_of_commands_reports_every_outcome(api: Api, tmp_path: Path) -> None:
     segment, (first, second, third) = api.segment("sent"), new_ids(3)
     new = f"{segment}-new"
     lines = [
@@ -112,7 +112,7 @@ def test_a_file_of_commands_tells_of_each(api: Api, tmp_path: Path) -> None:
     assert sorted(api.segments_of(first)) == [segment, new]
 
 
-def test_a_file_without_fault_leaves_no_rejected_lines(api: Api, tmp_path: Path) -> None:
+def test_valid_file_leaves_no_rejected_file(api: Api, tmp_path: Path) -> None:
     segment, users = api.segment("fine"), new_ids(3)
     file = tmp_path / "ids"
     file.write_text("\n".join(users), "ascii")
@@ -192,7 +192,7 @@ def without_developer_methods(api: Api) -> Iterator[Settings]:
     process.stop()
 
 
-def test_where_there_are_no_developer_methods(
+def test_import_needs_developer_methods(
     without_developer_methods: Settings, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.csv"

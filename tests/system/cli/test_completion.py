@@ -84,7 +84,7 @@ def _completed(typed: str, url: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_script_is_made_for_each_shell(shell: str) -> None:
+def test_completion_script_for_each_shell(shell: str) -> None:
     finished = run(_SEGMENTS_COMPLETE=f"source_{shell}")
     assert SCRIPTS[shell] in finished.stdout
     assert f"complete_{shell}" in finished.stdout
@@ -112,12 +112,12 @@ def test_names_come_from_the_service(names: str, typed: str) -> None:
     assert "alpha" not in told
 
 
-def test_without_the_service_or_its_leave_nothing_is_suggested(names: str) -> None:
+def test_nothing_is_suggested_without_service_or_token(names: str) -> None:
     for url in (names, "http://127.0.0.1:1", "nonsense"):
         assert "beta" not in _completed("segment show b", url)
 
 
-def test_a_service_that_hangs_is_not_waited_for(
+def test_completion_does_not_wait_for_a_hanging_service(
     names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion, "RESPONSE_TIMEOUT_S", 0.1)

@@ -14,7 +14,7 @@ from tests.support.shell import Shell
 INSTANT = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z"
 
 
-def test_a_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
+def test_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
     user, plain, ending, former = api.user(), api.segment(), api.segment("a:b"), api.segment()
     api.changed(user, add=[former])
     told = shell.text(
@@ -59,7 +59,7 @@ def test_history_is_listed_newest_first(shell: Shell, api: Api) -> None:
     assert table.index("remove") < table.index("add ")
 
 
-def test_a_refusal_says_what_and_why(shell: Shell, api: Api) -> None:
+def test_rejection_prints_code_and_segment(shell: Shell, api: Api) -> None:
     user, segment = api.user(), api.segment()
     told = shell.refused("user", "change", user, "--add", f"{segment}@2020-01-01T00:00:00Z")
     assert "already_expired" in told
@@ -67,7 +67,7 @@ def test_a_refusal_says_what_and_why(shell: Shell, api: Api) -> None:
     assert "user_unknown" in shell.refused("user", "show", str(uuid.uuid4()))
 
 
-def test_a_segment_lives_from_its_creation_to_its_deletion(shell: Shell, api: Api) -> None:
+def test_segment_lifecycle(shell: Shell, api: Api) -> None:
     name = f"cli-{uuid.uuid4().hex[:8]}"
     assert shell.json("segment", "create", name, "--description", "first")["state"] == "active"
     assert "segment_exists" in shell.refused("segment", "create", name)
@@ -79,7 +79,7 @@ def test_a_segment_lives_from_its_creation_to_its_deletion(shell: Shell, api: Ap
     assert "segment_unknown" in shell.refused("segment", "delete", name)
 
 
-def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> None:
+def test_rule_update_keeps_other_options(shell: Shell, api: Api) -> None:
     pool, name = api.segment("pool"), f"rule-{uuid.uuid4().hex[:8]}"
     users = [api.user() for _ in range(4)]
     for user in users:
@@ -107,7 +107,7 @@ def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> 
     assert len(shell.ndjson("segment", "members", name, "--limit", "2")) == 2
 
 
-def test_a_report_goes_to_a_file_and_to_stdout(shell: Shell, api: Api, tmp_path: Path) -> None:
+def test_report_is_written_to_a_file_or_stdout(shell: Shell, api: Api, tmp_path: Path) -> None:
     user, segment = api.user(), api.segment()
     at = api.changed(user, add=[segment])["at"]
     month, target = at[:7], tmp_path / "report.csv"

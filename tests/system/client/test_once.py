@@ -59,7 +59,7 @@ async def losing(api: Api, losses: int) -> AsyncIterator[Losing]:
         server.close()
 
 
-async def test_a_write_whose_answers_are_lost_is_done_once(api: Api) -> None:
+async def test_write_with_lost_responses_is_applied_once(api: Api) -> None:
     user, segment = api.user(), api.segment()
     new = f"once-{uuid.uuid4().hex[:8]}"
     async with losing(api, losses=3) as proxy:

@@ -21,7 +21,7 @@ from segments.settings import Settings
         (["--no-dev"], {"SEGMENTS_DEV__ENABLED": "true"}, False),
     ],
 )
-def test_the_document_is_printed(
+def test_openapi_document_is_printed(
     arguments: list[str], environment: dict[str, str], dev: bool
 ) -> None:
     done = CliRunner().invoke(app, ["openapi", *arguments], env=environment)
@@ -31,7 +31,7 @@ def test_the_document_is_printed(
     assert ("/dev/users/import" in printed["paths"]) is dev
 
 
-def test_settings_are_in_it() -> None:
+def test_openapi_document_reflects_settings() -> None:
     environment = {
         "SEGMENTS_HTTP__PUBLIC_URL": "https://segments.example/api",
         "SEGMENTS_AUTH__MODE": "keys",

@@ -26,17 +26,17 @@ from segments.client.models import AssignedRule
         (86_400 + 59, "1 d"),
     ],
 )
-def test_a_span_is_told_by_its_two_largest_units(seconds: float, told: str) -> None:
+def test_duration_has_its_two_largest_units(seconds: float, told: str) -> None:
     assert output.duration(seconds) == told
 
 
-def test_an_end_is_told_with_what_is_left() -> None:
+def test_expiry_includes_remaining_time() -> None:
     assert output.until(None) == "never"
     assert "(in 59 min" in output.until(datetime.now(UTC) + timedelta(hours=1))
     assert "(in" not in output.until(datetime(2020, 1, 1, tzinfo=UTC))
 
 
-def test_a_table_shows_text_as_it_is_and_lets_nothing_steer_the_terminal() -> None:
+def test_table_prints_literal_text_without_control_characters() -> None:
     printed = io.StringIO()
     with redirect_stdout(printed):
         output.table(["segment"], [["[red]a[/] \x1b[2J\x07"], ["x" * 300]])
@@ -45,7 +45,7 @@ def test_a_table_shows_text_as_it_is_and_lets_nothing_steer_the_terminal() -> No
     assert "x" * 300 in printed.getvalue()
 
 
-def test_a_rule_is_told_in_words() -> None:
+def test_rule_is_formatted_as_text() -> None:
     rule = AssignedRule(
         percent=12.5,
         count=None,

@@ -47,7 +47,7 @@ def next_request(steps: Steps[Any], outcome: Any = None) -> Request:
     return effect
 
 
-def test_a_question_that_waits_for_nothing_may_take_as_long_as_any_other() -> None:
+def test_request_without_wait_has_the_full_timeout() -> None:
     asked = next_request(command_calls.result(Clock().core(), "order-4711"))
     assert asked.headers[b"Prefer"] == b"wait=0"
     assert asked.timeout_s is not None
@@ -55,7 +55,7 @@ def test_a_question_that_waits_for_nothing_may_take_as_long_as_any_other() -> No
     assert asked.read_timeout_s > 5
 
 
-def test_a_command_that_is_accepted_is_pending_when_the_time_is_over() -> None:
+def test_accepted_command_is_pending_after_timeout() -> None:
     clock = Clock()
     steps = user_calls.change(clock.core(), USER, add=["beta"], idempotency_key="order-4711")
     next_request(steps)
@@ -66,7 +66,7 @@ def test_a_command_that_is_accepted_is_pending_when_the_time_is_over() -> None:
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
+def test_service_failure_while_polling_raises_unreachable() -> None:
     steps = user_calls.change(Clock().core(), USER, add=["beta"], idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
@@ -75,7 +75,7 @@ def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> None:
+def test_stale_read_after_create_has_the_command_id() -> None:
     steps = segment_calls.create_segment(Clock().core(), "beta", idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
@@ -92,7 +92,7 @@ def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> Non
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_list_of_something_else_is_an_answer_that_is_not_understood() -> None:
+def test_list_of_unexpected_items_raises_answer_error() -> None:
     steps = segment_calls.segments(Clock().core()).steps
     next_request(steps)
     with pytest.raises(AnswerError, match="unexpected response"):

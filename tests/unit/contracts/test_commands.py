@@ -39,7 +39,7 @@ def refusals(document: Any) -> list[str]:
     return [".".join(map(str, error["loc"][1:])) for error in caught.value.errors()]
 
 
-def test_a_change_with_every_way_to_name_an_addition() -> None:
+def test_change_accepts_every_form_of_addition() -> None:
     change = parse(
         body(
             id="c1",
@@ -69,7 +69,7 @@ def test_a_change_with_every_way_to_name_an_addition() -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY_TYPE)
-def test_id_and_actor_may_be_left_out(kind: str) -> None:
+def test_id_and_actor_are_optional(kind: str) -> None:
     command = parse(body(kind))
     assert (command.id, command.actor) == (None, None)
     assert parse(body(kind, id=None, actor=None)) == command
@@ -77,7 +77,7 @@ def test_id_and_actor_may_be_left_out(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", EVERY_TYPE)
 @pytest.mark.parametrize("field", ["surprise", "Segment", "auto", "ID", "__class__"])
-def test_an_unknown_field_is_refused_by_name(kind: str, field: str) -> None:
+def test_unknown_field_is_rejected(kind: str, field: str) -> None:
     assert refusals(body(kind, **{field: 1})) == [field]
 
 
@@ -94,18 +94,18 @@ def test_an_unknown_field_is_refused_by_name(kind: str, field: str) -> None:
         ("actor", {}),
     ],
 )
-def test_ids_and_actors_are_checked_in_every_command(kind: str, field: str, value: Any) -> None:
+def test_id_and_actor_are_validated_in_every_command(kind: str, field: str, value: Any) -> None:
     assert refusals(body(kind, **{field: value})) == [field]
 
 
 @pytest.mark.parametrize("kind", ["create_segment", "update_segment", "delete_segment"])
 @pytest.mark.parametrize("value", [..., None, "", "../x", "x" * 129, "a;b", 5, ["a"], {"a": 1}])
-def test_a_segment_command_needs_a_segment_name(kind: str, value: Any) -> None:
+def test_segment_command_requires_a_segment_name(kind: str, value: Any) -> None:
     assert refusals(body(kind, segment=value)) == ["segment"]
 
 
 @pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
-def test_a_description_is_text_of_bounded_length(kind: str) -> None:
+def test_description_is_text_of_limited_length(kind: str) -> None:
     assert parse(body(kind, description="x" * 4_096)).description == "x" * 4_096
     assert parse(body(kind, description=None)).description is None
     assert refusals(body(kind, description="x" * 4_097)) == ["description"]
@@ -113,7 +113,7 @@ def test_a_description_is_text_of_bounded_length(kind: str) -> None:
     assert refusals(body("delete_segment", description="x")) == ["description"]
 
 
-def test_an_update_tells_no_description_from_an_empty_one() -> None:
+def test_update_distinguishes_absent_and_null_description() -> None:
     assert "description" not in parse(body("update_segment")).model_fields_set
     assert "description" in parse(body("update_segment", description=None)).model_fields_set
 
@@ -121,13 +121,13 @@ def test_an_update_tells_no_description_from_an_empty_one() -> None:
 @pytest.mark.parametrize(
     "kind", [..., None, "", 5, [], "CREATE_SEGMENT", "change", "__init__", "create_segment "]
 )
-def test_a_type_that_is_none(kind: Any) -> None:
+def test_unknown_command_type_is_rejected(kind: Any) -> None:
     with pytest.raises(ValidationError):
         COMMAND_ADAPTER.validate_python(body(type=kind))
 
 
 @pytest.mark.parametrize("document", [None, 5, "x", [], [body()], True, b"{}"])
-def test_a_command_is_an_object(document: Any) -> None:
+def test_command_must_be_an_object(document: Any) -> None:
     with pytest.raises(ValidationError):
         COMMAND_ADAPTER.validate_python(document)
 
@@ -160,13 +160,13 @@ def test_a_command_is_an_object(document: Any) -> None:
         ({"segment": "a"}, ["segment"]),
     ],
 )
-def test_a_bad_change_names_every_field_at_fault(
+def test_invalid_change_lists_every_invalid_field(
     fields: dict[str, Any], at_fault: list[str]
 ) -> None:
     assert refusals(body(**fields)) == at_fault
 
 
-def test_an_end_is_given_once() -> None:
+def test_ttl_and_expires_at_are_mutually_exclusive() -> None:
     both = {"segment": "a", "ttl": 5, "expires_at": "2030-01-01T00:00:00Z"}
     assert refusals(body(add=[both])) == ["add.0"]
 
@@ -185,7 +185,7 @@ def test_an_end_is_given_once() -> None:
         (60, 41, False),
     ],
 )
-def test_a_change_has_one_to_a_hundred_names(add: int, remove: int, fits: bool) -> None:
+def test_change_has_1_to_100_names(add: int, remove: int, fits: bool) -> None:
     change = body(
         add=[f"a{n}" for n in range(add)],
         remove=[f"r{n}" for n in range(remove)],
@@ -205,17 +205,17 @@ def test_a_change_has_one_to_a_hundred_names(add: int, remove: int, fits: bool) 
         (["a", {"segment": "a", "ttl": 5}], []),
     ],
 )
-def test_no_segment_is_named_twice(add: list[Any], remove: list[str]) -> None:
+def test_repeated_segments_are_rejected(add: list[Any], remove: list[str]) -> None:
     with pytest.raises(ValidationError, match="repeated names: a"):
         COMMAND_ADAPTER.validate_python(body(add=add, remove=remove))
 
 
-def test_names_are_told_apart_by_case() -> None:
+def test_segment_names_are_case_sensitive() -> None:
     assert [a.segment for a in parse(body(add=["VIP", "vip"])).add] == ["VIP", "vip"]
 
 
 @given(st.text(max_size=20), st.integers(0, 99), st.integers(0, 2**40), st.integers(0, 99))
-def test_a_derived_id_belongs_to_one_place(
+def test_derived_command_id_is_unique_per_record(
     topic: str, partition: int, offset: int, other: int
 ) -> None:
     derived = derived_command_id(topic, partition, offset)

@@ -82,7 +82,7 @@ def resolve(reference: str) -> Any:
     return node
 
 
-def test_the_document_has_the_fields_of_the_specification_and_no_others() -> None:
+def test_document_has_only_specified_fields() -> None:
     made = document()
     assert made["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= made["info"].keys()
@@ -109,7 +109,7 @@ def test_the_document_has_the_fields_of_the_specification_and_no_others() -> Non
             assert example.keys() <= FIELDS["example"]
 
 
-def test_every_reference_leads_somewhere_and_everything_is_referred_to() -> None:
+def test_references_resolve_and_all_components_are_used() -> None:
     references = {node["$ref"] for node in _walk(document()) if isinstance(node.get("$ref"), str)}
     assert all(resolve(reference) is not None for reference in references)
     components = {
@@ -120,7 +120,7 @@ def test_every_reference_leads_somewhere_and_everything_is_referred_to() -> None
     assert components <= references
 
 
-def test_every_schema_is_one_in_the_words_of_draft_07() -> None:
+def test_schemas_are_valid_draft_07() -> None:
     schemas = document()["components"]["schemas"]
     for schema in schemas.values():
         Draft7Validator.check_schema(schema)
@@ -132,7 +132,7 @@ def test_every_schema_is_one_in_the_words_of_draft_07() -> None:
 @pytest.mark.parametrize(
     "name", asyncapi.document(Settings.model_construct())["components"]["messages"]
 )
-def test_the_examples_of_a_message_are_valid(name: str) -> None:
+def test_message_examples_are_valid(name: str) -> None:
     message = document()["components"]["messages"][name]
     for example in message.get("examples", []):
         for part, value in example.items():
@@ -146,7 +146,7 @@ def _validator(schema: dict[str, Any]) -> Draft7Validator:
     return Draft7Validator({"allOf": [schema], "components": document()["components"]})
 
 
-def test_channels_are_the_topics_as_topics_yaml_has_them() -> None:
+def test_channels_match_topics_yaml() -> None:
     made = document()
     by_address = {channel["address"]: channel for channel in made["channels"].values()}
     settings = Settings.model_construct()
@@ -183,7 +183,7 @@ def test_operations_are_those_of_topics_yaml() -> None:
     assert len(made["operations"]) == len(expected)
 
 
-def test_an_operation_names_messages_of_its_own_channel() -> None:
+def test_operations_refer_to_messages_of_their_channel() -> None:
     for operation in document()["operations"].values():
         prefix = operation["channel"]["$ref"] + "/messages/"
         assert operation["messages"]
@@ -192,7 +192,7 @@ def test_an_operation_names_messages_of_its_own_channel() -> None:
             assert resolve(message["$ref"])["$ref"].startswith("#/components/messages/")
 
 
-def test_a_result_is_found_by_the_id_of_its_command() -> None:
+def test_commands_and_results_have_correlation_ids() -> None:
     messages = document()["components"]["messages"]
     places = {
         name: message["correlationId"]["location"]
@@ -208,7 +208,7 @@ def test_a_result_is_found_by_the_id_of_its_command() -> None:
         assert value["payload"]["id"]
 
 
-def test_only_who_writes_a_message_sends_it() -> None:
+def test_operations_list_only_messages_the_application_writes() -> None:
     operations = document()["operations"]
 
     def sent(application: str) -> set[str]:
@@ -220,7 +220,7 @@ def test_only_who_writes_a_message_sends_it() -> None:
     assert not sent("shards") & (sent("router") | sent("users"))
 
 
-def test_another_deployment_has_its_own_names_brokers_and_partitions() -> None:
+def test_document_reflects_deployment_settings() -> None:
     kafka = KafkaSettings(bootstrap_servers="a:9092, b:9093", prefix="eu.", replication_factor=3)
     made = asyncapi.document(Settings.model_construct(kafka=kafka, partitions=16))
     assert [server["host"] for server in made["servers"].values()] == ["a:9092", "b:9093"]
@@ -233,7 +233,7 @@ def test_another_deployment_has_its_own_names_brokers_and_partitions() -> None:
     assert group["enum"] == ["eu.segments-router"]
 
 
-def test_the_command_line_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_prints_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTS_KAFKA__PREFIX", "printed.")
     answer = CliRunner().invoke(app, ["topics", "asyncapi"])
     assert answer.exit_code == 0, answer.output

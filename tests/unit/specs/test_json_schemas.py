@@ -38,7 +38,7 @@ def test_a_published_file_is_current(file: str) -> None:
     assert found == PUBLISHED[file], "run: python -m tests.support.docs.generated"
 
 
-def test_nothing_else_is_published() -> None:
+def test_no_other_schemas_are_published() -> None:
     found = {
         str(path.relative_to(published_schemas.FOLDER))
         for path in published_schemas.FOLDER.rglob("*.json")
@@ -47,7 +47,7 @@ def test_nothing_else_is_published() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_schema_is_one_of_2020_12_and_complete(file: str) -> None:
+def test_schemas_are_valid_2020_12_and_self_contained(file: str) -> None:
     schema = FILES[file]
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -64,14 +64,14 @@ def _references(schema: Any) -> list[str]:
     return own + [found for value in schema.values() for found in _references(value)]
 
 
-def test_every_topic_has_its_kinds_of_message_and_every_kind_an_example() -> None:
+def test_every_topic_has_message_types_with_examples() -> None:
     assert {kind.topic for kind in MESSAGE_TYPES} == {topic.name for topic in topics.load()}
     names = {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
     assert len(names) == len(MESSAGE_TYPES)
     assert names - OPAQUE <= set(EXAMPLES) <= names
 
 
-def test_who_writes_a_kind_writes_its_topic() -> None:
+def test_message_writers_are_writers_of_the_topic() -> None:
     writers = {topic.name: set(topic.writers) for topic in topics.load()}
     assert [
         kind for kind in MESSAGE_TYPES if not set(kind.writers or ()) <= writers[kind.topic]
@@ -79,7 +79,7 @@ def test_who_writes_a_kind_writes_its_topic() -> None:
 
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
-def test_an_example_is_of_its_kind_and_of_no_other(topic: str, name: str, example: Example) -> None:
+def test_example_matches_exactly_its_message_type(topic: str, name: str, example: Example) -> None:
     payload = _bytes(example.payload)
     headers = {header: text.encode() for header, text in (example.headers or {}).items()}
     fitting = published_schemas.kinds_that_fit(topic, payload, headers, _key(topic, name))
@@ -98,7 +98,7 @@ def _key(topic: str, name: str) -> bytes | None:
 
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
-def test_an_example_is_what_its_model_takes(topic: str, name: str, example: Example) -> None:
+def test_example_validates_against_its_model(topic: str, name: str, example: Example) -> None:
     [kind] = [kind for kind in message_types_of(topic) if kind.name == name]
     if kind.value is not None:
         kind.value.model_validate(example.payload)
@@ -193,20 +193,20 @@ def _fitting(command: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("command", TAKEN)
-def test_the_schemas_let_through_what_the_models_take(command: dict[str, Any]) -> None:
+def test_schemas_accept_what_the_models_accept(command: dict[str, Any]) -> None:
     assert isinstance(COMMAND_ADAPTER.validate_python(command), COMMAND_TYPES[command["type"]])
     complaints = published_schemas.complaints("segments.commands", command)
     assert _fitting(command) == [command["type"]], complaints
 
 
 @pytest.mark.parametrize("command", REFUSED)
-def test_the_schemas_refuse_what_the_models_refuse(command: Any) -> None:
+def test_schemas_reject_what_the_models_reject(command: Any) -> None:
     with pytest.raises(ValidationError):
         COMMAND_ADAPTER.validate_python(command)
     assert _fitting(command) == []
 
 
-def test_the_command_line_writes_the_same(tmp_path: Path) -> None:
+def test_cli_writes_the_published_schemas(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["topics", "schemas", "-o", str(tmp_path / "made")])
     assert answer.exit_code == 0, answer.output
     assert f"{len(FILES)} schemas" in answer.output

@@ -41,7 +41,7 @@ def kinds(world: World) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_memberships_in_a_long_history(seed: int) -> None:
+def test_membership_records_match_the_schemas(seed: int) -> None:
     world = World(3, job_slice=5, segments_per_user=4, parked_per_user=3)
     stirrer = Stirrer(world, seed, users=15, segments=8)
     stirrer.create_all()
@@ -66,7 +66,7 @@ def test_memberships_in_a_long_history(seed: int) -> None:
         assert replayed.outputs == shard.outputs
 
 
-def test_rounds_of_assignment_and_previews() -> None:
+def test_assignment_and_preview_records_match_the_schemas() -> None:
     world = world_of(40)
     auto(world, "half", percent=50)
     auto(world, "some", count=5, include=["half"], newcomers=True, ttl="P1D")
