@@ -207,7 +207,7 @@ def test_every_record_matches_exactly_one_message_type(story: Story) -> None:
     strays: list[tuple[str, Any]] = []
     for topic, records in story.records.items():
         for record in records:
-            kinds = published_schemas.kinds_that_fit(
+            kinds = published_schemas.matching_types(
                 topic, record.value, record.headers, record.key
             )
             if len(kinds) == 1:
@@ -216,7 +216,7 @@ def test_every_record_matches_exactly_one_message_type(story: Story) -> None:
                 strays.append((topic, (kinds, record)))
     malformed = [value for value, _, _ in MALFORMED] + [b'{"user": 5}']
     assert sorted(record.value for _, (kinds, record) in strays) == sorted(malformed), [
-        (topic, kinds, published_schemas.complaints(topic, record.json))
+        (topic, kinds, published_schemas.validation_errors(topic, record.json))
         for topic, (kinds, record) in strays
         if record.value not in malformed
     ]

@@ -1,4 +1,4 @@
-"""`segments keys`: what it prints, keeps and refuses."""
+"""`segments keys`: output, stored keys and errors."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def run(*arguments: str) -> Result:
 
 
 def create(*arguments: str) -> str:
-    done = run("create", *arguments)
-    assert done.exit_code == 0, done.output
-    return done.stdout.strip()
+    result = run("create", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
 
 
 def test_key_is_printed_only_on_creation() -> None:
@@ -57,8 +57,8 @@ def test_revoked_key_is_not_listed() -> None:
 
 @pytest.mark.parametrize("expires", ["2020-01-01T00:00:00Z", "tomorrow", "P", "PT0S", ""])
 def test_invalid_expiry_is_rejected(tmp_path: Path, expires: str) -> None:
-    done = run("create", "--role", "admin", "--name", "ops", "--expires", expires)
-    assert isinstance(done.exception, UsageError)
+    result = run("create", "--role", "admin", "--name", "ops", "--expires", expires)
+    assert isinstance(result.exception, UsageError)
     assert not (tmp_path / "keys.json").exists()
 
 

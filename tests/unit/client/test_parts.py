@@ -1,4 +1,4 @@
-"""Parts of the client without a network: what is loaded, retries, sessions, arguments."""
+"""Parts of the client that need no network: imports, retries, sessions, arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAVY = ("quixstreams", "rocksdict", "confluent_kafka", "aiohttp", "typer", "num
 
 
 def test_importing_the_client_does_not_import_the_service() -> None:
-    # In the root, where a folder `http` lies beside the standard library's package of that name.
+    # In the root, whose folder `http` could shadow the standard library's package.
     code = (
         "import sys, json, http, http.client, segments.client;"
         "print(json.dumps([http.__file__, sorted(sys.modules)]))"
@@ -44,32 +44,32 @@ def test_no_client_module_shadows_the_standard_library() -> None:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    def calls(kind: type) -> dict[str, list[str]]:
+    def methods(client_class: type) -> dict[str, list[str]]:
         return {
             name.removeprefix("a") if name == "aclose" else name: list(
                 inspect.signature(call).parameters
             )
-            for name, call in vars(kind).items()
+            for name, call in vars(client_class).items()
             if not name.startswith("_")
         }
 
-    assert calls(SegmentsClient) == calls(AsyncSegmentsClient)
-    assert all(getattr(SegmentsClient, name).__doc__ for name in calls(SegmentsClient))
+    assert methods(SegmentsClient) == methods(AsyncSegmentsClient)
+    assert all(getattr(SegmentsClient, name).__doc__ for name in methods(SegmentsClient))
 
 
 def test_docstring_tree_matches_error_hierarchy() -> None:
     drawn: dict[str, str] = {}
-    line_of: dict[int, str] = {}
+    name_at: dict[int, str] = {}
     for line in (errors.__doc__ or "").splitlines():
         name = line.strip("│├└─ ").partition(" ")[0]
         if name.endswith("Error"):
             depth = (len(line) - len(line.lstrip(" │├└─"))) // 4
-            line_of[depth] = name
-            drawn[name] = line_of.get(depth - 1, "Exception")
+            name_at[depth] = name
+            drawn[name] = name_at.get(depth - 1, "Exception")
     real = {
-        name: kind.__base__.__name__
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, Exception) and kind.__base__ is not None
+        name: member.__base__.__name__
+        for name, member in vars(errors).items()
+        if inspect.isclass(member) and issubclass(member, Exception) and member.__base__ is not None
     }
     assert drawn == real
     assert set(real) <= set(api.__all__)
@@ -86,8 +86,8 @@ def test_backoff_has_full_jitter_and_respects_retry_after() -> None:
 def test_session_tracks_highest_position_per_partition() -> None:
     positions = Positions()
     assert positions.minimum() is None
-    for noted in ("1:5", "0:3", "1:4", "0:3, 2:0"):
-        positions.note(noted)
+    for position in ("1:5", "0:3", "1:4", "0:3, 2:0"):
+        positions.note(position)
     assert positions.minimum() == "0:3,1:5,2:0"
 
 
@@ -105,9 +105,9 @@ def test_times_need_an_offset() -> None:
         inputs.instant(datetime(2026, 11, 24, 17, tzinfo=east), "at") == "2026-11-24T15:00:00.000Z"
     )
     assert inputs.instant("2026-11-24T17:00:00+02:00", "at") == "2026-11-24T17:00:00+02:00"
-    for wrong in (datetime(2026, 11, 24), "2026-11-24"):  # noqa: DTZ001 - what is wrong with it
+    for invalid in (datetime(2026, 11, 24), "2026-11-24"):  # noqa: DTZ001 - invalid on purpose
         with pytest.raises(api.InvalidError):
-            inputs.instant(wrong, "at")
+            inputs.instant(invalid, "at")
 
 
 def test_rule_body_omits_unset_fields() -> None:

@@ -1,4 +1,4 @@
-"""Rules of automatic assignment: what is understood, and what is refused (S7, F3, F4)."""
+"""Validation and target sizes of automatic assignment rules."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def test_invalid_rules_are_rejected(rule: dict[str, Any]) -> None:
         Auto.model_validate(rule)
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment"])
 @pytest.mark.parametrize("field", ["include", "exclude"])
-def test_rule_cannot_refer_to_its_own_segment(kind: str, field: str) -> None:
+def test_rule_cannot_refer_to_its_own_segment(command_type: str, field: str) -> None:
     with pytest.raises(ValidationError, match="the segment itself"):
         COMMAND_ADAPTER.validate_python(
-            {"type": kind, "segment": "A", "auto": {"percent": 1, field: ["A"]}}
+            {"type": command_type, "segment": "A", "auto": {"percent": 1, field: ["A"]}}
         )
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
-def test_rule_cannot_be_removed(kind: str) -> None:
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment"])
+def test_rule_cannot_be_removed(command_type: str) -> None:
     with pytest.raises(ValidationError, match="to remove a rule, delete the segment"):
-        COMMAND_ADAPTER.validate_python({"type": kind, "segment": "A", "auto": None})
+        COMMAND_ADAPTER.validate_python({"type": command_type, "segment": "A", "auto": None})
 
 
 @given(st.integers(1, 1_000_000), st.integers(0, 10**9))

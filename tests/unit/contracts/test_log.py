@@ -1,4 +1,4 @@
-"""Records of the shard log, and the models of what the shards write."""
+"""Records of the shard log, and models of the records that shards write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names are names: of segments, users and commands."""
+"""Validation of segment names, user ids and command ids."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_uuid_of_any_version_is_accepted(user: uuid.UUID) -> None:
 
 @pytest.mark.parametrize("contract", [CommandId, Actor])
 @pytest.mark.parametrize(
-    ("value", "fits"),
+    ("value", "valid"),
     [
         ("x", True),
         ("x" * 128, True),
@@ -173,10 +173,10 @@ def test_uuid_of_any_version_is_accepted(user: uuid.UUID) -> None:
     ],
 )
 def test_ids_and_actors_are_short_printable_text(
-    contract: object, value: object, fits: bool
+    contract: object, value: object, valid: bool
 ) -> None:
     adapter: TypeAdapter[str] = TypeAdapter(contract)
-    if fits:
+    if valid:
         assert adapter.validate_python(value) == value
     else:
         with pytest.raises(ValidationError):

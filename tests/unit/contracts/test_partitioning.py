@@ -1,4 +1,4 @@
-"""The Java client's partitioner, by vectors of its own."""
+"""The partitioner, against test vectors of the Java client."""
 
 from __future__ import annotations
 

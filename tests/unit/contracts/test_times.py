@@ -1,4 +1,4 @@
-"""Instants and durations at the edges."""
+"""Parsing of timestamps and durations, including edge cases."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_invalid_timestamps_are_rejected(text: str) -> None:
 
 
 @given(
-    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),  # noqa: DTZ001 - a zone comes below
+    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),  # noqa: DTZ001 - the zone is added below
     st.integers(-23 * 60, 23 * 60),
 )
 def test_timestamp_is_independent_of_the_offset(moment: datetime, offset_minutes: int) -> None:

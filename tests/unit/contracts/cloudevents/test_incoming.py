@@ -1,4 +1,4 @@
-"""What a CloudEvent carries; records as a whole are the router's tests."""
+"""Unwrapping of CloudEvents. The router's tests cover whole records."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BODY = {"answer": 42}
 
 
 def event(**attributes: Any) -> dict[str, Any]:
-    given = {"specversion": "1.0", "id": "e1", "source": "/crm", "type": "t", "data": BODY}
-    return {name: value for name, value in (given | attributes).items() if value is not ...}
+    defaults = {"specversion": "1.0", "id": "e1", "source": "/crm", "type": "t", "data": BODY}
+    return {name: value for name, value in (defaults | attributes).items() if value is not ...}
 
 
 def binary(**attributes: bytes) -> list[tuple[str, bytes | None]]:
-    given = {"specversion": b"1.0", "id": b"e1", "source": b"/crm", "type": b"t"}
-    return [(f"ce_{name}", value) for name, value in (given | attributes).items()]
+    defaults = {"specversion": b"1.0", "id": b"e1", "source": b"/crm", "type": b"t"}
+    return [(f"ce_{name}", value) for name, value in (defaults | attributes).items()]
 
 
 @pytest.mark.parametrize(

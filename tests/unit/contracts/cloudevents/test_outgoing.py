@@ -1,4 +1,4 @@
-"""Results and history rows as CloudEvents in binary mode; their values are as without."""
+"""Results and history rows as CloudEvents in binary mode, which leaves their values unchanged."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_headers_make_a_valid_binary_event(topic: str, value: dict[str, Any]) ->
     read = unwrap(orjson.dumps(value), list(headers.items()))
     assert read.event == Event("/p.segments.shards/c0ffee", "3:1042:0")
     assert read.data == value
-    [kind] = [kind for kind in message_types_of(topic) if kind.name in ("result", "row")]
-    assert published_schemas.fits(kind._replace(key=None), orjson.dumps(value), headers, None)
+    [message] = [each for each in message_types_of(topic) if each.name in ("result", "row")]
+    assert published_schemas.matches(message._replace(key=None), orjson.dumps(value), headers, None)
 
 
 @pytest.mark.parametrize("status", ["applied", "unchanged", "rejected"])
@@ -81,7 +81,7 @@ OUTPUTS = [
 
 
 def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
-    """What a shard that says `OUTPUTS` of a record produces: (topic, headers)."""
+    """(topic, headers) of the records that a shard produces for `OUTPUTS`."""
     found: list[tuple[str, Headers]] = []
 
     def produce(topic: str, value: bytes, key: str, **options: Any) -> None:
@@ -100,8 +100,8 @@ def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
 
 
 def test_event_id_is_the_log_position_and_output_index() -> None:
-    named = [headers.get("ce_id") for _, headers in produced(SOURCE)]
-    assert named == [b"2:7:0", b"2:7:1", None, b"2:7:3"]
+    ids = [headers.get("ce_id") for _, headers in produced(SOURCE)]
+    assert ids == [b"2:7:0", b"2:7:1", None, b"2:7:3"]
     assert {headers.get("ce_source") for _, headers in produced(SOURCE)} == {SOURCE.encode(), None}
 
 
