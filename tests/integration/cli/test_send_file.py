@@ -1,4 +1,4 @@
-"""`segments send --file` where nobody answers, and files of every kind."""
+"""`segments send --file` without results, and the parsing of command files."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def test_sending_stops_when_results_stop_arriving(
 ) -> None:
     monkeypatch.setattr(send_file, "COMMANDS_IN_FLIGHT_MAX", 10)
     lines = lines_of(tmp_path, b"\n".join([USER.encode()] * 12 + [b"x", USER.encode()]), add="a")
-    target = tmp_path / "amiss"
+    target = tmp_path / "rejected"
     assert send_file.send(deployment, lines, target, timeout_s=0.3) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
         "14 lines: 1 invalid, 10 no_result, 3 not_sent",
         f"14 failed lines are in {target}",
     ]
@@ -49,8 +49,8 @@ def test_sending_stops_when_results_stop_arriving(
     assert len(read(deployment, "segments.commands")) == 10
 
 
-class _Silent:
-    """Results that never come."""
+class _NoResults:
+    """A consumer that never receives results."""
 
     def consume(self, _count: int, _timeout_s: float) -> list[Any]:
         return []
@@ -62,18 +62,18 @@ class _Silent:
 def test_undelivered_commands_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = Settings(
+    unreachable = Settings(
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}}
     )
-    monkeypatch.setattr(send_file, "results_from_now", lambda _: _Silent())
+    monkeypatch.setattr(send_file, "results_from_now", lambda _: _NoResults())
     monkeypatch.setattr(send_file, "_DELIVERY_TIMEOUT_MS", 200)
     lines = lines_of(tmp_path, f"{CHANGE}\n{CHANGE}\n".encode())
-    assert send_file.send(away, lines, tmp_path / "amiss", timeout_s=60) == 1
+    assert send_file.send(unreachable, lines, tmp_path / "rejected", timeout_s=60) == 1
     assert capsys.readouterr().out.startswith("2 lines: 2 not_sent\n")
-    assert ["Kafka" in line["detail"] for line in rejected(tmp_path / "amiss")] == [True, True]
+    assert ["Kafka" in line["detail"] for line in rejected(tmp_path / "rejected")] == [True, True]
     monkeypatch.setattr(result_consumer, "_TIMEOUT_S", 0.2)
     with pytest.raises(KafkaException):
-        result_consumer.results_from_now(away)
+        result_consumer.results_from_now(unreachable)
 
 
 def test_missing_topic_raises(deployment: Settings) -> None:

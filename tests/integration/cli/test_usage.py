@@ -1,4 +1,4 @@
-"""What the command line makes of wrong usage, a missing service, a closed pipe and Ctrl-C."""
+"""The command line under usage errors, an unreachable service, a closed pipe and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["user", "show", "x"], "a user id must be a UUID"),
         (["user", "change", USER], "give --add or --remove"),
@@ -36,11 +36,11 @@ NOWHERE = "http://127.0.0.1:1"
         (["nonsense"], "No such command"),
     ],
 )
-def test_usage_errors_exit_with_status_2(arguments: list[str], told: str) -> None:
+def test_usage_errors_exit_with_status_2(arguments: list[str], message: str) -> None:
     finished = run(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert told in " ".join(finished.stderr.replace("│", "").split())
+    assert message in " ".join(finished.stderr.replace("│", "").split())
 
 
 def test_unreachable_service_is_reported_with_advice() -> None:
@@ -79,23 +79,23 @@ def test_token_is_never_printed(tmp_path: Path) -> None:
 def test_addition_is_parsed_with_its_expiry(
     text: str, segment: str, ttl: str | None, expires_at: str | None
 ) -> None:
-    added = parse_addition(text)
-    assert (added.segment, added.ttl, added.expires_at) == (segment, ttl, expires_at)
+    addition = parse_addition(text)
+    assert (addition.segment, addition.ttl, addition.expires_at) == (segment, ttl, expires_at)
 
 
 MEMBER = b'{"user_id":"%s","since":"2026-11-24T22:17:45.625Z","expires_at":null,"origin":"auto"}\n'
 
 
 class _Endless(BaseHTTPRequestHandler):
-    """A list of members that never ends; `begun` is set once it is asked for."""
+    """A list of members that never ends; `started` is set on the first request."""
 
-    begun = Event()
+    started = Event()
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.begun.set()
-        # The writing ends when the command that reads does.
+        self.started.set()
+        # Write until the command that reads exits.
         try:
             while True:
                 self.wfile.write(MEMBER % USER.encode() * 500)
@@ -133,15 +133,15 @@ def test_a_closed_pipe_ends_the_command_quietly(endless: str, as_json: bool) -> 
 
 
 def test_ctrl_c_ends_the_command_quietly(endless: str) -> None:
-    _Endless.begun.clear()
+    _Endless.started.clear()
     process = subprocess.Popen(
         [*CLI, "segment", "members", "a", "--url", endless],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    assert _Endless.begun.wait(60)
+    assert _Endless.started.wait(60)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told == b""
+    assert stderr == b""

@@ -1,4 +1,4 @@
-"""The client of a service that asks who is there."""
+"""The client of a service that requires API keys."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ONCE = Retries(attempts=1)
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    """A key of an analyst."""
+    """An analyst's API key."""
     return credentials.api_key(tmp_path, "analyst")
 
 
 @pytest.fixture
 async def sidecar(key: str, tmp_path: Path) -> AsyncIterator[Sidecar]:
-    """Keys are asked for; the store has a row in February 2025."""
+    """A sidecar that requires API keys; its history has a row in February 2025."""
     assert key
     store(tmp_path, [entry(0, 0, 1_740_000_000_000, USER)])
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:

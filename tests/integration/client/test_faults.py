@@ -1,4 +1,4 @@
-"""What the client makes of a service, or a network, that goes wrong."""
+"""The client under faults of the service and the network."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from aiohttp import web
 
 from segments import client as api
 from segments.client import AsyncSegmentsClient, Retries, SegmentsClient
-from tests.support.service_double import USER, Double, answers, broken, problem
+from tests.support.service_double import USER, Double, problem, reset, responds
 
-AT_ONCE = Retries(attempts=4, backoff_s=0.001)
+FAST = Retries(attempts=4, backoff_s=0.001)
 
 
 class Both:
-    """The same call by the blocking and by the asynchronous client."""
+    """Runs the same call with the synchronous or the asynchronous client."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        self.options: dict[str, Any] = {"retries": AT_ONCE, "timeout_s": 20.0} | options
+        self.options: dict[str, Any] = {"retries": FAST, "timeout_s": 20.0} | options
 
-    async def blocking(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def synchronous(self, name: str, *args: Any, **kwargs: Any) -> Any:
         def call() -> Any:
             with SegmentsClient(self.url, **self.options) as client:
-                made = getattr(client, name)(*args, **kwargs)
-                return list(made) if isinstance(made, api.Items) else made
+                outcome = getattr(client, name)(*args, **kwargs)
+                return list(outcome) if isinstance(outcome, api.Items) else outcome
 
         return await asyncio.to_thread(call)
 
     async def asynchronous(self, name: str, *args: Any, **kwargs: Any) -> Any:
         async with AsyncSegmentsClient(self.url, **self.options) as client:
-            made = getattr(client, name)(*args, **kwargs)
-            return [item async for item in made] if isinstance(made, api.AsyncItems) else await made
+            outcome = getattr(client, name)(*args, **kwargs)
+            if isinstance(outcome, api.AsyncItems):
+                return [item async for item in outcome]
+            return await outcome
 
 
-@pytest.fixture(params=["blocking", "asynchronous"])
+@pytest.fixture(params=["synchronous", "asynchronous"])
 def caller(request: pytest.FixtureRequest) -> Any:
-    """`caller(double, **options)(name, …)`: a call, by either client."""
+    """`caller(double, **options)(name, …)` runs a call with either client."""
     return lambda double, **options: getattr(Both(double.url, **options), request.param)
 
 
-async def _taken_then_reset(request: web.Request) -> None:
-    await broken(request)
+async def _reset_connection(request: web.Request) -> None:
+    await reset(request)
 
 
-def _taken(double: Double) -> Any:
+def _apply_then_reset(double: Double) -> Any:
     async def fault(request: web.Request) -> None:
         double.decide(request.headers["Idempotency-Key"])
-        await broken(request)
+        await reset(request)
 
     return fault
 
@@ -58,9 +60,9 @@ def _taken(double: Double) -> Any:
 async def test_a_write_whose_answer_is_lost_is_repeated_with_its_key(
     double: Double, caller: Any
 ) -> None:
-    double.faults = [_taken(double), _taken(double)]
+    double.faults = [_apply_then_reset(double), _apply_then_reset(double)]
     result = await caller(double)("change", USER, add=["beta"])
-    first, second, third = double.sent_keys()
+    first, second, third = double.received_keys()
     assert first == second == third == result.command_id
     assert double.applied == {first: 1}
 
@@ -69,27 +71,27 @@ async def test_every_write_has_its_own_key(double: Double, caller: Any) -> None:
     change = caller(double)
     for _ in range(3):
         await change("change", USER, add=["beta"])
-    assert len(set(double.sent_keys())) == 3
+    assert len(set(double.received_keys())) == 3
 
 
 async def test_key_of_the_caller_is_used(double: Double, caller: Any) -> None:
-    double.faults = [answers(503, "kafka_unavailable")]
+    double.faults = [responds(503, "kafka_unavailable")]
     await caller(double)("change", USER, add=["beta"], idempotency_key="Bestellung-ü")
-    # A header is text in UTF-8 for the service.
-    keys = [key.encode("utf-8", "surrogateescape").decode() for key in double.sent_keys()]
+    # The service decodes headers as UTF-8.
+    keys = [key.encode("utf-8", "surrogateescape").decode() for key in double.received_keys()]
     assert keys == ["Bestellung-ü"] * 2
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_temporary_errors_are_retried(double: Double, caller: Any, status: int) -> None:
-    double.faults = [answers(status, "busy"), answers(status, "busy")]
+    double.faults = [responds(status, "busy"), responds(status, "busy")]
     found = await caller(double)("user_segments", USER)
     assert found.names == ["beta"]
     assert len(double.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind"),
+    ("status", "code", "error_class"),
     [
         (400, "invalid", api.InvalidError),
         (401, "unauthorized", api.UnauthorizedError),
@@ -104,32 +106,32 @@ async def test_temporary_errors_are_retried(double: Double, caller: Any, status:
     ],
 )
 async def test_permanent_errors_are_not_retried(
-    double: Double, caller: Any, status: int, code: str, kind: type[api.ProblemError]
+    double: Double, caller: Any, status: int, code: str, error_class: type[api.ProblemError]
 ) -> None:
-    double.faults = [answers(status, code)]
+    double.faults = [responds(status, code)]
     with pytest.raises(api.ProblemError) as raised:
         await caller(double)("user_segments", USER)
-    assert type(raised.value) is kind
+    assert type(raised.value) is error_class
     assert (raised.value.status, raised.value.code) == (status, code)
     assert raised.value.detail == "because"
     assert len(double.requests) == 1
 
 
 async def test_attempts_are_limited(double: Double, caller: Any) -> None:
-    double.faults = [answers(503, "stale")] * 10
+    double.faults = [responds(503, "stale")] * 10
     with pytest.raises(api.StaleError):
         await caller(double)("user_segments", USER)
-    assert len(double.requests) == AT_ONCE.attempts
+    assert len(double.requests) == FAST.attempts
 
 
 async def test_retry_after_is_respected(double: Double, caller: Any) -> None:
     arrived: list[float] = []
 
-    async def refuse(_request: web.Request) -> web.Response | None:
+    async def respond_429_once(_request: web.Request) -> web.Response | None:
         arrived.append(asyncio.get_running_loop().time())
         return problem(429, "rate_limited", {"Retry-After": "1"}) if len(arrived) == 1 else None
 
-    double.faults = [refuse, refuse]
+    double.faults = [respond_429_once, respond_429_once]
     await caller(double)("user_segments", USER)
     assert arrived[1] - arrived[0] >= 1.0
 
@@ -137,7 +139,7 @@ async def test_retry_after_is_respected(double: Double, caller: Any) -> None:
 async def test_retry_after_beyond_the_deadline_fails_immediately(
     double: Double, caller: Any
 ) -> None:
-    double.faults = [answers(429, "rate_limited", {"Retry-After": "3600"})]
+    double.faults = [responds(429, "rate_limited", {"Retry-After": "3600"})]
     with pytest.raises(api.RateLimitedError) as raised:
         await caller(double)("user_segments", USER)
     assert raised.value.retry_after_s == 3600
@@ -170,21 +172,21 @@ async def test_pending_write_has_its_command_id(double: Double, caller: Any) -> 
     double.undecided_polls = 1_000_000
     with pytest.raises(api.PendingError) as raised:
         await caller(double)("change", USER, add=["beta"], timeout_s=2)
-    [key] = double.sent_keys()
+    [key] = double.received_keys()
     assert raised.value.command_id == key
 
 
 async def test_unknown_command_is_polled_again(double: Double, caller: Any) -> None:
     double.undecided_polls = 1
-    double.faults = [None, answers(404, "command_unknown")]
+    double.faults = [None, responds(404, "command_unknown")]
     assert (await caller(double)("change", USER, add=["beta"])).status == "applied"
 
 
 async def test_write_error_has_the_command_id(double: Double, caller: Any) -> None:
-    double.faults = [_taken_then_reset] * 10
+    double.faults = [_reset_connection] * 10
     with pytest.raises(api.UnreachableError) as raised:
         await caller(double)("change", USER, add=["beta"])
-    assert {raised.value.command_id} == set(double.sent_keys())
+    assert {raised.value.command_id} == set(double.received_keys())
 
 
 async def test_slow_response_times_out(double: Double, caller: Any) -> None:
@@ -192,7 +194,7 @@ async def test_slow_response_times_out(double: Double, caller: Any) -> None:
         await asyncio.sleep(3600)
 
     double.faults = [never] * 10
-    # With the limit of the client the test would not end within its own.
+    # The timeout of the client is longer than that of the test, so it must be overridden.
     with pytest.raises(api.UnreachableError):
         await caller(double, timeout_s=3_600.0)("user_segments", USER, timeout_s=0.3)
 
@@ -273,32 +275,32 @@ async def test_a_short_member_list_is_an_error(double: Double, caller: Any, body
 
 async def test_interrupted_member_list_raises(double: Double, caller: Any) -> None:
     double.members_body = MEMBER % USER.encode() * 3
-    double.members_promise = 4
+    double.breaks_streams = True
     with pytest.raises(api.IncompleteError, match="interrupted after 3 members"):
         await caller(double)("members", "beta")
 
 
 async def test_members_before_the_interruption_are_yielded(double: Double) -> None:
     double.members_body = MEMBER % USER.encode() * 3
-    double.members_promise = 4
-    async with AsyncSegmentsClient(double.url, retries=AT_ONCE) as client:
+    double.breaks_streams = True
+    async with AsyncSegmentsClient(double.url, retries=FAST) as client:
         members = client.members("beta")
-        given = [await anext(members) for _ in range(3)]
+        received = [await anext(members) for _ in range(3)]
         with pytest.raises(api.IncompleteError):
             await anext(members)
-    assert [member.user_id for member in given] == [USER] * 3
+    assert [member.user_id for member in received] == [USER] * 3
 
 
 async def test_complete_report_is_saved(double: Double, caller: Any, tmp_path: Path) -> None:
     double.rows, double.row_count = b"u;a;add;t\n" * 3, 3
-    told: list[tuple[int, int]] = []
+    updates: list[tuple[int, int]] = []
     target = tmp_path / "report.csv"
     rows = await caller(double)(
-        "save_report", target, "2026-11", progress=lambda *counts: told.append(counts)
+        "save_report", target, "2026-11", progress=lambda *counts: updates.append(counts)
     )
     assert rows == 3
     assert target.read_bytes() == double.rows
-    assert told[-1] == (3, 3)
+    assert updates[-1] == (3, 3)
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -310,7 +312,7 @@ async def test_incomplete_report_leaves_no_file(
     double: Double, caller: Any, tmp_path: Path, breaks: bool
 ) -> None:
     double.rows, double.row_count = b"u;a;add;t\n" * 3, 4
-    double.members_promise = 1 if breaks else None
+    double.breaks_streams = breaks
     with pytest.raises(api.IncompleteError, match="3 of 4 rows"):
         await caller(double)("save_report", tmp_path / "report.csv", "2026-11")
     assert _names_in(tmp_path) == []
@@ -320,7 +322,7 @@ async def test_token_is_sent_only_to_the_service(
     double: Double, caller: Any, tmp_path: Path
 ) -> None:
     double.rows, double.row_count = b"", 0
-    # The same port under another name is another service.
+    # The same port with another host name is another origin.
     double.link = double.url.replace("127.0.0.1", "localhost") + "/v1/reports/2026-11.csv?s=1"
     tokens = iter(["first", "second", "third"])
     await caller(double, token=lambda: next(tokens))("save_report", tmp_path / "r", "2026-11")
@@ -336,7 +338,7 @@ async def test_invalid_token_is_rejected_without_printing_it(double: Double, cal
 
 
 async def test_a_session_reads_its_own_writes(double: Double) -> None:
-    async with AsyncSegmentsClient(double.url, retries=AT_ONCE) as client:
+    async with AsyncSegmentsClient(double.url, retries=FAST) as client:
         session = client.session()
         await client.change(USER, add=["beta"])
         await session.user_segments(USER)
@@ -345,9 +347,9 @@ async def test_a_session_reads_its_own_writes(double: Double) -> None:
         await session.user_segments(USER, min_position="0:1,3:9")
         await client.user_segments(USER)
         assert session.positions == "0:2"
-    asked = [
+    min_positions = [
         headers.get("Segments-Min-Position")
         for method, _, headers, _ in double.requests
         if method == "GET"
     ]
-    assert asked == [None, "0:2", "0:2,3:9", None]
+    assert min_positions == [None, "0:2", "0:2,3:9", None]

@@ -38,7 +38,7 @@ def test_writes_are_readable_with_their_cause(client: SegmentsClient, api: Api) 
     assert found.account == "active"
     assert found.position is not None
     assert found.staleness_ms is not None
-    assert {held.segment: held.expires_at for held in found.segments} == {plain: None, ending: end}
+    assert {each.segment: each.expires_at for each in found.segments} == {plain: None, ending: end}
     detail = session.membership(user, ending)
     assert detail.expires_at == end
     assert detail.why is not None
@@ -48,8 +48,8 @@ def test_writes_are_readable_with_their_cause(client: SegmentsClient, api: Api) 
 def test_ttl_accepts_timedelta_and_iso_duration(client: SegmentsClient, api: Api) -> None:
     user, first, second = api.user(), api.segment(), api.segment()
     client.change(user, add=[Add(first, ttl=timedelta(hours=1)), Add(second, ttl="PT1H")])
-    held = client.user_segments(user).segments
-    assert [each.expires_at - each.since for each in held if each.expires_at] == [
+    memberships = client.user_segments(user).segments
+    assert [each.expires_at - each.since for each in memberships if each.expires_at] == [
         timedelta(hours=1)
     ] * 2
 
@@ -64,9 +64,9 @@ def test_repeated_key_has_no_further_effect(client: SegmentsClient, api: Api) ->
 
 def test_rejection_has_its_code_and_result(client: SegmentsClient, api: Api) -> None:
     segment = api.segment()
-    over = Add(segment, expires_at="2020-01-01T00:00:00Z")
+    expired = Add(segment, expires_at="2020-01-01T00:00:00Z")
     with pytest.raises(client_errors.RejectedError) as raised:
-        client.change(api.user(), add=[over])
+        client.change(api.user(), add=[expired])
     assert raised.value.code == "already_expired"
     assert raised.value.segments == (segment,)
     assert raised.value.status == 422
@@ -120,18 +120,18 @@ def test_query_of_many_users_is_chunked(client: SegmentsClient, api: Api) -> Non
     user, segment = api.user(), api.segment()
     session = client.session()
     session.change(user, add=[segment])
-    asked = [*_ids(QUERY_USERS), user, *_ids(5)]
-    answers = session.query(asked)
-    found = list(answers)
-    assert [each.user_id for each in found] == asked
+    user_ids = [*_ids(QUERY_USERS), user, *_ids(5)]
+    items = session.query(user_ids)
+    found = list(items)
+    assert [each.user_id for each in found] == user_ids
     assert [each.names for each in found if each.error is None] == [[segment]]
-    assert answers.freshness.staleness_ms is not None
+    assert items.freshness.staleness_ms is not None
 
 
 def test_segment_lifecycle(client: SegmentsClient, api: Api) -> None:
     name = f"life-{uuid.uuid4().hex[:8]}"
-    made = client.create_segment(name, description="first")
-    assert (made.segment, made.state, made.description) == (name, "active", "first")
+    created = client.create_segment(name, description="first")
+    assert (created.segment, created.state, created.description) == (name, "active", "first")
     with pytest.raises(client_errors.ConflictError, match="segment_exists"):
         client.create_segment(name)
     session = client.session()
@@ -153,13 +153,13 @@ def test_rule_assigns_a_percentage_of_users(client: SegmentsClient, api: Api) ->
     rule = Rule(percent=50, include=[pool], ttl=timedelta(days=1), newcomers=False)
     preview = session.preview_segment(rule)
     assert (preview.eligible, preview.target) == (4, 2)
-    made = session.create_segment(chosen, auto=rule)
-    assert made.auto is not None
-    assert made.auto.percent == 50
+    created = session.create_segment(chosen, auto=rule)
+    assert created.auto is not None
+    assert created.auto.percent == 50
     wait_until(lambda: session.segment(chosen).state == "active", what="the assignment")
 
     def both() -> list[client_errors.Member] | None:
-        # The view may hear of the members later than of the segment's state.
+        # The view may receive the members later than the segment's state.
         found = list(session.members(chosen))
         return found if len(found) == 2 else None
 
@@ -202,9 +202,9 @@ def test_bulk_commands_return_their_results(client: SegmentsClient, api: Api) ->
 
 
 def test_invalid_commands_are_named_by_line(client: SegmentsClient) -> None:
-    right = {"type": "create_segment", "segment": "a"}
+    valid = {"type": "create_segment", "segment": "a"}
     with pytest.raises(client_errors.InvalidError) as raised:
-        client.send_commands([right, {"type": "create_segment"}])
+        client.send_commands([valid, {"type": "create_segment"}])
     assert [(each.line, each.field) for each in raised.value.fields] == [(2, "segment")]
     with pytest.raises(client_errors.InvalidError, match="1 to 10000"):
         client.send_commands([])
@@ -225,8 +225,8 @@ def test_report_is_saved(client: SegmentsClient, api: Api, tmp_path: Path) -> No
     header, row = target.read_text().splitlines()
     assert header == "user;segment;operation;datetime"
     assert row.startswith(f"{user};{segment};add;")
-    direct = httpx.get(session.report_link(month, user_id=user, header=True), timeout=60)
-    assert direct.content == target.read_bytes()
+    downloaded = httpx.get(session.report_link(month, user_id=user, header=True), timeout=60)
+    assert downloaded.content == target.read_bytes()
     assert b"".join(session.report(month, segment=segment)).startswith(user.encode())
     with pytest.raises(client_errors.NotFoundError, match="month_in_future"):
         client.report_link("2999-01")
