@@ -68,7 +68,7 @@ def _body(description: str | None, auto: Rule | Mapping[str, Any] | None) -> dic
     return body if auto is None else body | {"auto": inputs.rule(auto)}
 
 
-def _segment_after(core: Core, name: str, outcome: writes.Outcome) -> Steps[Segment]:
+def _segment_after(core: Core, name: str, outcome: writes.DecidedWrite) -> Steps[Segment]:
     """The segment after a write; fetched if the response had only the command's result."""
     if outcome.has_resource:
         return call.model(Segment, outcome.body)

@@ -16,7 +16,7 @@ _POLL_S = 0.05
 _POLL_MAX_S = 1.0
 
 
-class Outcome(NamedTuple):
+class DecidedWrite(NamedTuple):
     """A decided write. `has_resource`: the response has the resource, not only the result."""
 
     call: Call
@@ -34,7 +34,7 @@ def perform(
     key: str | None,
     timeout_s: float | None,
     names_segment: bool = True,
-) -> Steps[Outcome]:
+) -> Steps[DecidedWrite]:
     """Send a write and wait until its command is decided.
 
     ProblemError if it is rejected, PendingError if it is not decided in time. `names_segment`: the
@@ -55,7 +55,7 @@ def perform(
             error.command_id = key
         raise
     core.note(body.get("position"))
-    return Outcome(call, reply, body, has_resource)
+    return DecidedWrite(call, reply, body, has_resource)
 
 
 def wait_for_result(call: Call, command_id: str) -> Steps[dict[str, Any]]:

@@ -120,7 +120,7 @@ def test_nothing_is_suggested_without_service_or_token(names: str) -> None:
 def test_completion_does_not_wait_for_a_hanging_service(
     names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "RESPONSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(completion, "COMPLETION_TIMEOUT_S", 0.1)
     _Names.hangs.set()
     started_s = time.monotonic()
     assert "beta" not in _complete("segment show b", names, SEGMENTS_TOKEN="t")
