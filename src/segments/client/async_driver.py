@@ -15,7 +15,7 @@ from segments.client import transport
 from segments.client.sansio import (
     Effect,
     Freshness,
-    Page,
+    ItemPage,
     Pause,
     Reply,
     Request,
@@ -46,13 +46,13 @@ class AsyncDriver:
             run.close()
             await io.close()
 
-    async def pages(self, walk: Walk[T]) -> AsyncGenerator[Page, None]:
+    async def pages(self, walk: Walk[T]) -> AsyncGenerator[ItemPage, None]:
         """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Page):
+                if isinstance(run.effect, ItemPage):
                     yield run.effect
                     run.advance(None)
                 else:
@@ -119,7 +119,9 @@ async def _chunks(body: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _items(pages: AsyncGenerator[Page, None]) -> AsyncGenerator[tuple[Any, Freshness], None]:
+async def _items(
+    pages: AsyncGenerator[ItemPage, None],
+) -> AsyncGenerator[tuple[Any, Freshness], None]:
     """Items with the freshness of their page; not a method for the reason in `sync_driver`."""
     async with aclosing(pages):
         async for page in pages:

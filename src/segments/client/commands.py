@@ -11,7 +11,7 @@ import orjson
 from segments.client import errors, writes
 from segments.client.call import RESPONSE_TIMEOUT_S, Core, parsed
 from segments.client.models import Accepted, Result
-from segments.client.sansio import Freshness, Page, Pause, Steps, Walk
+from segments.client.sansio import Freshness, ItemPage, Pause, Steps, Walk
 
 COMMANDS_MAX = 10_000
 """Maximum number of commands per request."""
@@ -79,6 +79,6 @@ def results(
         for command_id in command_ids:
             found = yield from writes.wait_for_result(call, command_id)
             core.note(found.get("position"))
-            yield Page([writes.result(found)], Freshness())
+            yield ItemPage([writes.result(found)], Freshness())
 
     return Walk(steps())

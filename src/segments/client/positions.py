@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from segments.client.errors import SessionError
 
-POSITIONS_MAX = 64
-"""Maximum number of positions per request."""
+SESSION_PARTITIONS_MAX = 64
+"""Maximum number of partitions a session can write to: a read names a position of each."""
 
 
 class Positions:
@@ -38,9 +38,9 @@ class Positions:
         """
         with self._lock:
             known = sorted(self._highest.items())
-        if len(known) > POSITIONS_MAX:
+        if len(known) > SESSION_PARTITIONS_MAX:
             raise SessionError(
                 f"the session has written to {len(known)} partitions, but a read can wait for at "
-                f"most {POSITIONS_MAX}: start a new session, or pass min_position"
+                f"most {SESSION_PARTITIONS_MAX}: start a new session, or pass min_position"
             )
         return ",".join(f"{partition}:{offset}" for partition, offset in known) or None

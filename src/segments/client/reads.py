@@ -8,7 +8,7 @@ from typing import TypeVar
 from segments.client import call, errors
 from segments.client.call import Core
 from segments.client.models import Model
-from segments.client.sansio import Page, Reply, Steps, Walk
+from segments.client.sansio import ItemPage, Reply, Steps, Walk
 
 M = TypeVar("M", bound=Model)
 PAGE = 1_000
@@ -58,7 +58,7 @@ def pages(
     return Walk(steps())
 
 
-def page(item_type: type[M], reply: Reply) -> Page:
+def page(item_type: type[M], reply: Reply) -> ItemPage:
     """Validate a page of a list. AnswerError if its items are missing or do not match the model."""
     body = call.document(reply)
     items = body.get("items")
@@ -67,4 +67,4 @@ def page(item_type: type[M], reply: Reply) -> Page:
     freshness = call.freshness(reply)
     shared = freshness._asdict()
     parsed = [call.model(item_type, shared | i if isinstance(i, dict) else i) for i in items]
-    return Page(parsed, freshness, body.get("next"))
+    return ItemPage(parsed, freshness, body.get("next"))

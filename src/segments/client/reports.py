@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from segments.client import errors, inputs, writes
 from segments.client.call import RESPONSE_TIMEOUT_S, Core, document, freshness, parsed, path
 from segments.client.models import ReportJob
-from segments.client.sansio import Page, Pause, Read, Reply, Steps, TransportFailure, Walk
+from segments.client.sansio import ItemPage, Pause, Read, Reply, Steps, TransportFailure, Walk
 
-ROW_COUNT = "segments-row-count"
+ROW_COUNT_HEADER = "segments-row-count"
 _POLL_S = 0.5
 
 
@@ -152,7 +152,7 @@ class Download(Walk[bytes]):
         fresh = freshness(reply)
         self.rows_total = _row_count(reply)
         # An empty page, so that a report without rows has its freshness too.
-        yield Page([], fresh)
+        yield ItemPage([], fresh)
         # The header line is not counted as a row.
         self.rows = -1 if query.get("header") else 0
         while True:
@@ -165,7 +165,7 @@ class Download(Walk[bytes]):
             if not chunk:
                 break
             self.rows += chunk.count(b"\n")
-            yield Page([chunk], fresh)
+            yield ItemPage([chunk], fresh)
         if self.rows != self.rows_total:
             raise errors.IncompleteError(
                 f"the report is incomplete: received {self.rows} of {self.rows_total} rows"
@@ -173,9 +173,9 @@ class Download(Walk[bytes]):
 
 
 def _row_count(reply: Reply) -> int:
-    text = reply.headers.get(ROW_COUNT, "")
+    text = reply.headers.get(ROW_COUNT_HEADER, "")
     if not text.isdecimal():
-        raise errors.AnswerError(f"the report has no valid {ROW_COUNT} header")
+        raise errors.AnswerError(f"the report has no valid {ROW_COUNT_HEADER} header")
     return int(text)
 
 

@@ -11,7 +11,7 @@ from segments.client import call, errors, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.sansio import Page, Read, Steps, TransportFailure, Walk
+from segments.client.sansio import ItemPage, Read, Steps, TransportFailure, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -178,7 +178,7 @@ def members(
                 raise errors.AnswerError("a line is too long; is this the service?")
             items, count = _members(lines, count)
             received += len(items)
-            yield Page(items, freshness)
+            yield ItemPage(items, freshness)
         if rest or count != received:
             total = "an unknown number" if count is None else count
             raise errors.IncompleteError(f"received {received} of {total} members")

@@ -14,7 +14,7 @@ from segments.client import transport
 from segments.client.sansio import (
     Effect,
     Freshness,
-    Page,
+    ItemPage,
     Pause,
     Reply,
     Request,
@@ -45,13 +45,13 @@ class Driver:
             run.close()
             io.close()
 
-    def pages(self, walk: Walk[T]) -> Generator[Page, None, None]:
+    def pages(self, walk: Walk[T]) -> Generator[ItemPage, None, None]:
         """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Page):
+                if isinstance(run.effect, ItemPage):
                     yield run.effect
                     run.advance(None)
                 else:
@@ -112,7 +112,7 @@ class _Io:
             self._open = None
 
 
-def _items(pages: Generator[Page, None, None]) -> Generator[tuple[Any, Freshness], None, None]:
+def _items(pages: Generator[ItemPage, None, None]) -> Generator[tuple[Any, Freshness], None, None]:
     """Items with the freshness of their page.
 
     Not a method of `Items`: a generator that refers to its owner would keep the connection of an

@@ -22,7 +22,7 @@ PlaceInOrder = tuple[
     Annotated[int, Field(ge=-1, lt=2**64, description="rank")],
     Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="user id without hyphens")],
 ]
-BUCKETS = 4096
+HISTOGRAM_BUCKETS = 4096
 
 
 class LogValue(BaseModel):
@@ -106,7 +106,9 @@ class SegmentSurveyed(_RoundRecord):
     partition: Partition
     eligible: UserCount
     members: UserCount
-    histogram: Annotated[list[UserCount], Field(min_length=BUCKETS, max_length=BUCKETS)]
+    histogram: Annotated[
+        list[UserCount], Field(min_length=HISTOGRAM_BUCKETS, max_length=HISTOGRAM_BUCKETS)
+    ]
 
 
 class PreviewSurveyed(LogValue):
@@ -124,7 +126,7 @@ class SurveyedRecord(RootModel[SegmentSurveyed | PreviewSurveyed]):
 class RefineRecord(_RoundRecord):
     """Request to list the candidates in one bucket of the rank order."""
 
-    bucket: Annotated[int, Field(ge=0, lt=BUCKETS)]
+    bucket: Annotated[int, Field(ge=0, lt=HISTOGRAM_BUCKETS)]
 
 
 class RefinedRecord(_RoundRecord):

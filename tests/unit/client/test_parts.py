@@ -12,7 +12,7 @@ import pytest
 
 from segments import client as api
 from segments.client import AsyncSegmentsClient, Retries, Rule, SegmentsClient, errors, inputs
-from segments.client.positions import POSITIONS_MAX, Positions
+from segments.client.positions import SESSION_PARTITIONS_MAX, Positions
 from tests.support.paths import ROOT
 
 HEAVY = ("quixstreams", "rocksdict", "confluent_kafka", "aiohttp", "typer", "numpy")
@@ -92,9 +92,9 @@ def test_session_tracks_highest_position_per_partition() -> None:
 
 
 def test_session_with_too_many_partitions_raises() -> None:
-    positions = Positions(dict.fromkeys(range(POSITIONS_MAX), 1))
+    positions = Positions(dict.fromkeys(range(SESSION_PARTITIONS_MAX), 1))
     assert positions.minimum() is not None
-    positions.note(f"{POSITIONS_MAX}:1")
+    positions.note(f"{SESSION_PARTITIONS_MAX}:1")
     with pytest.raises(api.SessionError, match="65 partitions"):
         positions.minimum()
 

@@ -105,7 +105,8 @@ def test_down_for_a_while_loses_nothing(served: Settings, service: UserService) 
     application = deployments.start(served, "users")
     refresh(served, *users[:10])
     deployments.wait_until(
-        lambda: "user_service_unavailable" in application.log(), what="the log to say that it is down"
+        lambda: "user_service_unavailable" in application.log(),
+        what="the log to say that it is down",
     )
     refresh(served, *users[10:])
     refresh(served, users[0], reason="manual", state="blocked")
