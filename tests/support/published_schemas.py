@@ -1,4 +1,4 @@
-"""The published schemas as a reader of the topics uses them: from docs/schemas, with jsonschema."""
+"""Validation against the schemas in docs/schemas, as consumers of the topics do it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def validator(file: str) -> Draft202012Validator:
     return Draft202012Validator(json.loads((FOLDER / file).read_text(encoding="utf-8")))
 
 
-def fits(
-    kind: MessageType, value: bytes | None, headers: dict[str, bytes], key: bytes | None
+def matches(
+    message: MessageType, value: bytes | None, headers: dict[str, bytes], key: bytes | None
 ) -> bool:
-    """Whether a record is of this kind, by key, headers and value."""
+    """Whether the key, headers and value of a record match a message type."""
     text = None if key is None else key.decode("utf-8", "backslashreplace")
-    if kind.key is not None and not Draft202012Validator(kind.key).is_valid(text):
+    if message.key is not None and not Draft202012Validator(message.key).is_valid(text):
         return False
-    if kind.headers is not None:
-        named = {name: raw.decode("utf-8", "backslashreplace") for name, raw in headers.items()}
-        if not validator(json_schemas.headers_file_of(kind)).is_valid(named):
+    if message.headers is not None:
+        texts = {name: raw.decode("utf-8", "backslashreplace") for name, raw in headers.items()}
+        if not validator(json_schemas.headers_file_of(message)).is_valid(texts):
             return False
-    return kind.value is None or _holds(json_schemas.file_of(kind), value)
+    return message.value is None or _is_valid(json_schemas.file_of(message), value)
 
 
-def _holds(file: str, value: bytes | None) -> bool:
+def _is_valid(file: str, value: bytes | None) -> bool:
     try:
         decoded = json.loads(value or b"")
     except ValueError:
@@ -43,18 +43,20 @@ def _holds(file: str, value: bytes | None) -> bool:
     return validator(file).is_valid(decoded)
 
 
-def kinds_that_fit(
+def matching_types(
     topic: str, value: bytes | None, headers: dict[str, bytes], key: bytes | None
 ) -> list[str]:
-    """The kinds of message of the topic that a record is of: exactly one, if all is well."""
-    return [kind.name for kind in message_types_of(topic) if fits(kind, value, headers, key)]
-
-
-def complaints(topic: str, value: Any) -> list[str]:
-    """What each kind of the topic finds wrong with a value, for the reader of a failure."""
+    """Names of the message types of the topic that a record matches; normally exactly one."""
     return [
-        f"{kind.name}: {error.json_path}: {error.message[:200]}"
-        for kind in message_types_of(topic)
-        if kind.value is not None
-        for error in validator(json_schemas.file_of(kind)).iter_errors(value)
+        message.name for message in message_types_of(topic) if matches(message, value, headers, key)
+    ]
+
+
+def validation_errors(topic: str, value: Any) -> list[str]:
+    """Errors of a value by each message type of the topic, for assertion messages."""
+    return [
+        f"{message.name}: {error.json_path}: {error.message[:200]}"
+        for message in message_types_of(topic)
+        if message.value is not None
+        for error in validator(json_schemas.file_of(message)).iter_errors(value)
     ]

@@ -1,6 +1,6 @@
-"""A small service that goes wrong as it is told, and remembers what it was sent.
+"""A test double of the service that injects faults and records the requests.
 
-It decides a command once: the same key again gives the first outcome, as the real one does.
+Like the service, it decides a command once: a repeated key returns the first outcome.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
 class Double:
-    """`faults` are used up one a request, before it is handled (None: handle it)."""
+    """Each request consumes one of `faults`, before it is handled (None: no fault)."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -29,19 +29,20 @@ class Double:
         self.decided: dict[str, dict[str, Any]] = {}
         self.applied: Counter[str] = Counter()
         self.undecided_polls = 0
-        """How often a command is pending before its result is there."""
+        """Number of polls that return `pending` before the result."""
         self.members_body = b""
-        self.members_promise: int | None = None
+        self.breaks_streams = False
+        """Whether streams are interrupted before their end."""
         self.rows = b""
         self.row_count = 0
         self.link = ""
 
-    def sent_keys(self) -> list[str]:
-        """The key of each request that had one."""
+    def received_keys(self) -> list[str]:
+        """The idempotency keys of the requests that had one."""
         return [h["Idempotency-Key"] for _, _, h, _ in self.requests if "Idempotency-Key" in h]
 
     def decide(self, key: str, **more: Any) -> dict[str, Any]:
-        """The result of a command; it is applied the first time only."""
+        """The result of a command, which is applied only the first time."""
         if key not in self.decided:
             self.applied[key] += 1
             self.decided[key] = {
@@ -59,17 +60,17 @@ class Double:
         body = await request.read()
         self.requests.append((request.method, request.path_qs, dict(request.headers), body))
         if self.faults and (fault := self.faults.pop(0)) is not None:
-            answer = await fault(request)
-            if answer is not None:
-                return answer
-        return await self.answer(request)
+            response = await fault(request)
+            if response is not None:
+                return response
+        return await self.respond(request)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         if request.method == "PATCH":
-            return self._written(request, self.decide(request.headers["Idempotency-Key"]))
+            return self._write_response(request, self.decide(request.headers["Idempotency-Key"]))
         if path.startswith("/v1/commands/"):
-            return self._result(path.rpartition("/")[2])
+            return self._result_response(path.rpartition("/")[2])
         if path.endswith("/users"):
             return await self._stream(request, self.members_body, {})
         if path == "/v1/reports":
@@ -77,17 +78,17 @@ class Double:
         if path.endswith(".csv"):
             headers = {"Segments-Row-Count": str(self.row_count)}
             return await self._stream(request, self.rows, headers)
-        held = {"segment": "beta", "since": AT, "expires_at": None, "origin": "command"}
-        told = {"user_id": USER, "account": "active", "segments": [held]}
+        membership = {"segment": "beta", "since": AT, "expires_at": None, "origin": "command"}
+        body = {"user_id": USER, "account": "active", "segments": [membership]}
         headers = {"Segments-Position": "0:7", "Segments-Staleness-Ms": "12"}
-        return _json(told, headers=headers)
+        return _json(body, headers=headers)
 
-    def _written(self, request: web.Request, result: dict[str, Any]) -> web.Response:
+    def _write_response(self, request: web.Request, result: dict[str, Any]) -> web.Response:
         if self.undecided_polls:
             return _json({"command_id": result["command_id"], "status": "pending"}, 202)
         return _json(result)
 
-    def _result(self, command_id: str) -> web.Response:
+    def _result_response(self, command_id: str) -> web.Response:
         if self.undecided_polls:
             self.undecided_polls -= 1
             return _json({"command_id": command_id, "status": "pending"})
@@ -102,8 +103,8 @@ class Double:
         response.enable_chunked_encoding()
         await response.prepare(request)
         await response.write(body)
-        if self.members_promise is not None:
-            await broken(request)
+        if self.breaks_streams:
+            await reset(request)
         await response.write_eof()
         return response
 
@@ -117,15 +118,17 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
 def problem(
     status: int, code: str, headers: dict[str, str] | None = None, **members: Any
 ) -> web.Response:
-    """An answer that is a problem."""
-    told = {"type": f"urn:segments:problem:{code}", "title": "No", "status": status, "code": code}
-    response = _json(told | {"detail": "because"} | members, status, headers)
+    """A problem response (RFC 9457)."""
+    body = {"type": f"urn:segments:problem:{code}", "title": "No", "status": status, "code": code}
+    response = _json(body | {"detail": "because"} | members, status, headers)
     response.content_type = "application/problem+json"
     return response
 
 
-def answers(status: int, code: str, headers: dict[str, str] | None = None, **members: Any) -> Fault:
-    """The request is not handled: this is answered."""
+def responds(
+    status: int, code: str, headers: dict[str, str] | None = None, **members: Any
+) -> Fault:
+    """A fault that responds with a problem instead of handling the request."""
 
     async def fault(_request: web.Request) -> web.StreamResponse:
         return problem(status, code, headers, **members)
@@ -133,8 +136,8 @@ def answers(status: int, code: str, headers: dict[str, str] | None = None, **mem
     return fault
 
 
-async def broken(request: web.Request) -> None:
-    """The connection is broken off, with nothing more said."""
+async def reset(request: web.Request) -> None:
+    """Reset the connection of a request."""
     await asyncio.sleep(0)
     assert request.transport is not None
     request.transport.abort()
@@ -143,7 +146,7 @@ async def broken(request: web.Request) -> None:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Double]:
-    """A double on a free port of loopback."""
+    """Run a double on a free loopback port."""
     double = Double()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", double.handle)

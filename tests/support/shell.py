@@ -1,4 +1,4 @@
-"""Commands of `segments`, called as a shell calls them."""
+"""Runs `segments` commands as a shell does."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ CLI = [sys.executable, "-m", "segments.cli"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This environment without what would set the service up, but with these variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGMENTS_")}
-    return kept | {"COLUMNS": "100", "TZ": "UTC"} | variables
+    """This process's environment without the settings of the service, plus these variables."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SEGMENTS_")
+    }
+    return inherited | {"COLUMNS": "100", "TZ": "UTC"} | variables
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command that has ended; status and output are the test's to judge.
+    """Run a command and return its status and output, unchecked.
 
-    In this process: to start one for each command would take most of the tests' time.
+    It runs in this process, since starting a process per command would dominate the tests' time.
     """
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     status = 0
@@ -41,8 +43,8 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     ):
         try:
             main()
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
     stdout, stderr = (each.buffer.getvalue().decode() for each in (out, err))
     return subprocess.CompletedProcess(arguments, status, stdout, stderr)
 
@@ -58,36 +60,36 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 class Shell:
-    """Calls commands with the address of a service in the environment."""
+    """Runs commands with the URL of a service in the environment."""
 
     def __init__(self, url: str, **variables: str) -> None:
         self.variables = {"SEGMENTS_URL": url, **variables}
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Any command."""
+        """Run a command, without checks."""
         return run(*arguments, **(self.variables | variables))
 
     def text(self, *arguments: str) -> str:
-        """What a command that must succeed says to people."""
+        """Run a command that must succeed; return its stdout."""
         finished = self.run(*arguments)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
     def json(self, *arguments: str) -> Any:
-        """The document that a command that must succeed prints with --json, alone."""
+        """Run a command with --json; it must succeed and print only one document."""
         finished = self.run(*arguments, "--json")
         assert finished.returncode == 0, finished.stderr
         assert finished.stderr == ""
         return orjson.loads(finished.stdout)
 
     def ndjson(self, *arguments: str) -> list[Any]:
-        """The documents, one a line."""
+        """Run a command with --json that prints a document per line."""
         finished = self.run(*arguments, "--json")
         assert finished.returncode == 0, finished.stderr
         return [orjson.loads(line) for line in finished.stdout.splitlines()]
 
-    def refused(self, *arguments: str) -> str:
-        """What a command that must fail says, without a traceback and on stderr alone."""
+    def fail(self, *arguments: str) -> str:
+        """Run a command that must fail, without a traceback or stdout; return its stderr."""
         finished = self.run(*arguments)
         assert finished.returncode == 1, finished.stdout
         assert finished.stdout == ""

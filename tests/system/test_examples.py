@@ -1,4 +1,4 @@
-"""The examples do what they say, as programs of strangers: against the service as it runs (I1)."""
+"""The examples, run as separate programs against a running deployment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = ROOT / "examples"
 TIMEOUT_S = 120
 INSTALL_TIMEOUT_S = 90
 Program = Callable[..., list[str]]
-"""(name of the program without its ending, arguments) -> what to start."""
+"""(name of the program without extension, arguments) -> command line."""
 
 
 def python(name: str, *arguments: str) -> list[str]:
@@ -33,7 +33,7 @@ def python(name: str, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """The examples for Node.js with their packages, in a folder of their own."""
+    """The Node.js examples with their packages, in a temporary folder."""
     found, npm = shutil.which("node"), shutil.which("npm")
     if found is None or npm is None:
         pytest.skip("node and npm are not on this machine")
@@ -49,9 +49,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Program:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        pytest.skip(f"npm ci has not ended within {INSTALL_TIMEOUT_S} s: is a registry reachable?")
+        pytest.skip(f"npm ci did not finish within {INSTALL_TIMEOUT_S} s: is a registry reachable?")
     if installed.returncode != 0:
-        pytest.skip(f"npm ci cannot install: {installed.stderr.strip()[-300:]}")
+        pytest.skip(f"npm ci failed: {installed.stderr.strip()[-300:]}")
 
     def program(name: str, *arguments: str) -> list[str]:
         return [found, str(folder / f"{name.replace('_', '-')}.mjs"), *arguments]
@@ -61,7 +61,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(params=["python", "node"])
 def language(request: pytest.FixtureRequest) -> Program:
-    """Each language that there are examples in."""
+    """Each language with examples."""
     if request.param == "python":
         return python
     program: Program = request.getfixturevalue("node")
@@ -70,7 +70,7 @@ def language(request: pytest.FixtureRequest) -> Program:
 
 @pytest.fixture
 def environment(running: Deployment) -> dict[str, str]:
-    """What tells an example where the topics are."""
+    """The environment variables that configure an example."""
     kafka = running.settings.kafka
     return {
         "PATH": os.environ["PATH"],
@@ -85,7 +85,7 @@ def environment(running: Deployment) -> dict[str, str]:
 def followed(
     language: Program, environment: dict[str, str], running: Deployment, tmp_path: Path
 ) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
-    """A user, and the example that follows its history into a file."""
+    """A user, and the example that writes the user's history to a file."""
     user = running.api.user()
     output = tmp_path / "history"
     with output.open("wb") as file:
@@ -99,7 +99,7 @@ def followed(
             process.wait()
 
 
-def test_commands_are_sent_and_their_results_awaited_and_history_followed(
+def test_examples_send_commands_and_follow_history(
     language: Program,
     environment: dict[str, str],
     running: Deployment,
@@ -128,15 +128,15 @@ def test_commands_are_sent_and_their_results_awaited_and_history_followed(
         response = running.api.get(f"/v1/segments/{segment}-half")
         return response if response.status_code == 200 else None
 
-    shown = deployments.wait_until(half, TIMEOUT_S, what="the half in the view").json()
-    assert shown["auto"]["percent"] == 50
+    found = deployments.wait_until(half, TIMEOUT_S, what="the half in the view").json()
+    assert found["auto"]["percent"] == 50
 
-    def told() -> list[str]:
+    def history_line() -> list[str]:
         lines = [line.split(" ") for line in output.read_text().splitlines()]
-        # A rule for newcomers, of another test as well, may have given the user something before.
+        # A rule with newcomers, also of another test, may have added the user to a segment before.
         return next((line for line in lines if line[4:5] == [segment]), [])
 
-    line = deployments.wait_until(told, TIMEOUT_S, what="the change in the history")
+    line = deployments.wait_until(history_line, TIMEOUT_S, what="the change in the history")
     assert line[2:] == [user, "add", segment, "command"]
 
     def stored() -> list[list[str]]:
@@ -148,10 +148,10 @@ def test_commands_are_sent_and_their_results_awaited_and_history_followed(
     assert follower.wait(TIMEOUT_S) == 0, output.read_text()
 
 
-def test_without_a_user_an_example_says_how_it_is_used(
+def test_example_prints_usage_without_arguments(
     language: Program, environment: dict[str, str]
 ) -> None:
-    asked = subprocess.run(
+    finished = subprocess.run(
         language("send_commands"),
         env=environment,
         capture_output=True,
@@ -159,18 +159,18 @@ def test_without_a_user_an_example_says_how_it_is_used(
         timeout=TIMEOUT_S,
         check=False,
     )
-    assert asked.returncode == 1
-    assert "usage: " in asked.stderr
+    assert finished.returncode == 1
+    assert "usage: " in finished.stderr
 
 
-def test_the_program_in_the_readme_sends_its_command(
+def test_readme_program_sends_its_command(
     node: Program, environment: dict[str, str], running: Deployment
 ) -> None:
     user, beta, newsletter = running.api.user(), running.api.segment(), running.api.segment()
     [program] = [
         block.text for block in reading.blocks(reading.read("README.md")) if block.info == "js"
     ]
-    for theirs, ours in (
+    for old, new in (
         ("127.0.0.1:19092", environment["KAFKA_BROKERS"]),
         ("'segments.commands'", f"'{environment['TOPIC_PREFIX']}segments.commands'"),
         ("cd613e30-d8f1-4adf-91b7-584a2265b1f5", user),
@@ -178,8 +178,8 @@ def test_the_program_in_the_readme_sends_its_command(
         ("'trial'", f"'{running.api.segment()}'"),
         ("'newsletter'", f"'{newsletter}'"),
     ):
-        assert theirs in program
-        program = program.replace(theirs, ours)
+        assert old in program
+        program = program.replace(old, new)
     [_, script] = node("send")
     Path(script).write_text(program, encoding="utf-8")
     sent = subprocess.run(
@@ -202,7 +202,7 @@ def test_the_program_in_the_readme_sends_its_command(
     )
 
 
-def test_the_lock_names_packages_by_their_content_and_no_place_to_get_them_from() -> None:
+def test_package_lock_has_hashes_and_no_registry_urls() -> None:
     lock = json.loads((EXAMPLES / "node" / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert {"node_modules/kafkajs", "node_modules/lz4js"} <= packages.keys()
@@ -211,7 +211,7 @@ def test_the_lock_names_packages_by_their_content_and_no_place_to_get_them_from(
         assert entry["integrity"].startswith("sha512-")
 
 
-def test_the_python_examples_use_nothing_of_this_project() -> None:
+def test_python_examples_do_not_import_the_project() -> None:
     for path in (EXAMPLES / "python").glob("*.py"):
         lines = path.read_text(encoding="utf-8").splitlines()
         imported = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}

@@ -1,7 +1,7 @@
-"""Everything that an eventful deployment leaves on its topics is as the published schemas say.
+"""All records of a deployment match the published schemas.
 
-The deployment produces CloudEvents as well, loses its shards process on the way, and its view and
-its history are what they would be without either.
+The deployment also produces CloudEvents, and its shards process is killed during the test; neither
+affects the view and the history.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 
 USERS = 40
 DELETED, HELD, SHORT = 0, 1, 2
-"""Numbers of users to whom something happens."""
+"""Indexes of users with a special role."""
 STATUSES = ("applied", "unchanged", "rejected")
 STRUCTURED = [("content-type", b"application/cloudevents+json; charset=utf-8")]
 BINARY = [
@@ -53,8 +53,8 @@ def cloud_event(event_id: str, data: Any) -> bytes:
     return orjson.dumps(event | {"traceparent": "00-x", "subject": None, "datacontenttype": None})
 
 
-class Story:
-    """What is done to the deployment, and what stands on its topics afterwards."""
+class Scenario:
+    """Runs the scenario on a deployment, and reads the resulting records."""
 
     def __init__(self, deployment: Deployment, service: UserService) -> None:
         self._deployment = deployment
@@ -64,12 +64,12 @@ class Story:
         self.users = sorted(service.ids())
 
     def run(self) -> None:
-        """From the first user to the last expiry."""
-        self._tell_of_users()
-        self._make_segments()
+        """Run all steps, from the first user to the last expiry."""
+        self._announce_users()
+        self._create_segments()
         self._change_memberships()
-        self._die_and_go_on()
-        self._end()
+        self._kill_shards_during_changes()
+        self._delete()
 
     def _send(self, *commands: dict[str, Any]) -> None:
         for command in commands:
@@ -81,12 +81,14 @@ class Story:
 
     def _wait(self, *command_ids: str) -> None:
         for command_id in command_ids:
-            deployments.wait_until(partial(self._decided, command_id), what=f"{command_id}'s end")
+            deployments.wait_until(
+                partial(self._decided, command_id), what=f"the result of {command_id}"
+            )
 
     def _decided(self, command_id: str) -> bool:
         return self.api.get(f"/v1/commands/{command_id}").json().get("status") in STATUSES
 
-    def _tell_of_users(self) -> None:
+    def _announce_users(self) -> None:
         events = [orjson.dumps({"user_id": user, "more": "ignored"}) for user in self.users[3:]]
         send(self.settings, "users.events", [*events])
         structured = [cloud_event(user, {"user_id": user}) for user in self.users[:2]]
@@ -99,10 +101,10 @@ class Story:
         )
 
     def account(self, user: str) -> str | None:
-        answer = self.api.get(f"/v1/users/{user}/segments")
-        return answer.json()["account"] if answer.status_code == 200 else None
+        response = self.api.get(f"/v1/users/{user}/segments")
+        return response.json()["account"] if response.status_code == 200 else None
 
-    def _make_segments(self) -> None:
+    def _create_segments(self) -> None:
         for name in ("beta", "gone"):
             self._send({"type": "create_segment", "id": f"create-{name}", "segment": name})
         self._wait("create-beta", "create-gone")
@@ -145,8 +147,8 @@ class Story:
             send(self.settings, "segments.commands", [value], headers=headers)
         self._wait("deleted", "short", "longer", "unknown", "nothing", "bad-type", "bad-name")
 
-    def _die_and_go_on(self) -> None:
-        """The shards process is killed while changes flow: its replay gives nothing twice."""
+    def _kill_shards_during_changes(self) -> None:
+        """Kill the shards process during changes; its replay must not duplicate records."""
         numbers = range(3, USERS)
         changes = [self.change(f"c-{n}", n, add=["gone"]) for n in numbers]
         self._send(*changes[:10])
@@ -155,14 +157,14 @@ class Story:
         self._deployment.start("shards")
         self._wait(*(f"c-{n}" for n in numbers))
 
-    def _end(self) -> None:
+    def _delete(self) -> None:
         self._send({"type": "delete_segment", "id": "delete", "segment": "gone"})
         self._service.delete(self.users[DELETED])
         send(self.settings, "users.events", [orjson.dumps({"user_id": self.users[DELETED]})])
         self._wait("delete")
-        deployments.wait_until(self._over, what="the end of all that was begun", poll_s=0.3)
+        deployments.wait_until(self._all_removed, what="all removals", poll_s=0.3)
 
-    def _over(self) -> bool:
+    def _all_removed(self) -> bool:
         causes = Counter(row["cause"] for row in self.rows())
         return causes["segment_deleted"] >= USERS - 3 + 1 and causes["user_deleted"] >= 1
 
@@ -171,7 +173,7 @@ class Story:
 
     @cached_property
     def records(self) -> dict[str, list[Read]]:
-        """Every record of every topic, by the topic's name in topics.yaml, when all was over."""
+        """All records at the end, by topic name in topics.yaml."""
         bare = self.settings.kafka.model_copy(update={"prefix": ""})
         as_named = self.settings.model_copy(update={"kafka": bare})
         return {
@@ -180,7 +182,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def scenario(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     url = f"http://127.0.0.1:{free_port()}"
     with deployments.deployment(
         broker,
@@ -195,63 +197,63 @@ def story(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
         deployment = Deployment(settings)
         deployment.start("router", "users", "shards", "history", "http")
         deployment.wait_until_ready()
-        told = Story(deployment, service)
-        told.run()
-        yield told
+        scenario = Scenario(deployment, service)
+        scenario.run()
+        yield scenario
         deployment.api.close()
         service.close()
 
 
-def test_every_record_is_of_exactly_one_kind_and_every_kind_occurs(story: Story) -> None:
+def test_every_record_matches_exactly_one_message_type(scenario: Scenario) -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    strays: list[tuple[str, Any]] = []
-    for topic, records in story.records.items():
+    mismatches: list[tuple[str, Any]] = []
+    for topic, records in scenario.records.items():
         for record in records:
-            kinds = published_schemas.kinds_that_fit(
+            types = published_schemas.matching_types(
                 topic, record.value, record.headers, record.key
             )
-            if len(kinds) == 1:
-                counts[topic, kinds[0]] += 1
+            if len(types) == 1:
+                counts[topic, types[0]] += 1
             else:
-                strays.append((topic, (kinds, record)))
+                mismatches.append((topic, (types, record)))
     malformed = [value for value, _, _ in MALFORMED] + [b'{"user": 5}']
-    assert sorted(record.value for _, (kinds, record) in strays) == sorted(malformed), [
-        (topic, kinds, published_schemas.complaints(topic, record.json))
-        for topic, (kinds, record) in strays
+    assert sorted(record.value for _, (types, record) in mismatches) == sorted(malformed), [
+        (topic, types, published_schemas.validation_errors(topic, record.json))
+        for topic, (types, record) in mismatches
         if record.value not in malformed
     ]
-    for (topic, kind), count in sorted(counts.items()):
-        print(f"{count:6} {topic} {kind}")
-    assert set(counts) == {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
+    for (topic, name), count in sorted(counts.items()):
+        print(f"{count:6} {topic} {name}")
+    assert set(counts) == {(message.topic, message.name) for message in MESSAGE_TYPES}
 
 
-def test_what_is_malformed_stands_on_the_queue_with_its_reason(story: Story) -> None:
+def test_malformed_records_are_dead_lettered_with_the_reason(scenario: Scenario) -> None:
     prefix = "__connect.errors."
     found = Counter(
         (record.value, record.headers[f"{prefix}exception.class.name"].decode())
-        for record in story.records["segments.dlq"]
+        for record in scenario.records["segments.dlq"]
     )
     expected = Counter((value, reason) for value, _, reason in MALFORMED)
     assert found == expected + Counter([(b'{"user": 5}', "invalid")])
 
 
-def test_results_and_rows_are_events_each_with_a_name_of_its_own(story: Story) -> None:
+def test_results_and_rows_are_events_with_unique_ids(scenario: Scenario) -> None:
     for topic in ("segments.results", "segments.history"):
-        records = story.records[topic]
+        records = scenario.records[topic]
         assert all(record.headers["ce_specversion"] == b"1.0" for record in records)
-        names = [(record.headers["ce_source"], record.headers["ce_id"]) for record in records]
-        assert len(set(names)) == len(names) > USERS
+        ids = [(record.headers["ce_source"], record.headers["ce_id"]) for record in records]
+        assert len(set(ids)) == len(ids) > USERS
         for record in records:
             assert record.headers["ce_time"].decode() == record.json["at"]
             assert record.headers["ce_subject"] == record.key
-    types = Counter(r.headers["ce_type"].decode() for r in story.records["segments.results"])
+    types = Counter(r.headers["ce_type"].decode() for r in scenario.records["segments.results"])
     assert set(types) == {f"segments.command.{status}" for status in STATUSES}
-    types = Counter(r.headers["ce_type"].decode() for r in story.records["segments.history"])
+    types = Counter(r.headers["ce_type"].decode() for r in scenario.records["segments.history"])
     assert set(types) == {f"segments.membership.{o}" for o in ("add", "remove", "extend")}
 
 
-def test_results_name_the_record_of_the_log_that_they_follow_from(story: Story) -> None:
-    for record in story.records["segments.results"]:
+def test_result_event_ids_have_the_log_position(scenario: Scenario) -> None:
+    for record in scenario.records["segments.results"]:
         position = record.json["position"]
         if position is not None:
             assert record.headers["ce_id"].decode().startswith(f"{position}:")
@@ -259,8 +261,8 @@ def test_results_name_the_record_of_the_log_that_they_follow_from(story: Story) 
             assert b".segments.commands/" in record.headers["ce_source"]
 
 
-def test_every_cause_and_operation_occurs(story: Story) -> None:
-    rows = [record.json for record in story.records["segments.history"]]
+def test_every_cause_and_operation_occurs(scenario: Scenario) -> None:
+    rows = [record.json for record in scenario.records["segments.history"]]
     assert {row["cause"] for row in rows} == {
         "command",
         "auto",
@@ -268,23 +270,23 @@ def test_every_cause_and_operation_occurs(story: Story) -> None:
         "segment_deleted",
         "user_deleted",
     }
-    codes = {result["error"]["code"] for result in story.results().values() if result["error"]}
+    codes = {result["error"]["code"] for result in scenario.results().values() if result["error"]}
     assert {"invalid", "segment_unknown"} <= codes
 
 
-def test_view_and_history_are_right_beside_the_headers(story: Story) -> None:
-    """Both tell of every user what its rows on the topic add up to."""
-    held: dict[str, set[str]] = {user: set() for user in story.users}
-    rows = Counter(row["user_id"] for row in story.rows())
-    for row in story.rows():
+def test_view_and_history_match_the_topic(scenario: Scenario) -> None:
+    """For every user, both match the rows on the topic."""
+    expected: dict[str, set[str]] = {user: set() for user in scenario.users}
+    rows = Counter(row["user_id"] for row in scenario.rows())
+    for row in scenario.rows():
         if row["operation"] == "remove":
-            held[row["user_id"]].discard(row["segment"])
+            expected[row["user_id"]].discard(row["segment"])
         else:
-            held[row["user_id"]].add(row["segment"])
-    assert held[story.users[HELD]] >= {"beta"}
-    assert held.pop(story.users[DELETED]) == set()
-    assert sum("half" in segments for segments in held.values()) >= USERS // 2
-    for user, segments in held.items():
-        assert set(story.api.segments_of(user)) == segments
-        history = story.api.history(user, limit=100).json()["items"]
+            expected[row["user_id"]].add(row["segment"])
+    assert expected[scenario.users[HELD]] >= {"beta"}
+    assert expected.pop(scenario.users[DELETED]) == set()
+    assert sum("half" in segments for segments in expected.values()) >= USERS // 2
+    for user, segments in expected.items():
+        assert set(scenario.api.segments_of(user)) == segments
+        history = scenario.api.history(user, limit=100).json()["items"]
         assert len(history) == rows[user]

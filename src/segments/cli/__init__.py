@@ -1,10 +1,10 @@
 """The command line. `segments --help` lists the commands.
 
-A further group of commands is a module here with a `typer.Typer`, added in `_GROUPS`. Modules load
-the stream processor only in the command that needs it: `segments user show` and the shell's
-completion answer at once.
+To add a group of commands, add a module with a `typer.Typer` here and list it in `_GROUPS`. Modules
+import the stream processor only in the commands that need it, so that `segments user show` and
+shell completion start fast.
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 ended by Ctrl-C.
+Exit status: 0 success, 1 rejected or failed, 2 usage error, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from segments.cli.service import ServiceCommand
 
 app = typer.Typer(
     name="segments",
-    help="Who is in which segment, and why: a service on Kafka.",
-    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 ended by Ctrl-C.",
+    help="A Kafka-native service that assigns users to segments and records why.",
+    epilog="Exit status: 0 success, 1 rejected or failed, 2 usage error, 130 interrupted (Ctrl-C).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ASK, _RUN, _KEEP = "Ask and change", "Run", "Look after"
+_DATA, _RUN, _OPERATE = "Read and write", "Run", "Operate"
 _GROUPS = {
-    _ASK: {"user": user.app, "segment": segment.app, "users": user.users_app},
+    _DATA: {"user": user.app, "segment": segment.app, "users": user.users_app},
     _RUN: {},
-    _KEEP: {"keys": keys.app, "topics": topics.app, "state": state.app},
+    _OPERATE: {"keys": keys.app, "topics": topics.app, "state": state.app},
 }
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    _ASK: {"send": send.send, "result": result.result, "report": report.report},
+    _DATA: {"send": send.send, "result": result.result, "report": report.report},
     _RUN: {"up": run.up, "demo": run.demo, "run": run.run, "kafka": run.kafka},
-    _KEEP: {"doctor": doctor.doctor, "settings": settings.settings, "openapi": openapi.openapi},
+    _OPERATE: {"doctor": doctor.doctor, "settings": settings.settings, "openapi": openapi.openapi},
 }
 _CLASSES = {result.result: ServiceCommand, report.report: report.ReportCommand}
 for _panel, _groups in _GROUPS.items():
@@ -65,10 +65,10 @@ def main() -> None:
     try:
         app(prog_name="segments")
     except Exception as error:
-        told = errors.lines(error)
-        if told is None:
+        message = errors.lines(error)
+        if message is None:
             raise
-        for number, line in enumerate(told):
+        for number, line in enumerate(message):
             console.print("[bold red]error:[/] " if number == 0 else "", end="")
             console.print(line, markup=False)
         sys.exit(1)

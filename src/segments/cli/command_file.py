@@ -45,7 +45,7 @@ class Lines:
         self._change: dict[str, list[str]] | None = None
         for name, segment in (("add", add), ("remove", remove)):
             if segment is not None:
-                self._change = {name: [_checked(segment, name)]}
+                self._change = {name: [_check_segment(segment, name)]}
 
     def count(self) -> int:
         """Number of non-empty lines."""
@@ -67,7 +67,7 @@ class Lines:
             document = orjson.loads(text) if self._change is None else self._of_user(text)
             command = COMMAND_ADAPTER.validate_python(document)
         except ValidationError as error:
-            return Line(number, text, reason=_first(error))
+            return Line(number, text, reason=_first_error(error))
         except ValueError as error:
             return Line(number, text, reason=str(error))
         document["id"] = command.id or str(uuid4())
@@ -78,7 +78,7 @@ class Lines:
         return {"type": "change_memberships", "user_id": text.decode()} | self._change
 
 
-def _checked(segment: str, option: str) -> str:
+def _check_segment(segment: str, option: str) -> str:
     try:
         return check_segment_name(segment)
     except ValueError as error:
@@ -102,7 +102,7 @@ def _texts(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
             yield number, text, whole
 
 
-def _first(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     """The first validation error."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # The first step of the location is the command's type, not a field.

@@ -1,4 +1,4 @@
-"""`segments doctor`: what is wrong with a deployment, and what to do."""
+"""`segments doctor`: diagnose a deployment."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     timeout_s: Annotated[
         float,
-        typer.Option("--timeout-s", min=0.5, max=60, help="longest wait for one answer"),
+        typer.Option("--timeout-s", min=0.5, max=60, help="longest wait for each response"),
     ] = 5.0,
     json: output.JsonOption = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Look at everything a deployment needs, and say what to do; status 1 when something fails.
+    """Check everything a deployment needs and print advice; exit status 1 if a check fails.
 
-    Kafka, topics, applications, sidecar, user service, clocks, disk, versions: all at the same
-    time, each for some seconds at most. Nothing is changed.
+    Checks Kafka, topics, applications, sidecar, user service, clocks, disk and versions
+    concurrently, each for a few seconds at most. Changes nothing.
     """
     from segments.doctor import examine  # noqa: PLC0415 - loads Kafka's client
     from segments.doctor.findings import worst  # noqa: PLC0415 - as above
@@ -33,11 +33,11 @@ def doctor(
         output.document({"status": status, "checks": [each.document() for each in found]})
     else:
         output.table(
-            ["check", "", "seen", "what to do"],
+            ["check", "", "seen", "advice"],
             [[each.check, each.status, each.seen, each.todo] for each in found],
             styles=[_COLOURS[each.status] for each in found],
         )
-        counts = {kind: sum(each.status == kind for each in found) for kind in _COLOURS}
-        output.text(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+        counts = {name: sum(each.status == name for each in found) for name in _COLOURS}
+        output.text(", ".join(f"{count} {name}" for name, count in counts.items()))
     if status == "fail":
         raise typer.Exit(1)

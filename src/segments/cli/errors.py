@@ -1,4 +1,4 @@
-"""Messages for expected errors: a line or two with advice, without a traceback."""
+"""Messages for expected errors: a line with advice, without a traceback."""
 
 from __future__ import annotations
 
@@ -34,22 +34,25 @@ _BY_NAME = (
 _ADVICE: tuple[tuple[type[SegmentsError], str], ...] = (
     (
         UnreachableError,
-        "Is the service up, and there (--url, SEGMENTS_URL)? segments doctor says more.",
+        "Check that the service runs at this URL (--url, SEGMENTS_URL), or run segments doctor.",
     ),
-    (UnauthorizedError, "Put a valid token into SEGMENTS_TOKEN, or name its file: --token-file."),
-    (ForbiddenError, "Use a token with the role that is needed."),
-    (PendingError, "It is accepted: segments result with this id says what became of it."),
-    (IncompleteError, "What came is not all. Run it again."),
-    (RateLimitedError, "Wait, and run it again."),
-    (StaleError, "Run it again in a moment; segments doctor says what is behind."),
-    (UnavailableError, "Run it again in a moment; segments doctor says what is amiss."),
+    (UnauthorizedError, "Set SEGMENTS_TOKEN to a valid token, or pass its file with --token-file."),
+    (ForbiddenError, "Use a token with the required role."),
+    (PendingError, "The command is accepted: segments result with this id prints its result."),
+    (IncompleteError, "The output is incomplete. Try again."),
+    (RateLimitedError, "Wait, then try again."),
+    (StaleError, "Try again in a moment; segments doctor shows what is behind."),
+    (UnavailableError, "Try again in a moment; segments doctor shows what is wrong."),
 )
 
 
 def lines(error: Exception) -> list[str] | None:
-    """Lines to print for an error; None for a bug, which deserves its traceback."""
+    """Lines to print for an error; None for a bug, whose traceback is needed."""
     if isinstance(error, SegmentsError):
-        return [str(error), *[advice for kind, advice in _ADVICE if isinstance(error, kind)][:1]]
+        return [
+            str(error),
+            *[advice for error_type, advice in _ADVICE if isinstance(error, error_type)][:1],
+        ]
     if isinstance(error, ValidationError):
         return [f"{error.title}:", *_fields(error)]
     if isinstance(error, (UsageError, FileNotFoundError, UnknownSettingError)):
@@ -58,8 +61,8 @@ def lines(error: Exception) -> list[str] | None:
     if confluent_kafka is not None and isinstance(error, confluent_kafka.KafkaException):
         return [f"Kafka: {error.args[0]}"]
     for module, name in _BY_NAME:
-        kind = getattr(sys.modules.get(module), name, None)
-        if kind is not None and isinstance(error, kind):
+        error_type = getattr(sys.modules.get(module), name, None)
+        if error_type is not None and isinstance(error, error_type):
             return [str(error)]
     return None
 

@@ -1,4 +1,4 @@
-"""`segments keys …`: API keys for the HTTP interface, made, listed and revoked on this machine."""
+"""`segments keys …`: create, list and revoke API keys, in the keys file of this machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from segments.settings import Settings
 app = typer.Typer(help="API keys for the HTTP interface.", no_args_is_help=True)
 
 
-class Role(StrEnum):
-    """What the holder of a key may do."""
+class RoleChoice(StrEnum):
+    """Roles that a key can have."""
 
     ADMIN = "admin"
     ANALYST = "analyst"
@@ -28,37 +28,39 @@ class Role(StrEnum):
 
 @app.command()
 def create(
-    role: Annotated[Role, typer.Option(help="what its holder may do")],
-    name: Annotated[str, typer.Option(help="of its holder: the actor of what is done with it")],
+    role: Annotated[RoleChoice, typer.Option(help="role of the key")],
+    name: Annotated[
+        str, typer.Option(help="name of the holder, recorded as the actor of its commands")
+    ],
     expires: Annotated[
-        str | None, typer.Option(help="an instant or a duration, such as P90D; none = never")
+        str | None, typer.Option(help="time or duration, such as P90D; default never")
     ] = None,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept.
+    """Create a key and print it; it cannot be shown again, since only its hash is stored.
 
-    A name may have several keys, so that a new one can be handed out before the old one is revoked.
+    A name may have several keys, so that a key can be replaced before the old one is revoked.
     """
     settings = Settings()
     path = api_keys.path_of(settings)
     now_ms = times.now_ms()
-    expires_ms = None if expires is None else _instant_ms(expires, now_ms)
+    expires_ms = None if expires is None else _future_ms(expires, now_ms)
     try:
-        clear, made = api_keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
+        key, stored = api_keys.create(path, name, role.value, now_ms=now_ms, expires_ms=expires_ms)
     except ValidationError as error:
         raise UsageError(f"--name: {error.errors(include_input=False)[0]['msg']}") from None
-    typer.echo(clear)
-    output.note(f"id {made.id}, kept hashed in {path}; the key is not shown again")
+    typer.echo(key)
+    output.note(f"id {stored.id}; hash stored in {path}; the key cannot be shown again")
     if settings.auth.mode != "keys":
-        output.note("no sidecar asks for keys before auth.mode is keys")
+        output.note("keys take effect once auth.mode is keys")
 
 
 @app.command("list")
 def list_all(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
-    """Show whose keys there are; never the keys."""
+    """List the names, roles and ids of the keys, but not the keys."""
     found = api_keys.load(api_keys.path_of(Settings()))
     now_ms = times.now_ms()
     rows = [
-        _shown(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
+        _document(key, now_ms) for key in sorted(found, key=lambda key: (key.name, key.created_ms))
     ]
     if json:
         output.lines(rows)
@@ -66,27 +68,27 @@ def list_all(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an opti
     output.table(
         ("name", "role", "id", "created", "expires"),
         [
-            (escape(row["name"]), row["role"], row["id"], row["created_at"], _end(row))
+            (escape(row["name"]), row["role"], row["id"], row["created_at"], _format_expiry(row))
             for row in rows
         ],
     )
 
 
-def _end(row: dict[str, Any]) -> str:
+def _format_expiry(row: dict[str, Any]) -> str:
     return f"{row['expires_at'] or 'never'}{' (expired)' if row['expired'] else ''}"
 
 
 @app.command()
 def revoke(
-    name_or_id: Annotated[str, typer.Argument(help="all keys of a name, or the one of an id")],
+    name_or_id: Annotated[str, typer.Argument(help="name, for all its keys, or id of one key")],
 ) -> None:
-    """Make keys useless; running sidecars know within a second."""
-    gone = api_keys.revoke(api_keys.path_of(Settings()), name_or_id)
-    for key in gone:
+    """Revoke keys; running sidecars apply it within a second."""
+    revoked = api_keys.revoke(api_keys.path_of(Settings()), name_or_id)
+    for key in revoked:
         typer.echo(f"revoked {key.id} of {key.name}")
 
 
-def _shown(key: api_keys.Key, now_ms: int) -> dict[str, Any]:
+def _document(key: api_keys.Key, now_ms: int) -> dict[str, Any]:
     end_ms = key.expires_ms
     return {
         "id": key.id,
@@ -98,12 +100,12 @@ def _shown(key: api_keys.Key, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _instant_ms(text: str, now_ms: int) -> int:
-    """An instant of the future, given as it is or by what is left until then."""
+def _future_ms(text: str, now_ms: int) -> int:
+    """Parse a future time, or a duration from now. UsageError if it is invalid or past."""
     try:
         at_ms = now_ms + duration_to_ms(text) if text.startswith("P") else from_rfc3339(text)
     except ValueError as error:
         raise UsageError(f"--expires: {error}") from None
     if at_ms <= now_ms:
-        raise UsageError("--expires: this instant has passed")
+        raise UsageError("--expires: the time is in the past")
     return at_ms

@@ -1,4 +1,4 @@
-"""`segments openapi`."""
+"""`segments openapi`: print the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from segments.specs import json_schemas
 def openapi(
     dev: Annotated[
         bool | None,
-        typer.Option("--dev/--no-dev", help="with /dev or without; else as dev.enabled says"),
+        typer.Option(
+            "--dev/--no-dev", help="include the paths below /dev; default: setting dev.enabled"
+        ),
     ] = None,
 ) -> None:
     """Print the OpenAPI 3.1 document of the HTTP interface of this deployment."""

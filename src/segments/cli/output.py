@@ -29,9 +29,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, and nothing else")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON only")]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-# Without a terminal, nothing is cut to its width.
+# Width without a terminal: nothing is truncated.
 _WIDE = 10_000
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -82,11 +82,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def progress(what: str, *, size: bool = False) -> Progress:
+def progress(label: str, *, size: bool = False) -> Progress:
     """Progress bar on stderr, in bytes (`size`) or items."""
     count: ProgressColumn = DownloadColumn() if size else MofNCompleteColumn()
     return Progress(
-        TextColumn(what),
+        TextColumn(label),
         BarColumn(),
         count,
         TimeRemainingColumn(),
@@ -106,7 +106,7 @@ def when(instant: datetime | None, *, none: str = "") -> str:
 def until(end: datetime | None) -> str:
     """Format an expiry time with the time left."""
     if end is None:
-        return "for good"
+        return "never"
     left_s = (end - datetime.now(UTC)).total_seconds()
     return f"{when(end)} (in {duration(left_s)})" if left_s > 0 else when(end)
 

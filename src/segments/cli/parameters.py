@@ -9,7 +9,7 @@ import typer
 from segments.contracts import names, times
 
 
-def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
+def _validator(check: Callable[[str], object]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
             check(text)
@@ -28,6 +28,6 @@ def user(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
-segment = _checked(names.check_segment_name)
-instant = _checked(times.from_rfc3339)
-ttl = _checked(times.duration_to_ms)
+segment = _validator(names.check_segment_name)
+instant = _validator(times.from_rfc3339)
+ttl = _validator(times.duration_to_ms)

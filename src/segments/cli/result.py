@@ -1,4 +1,4 @@
-"""`segments result`: what became of a command."""
+"""`segments result`: the result of a command."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from segments.cli.service import service_of
 
 def result(
     context: typer.Context,
-    command_id: Annotated[str, typer.Argument(help="as the write was answered")],
-    wait_s: Annotated[float, typer.Option(min=0, max=3600, help="wait for it so long")] = 0.0,
+    command_id: Annotated[str, typer.Argument(help="id from the response to the write")],
+    wait_s: Annotated[
+        float, typer.Option(min=0, max=3600, help="longest wait for the result, in seconds")
+    ] = 0.0,
 ) -> None:
-    """Say what became of a command; status 1 when it was refused, or is not decided yet."""
+    """Print the result of a command; exit status 1 if it was rejected or is not decided yet."""
     service = service_of(context)
     found = service.client.result(command_id, timeout_s=wait_s)
     if service.json:
@@ -25,7 +27,7 @@ def result(
         for changed in found.changes:
             output.text(f"{changed.operation} {changed.segment}")
         if found.error is not None:
-            named = f": {', '.join(found.error.segments)}" if found.error.segments else ""
-            output.text(f"{found.error.code}: {found.error.detail}{named}")
+            segments = f": {', '.join(found.error.segments)}" if found.error.segments else ""
+            output.text(f"{found.error.code}: {found.error.detail}{segments}")
     if found.status == "rejected":
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The options that make a rule, and a rule in words."""
+"""Options of automatic assignment rules, and rules as text."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from segments.client import Rule
 from segments.client.models import AssignedRule
 from segments.contracts.times import duration_to_ms
 
-_PANEL = "Rule: whom the segment is given to"
+_PANEL = "Rule: users to assign"
 
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """What was said of a rule; None where nothing was said."""
+    """Options of a rule; None if not given."""
 
     percent: Annotated[
         float | None,
-        typer.Option("--percent", min=0, max=100, help="this share", rich_help_panel=_PANEL),
+        typer.Option(
+            "--percent",
+            min=0,
+            max=100,
+            help="percentage of the eligible users",
+            rich_help_panel=_PANEL,
+        ),
     ] = None
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="so many", rich_help_panel=_PANEL)
+        int | None, typer.Option("--count", min=1, help="number of users", rich_help_panel=_PANEL)
     ] = None
     include: Annotated[
         list[str] | None,
         typer.Option(
             "--include",
             metavar="SEGMENT",
-            help="only users in one of these",
+            help="only users in one of these segments",
             autocompletion=segment_names,
             rich_help_panel=_PANEL,
         ),
@@ -43,7 +49,7 @@ class RuleOptions:
         typer.Option(
             "--exclude",
             metavar="SEGMENT",
-            help="no users in any of these",
+            help="no users in any of these segments",
             autocompletion=segment_names,
             rich_help_panel=_PANEL,
         ),
@@ -53,7 +59,7 @@ class RuleOptions:
         typer.Option(
             "--account",
             metavar="STATE",
-            help="users with this account: active (if none is given), blocked, unknown",
+            help="only this account state: active (default), blocked, unknown",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -62,7 +68,7 @@ class RuleOptions:
         typer.Option(
             "--ttl",
             metavar="DURATION",
-            help="for how long, such as P7D",
+            help="lifetime of the memberships, such as P7D",
             parser=parameters.ttl,
             rich_help_panel=_PANEL,
         ),
@@ -71,7 +77,7 @@ class RuleOptions:
         bool | None,
         typer.Option(
             "--newcomers/--no-newcomers",
-            help="whoever becomes eligible later joins by the same threshold",
+            help="also assign users that become eligible later",
             rich_help_panel=_PANEL,
         ),
     ] = None

@@ -21,7 +21,9 @@ _MODULES = {
 Application = StrEnum("Application", {name.upper(): name for name in _MODULES})  # type: ignore[misc]
 
 
-def run(application: Annotated[Application, typer.Argument(help="which one")]) -> None:
+def run(
+    application: Annotated[Application, typer.Argument(help="name of the application")],
+) -> None:
     """Run one application in the foreground until Ctrl-C or SIGTERM."""
     settings = Settings()
     topics.check(settings)
@@ -30,18 +32,18 @@ def run(application: Annotated[Application, typer.Argument(help="which one")]) -
 
 def kafka() -> None:
     """Run the embedded Kafka alone, on the port of kafka.bootstrap_servers."""
-    from segments.kafka import embedded as broker  # noqa: PLC0415  # the name is this command's
+    from segments.kafka import embedded as broker  # noqa: PLC0415  # `kafka` is this function
 
     broker.run(Settings())
 
 
 def up(
-    shards: Annotated[int, typer.Option(min=1, max=64, help="processes of shards")] = 1,
+    shards: Annotated[int, typer.Option(min=1, max=64, help="number of shards processes")] = 1,
     embedded: Annotated[
-        bool | None, typer.Option(help="start the embedded Kafka too (setting kafka.embedded)")
+        bool | None, typer.Option(help="also start the embedded Kafka (setting kafka.embedded)")
     ] = None,
 ) -> None:
-    """Run all applications here, restart any that die; stop on Ctrl-C or SIGTERM."""
+    """Run all applications on this machine and restart any that exit; stop on Ctrl-C or SIGTERM."""
     from segments.local import up as local  # noqa: PLC0415  # only `up` and `demo` need it
 
     settings = Settings()
@@ -54,7 +56,7 @@ def up(
 def demo(
     once: Annotated[bool, typer.Option("--once", help="exit after the tour")] = False,  # noqa: FBT002
 ) -> None:
-    """Run everything with an embedded Kafka and 1,000 example users, and give a tour."""
+    """Run everything with an embedded Kafka and 1,000 example users, and print a tour."""
     from segments.local import demo as show  # noqa: PLC0415  # only this command needs it
 
     raise typer.Exit(show.run(Settings(), once=once))

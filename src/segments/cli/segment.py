@@ -1,4 +1,4 @@
-"""`segments segment …`: segments made, changed, listed."""
+"""`segments segment …`: create, change, delete and list segments."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from segments.cli.service import Service, ServiceCommand, options_of, service_of
 from segments.cli.usage import UsageError
 from segments.client import Member, Segment
 
-app = typer.Typer(help="Segments: make, change, delete, list.", no_args_is_help=True)
+app = typer.Typer(help="Create, change, delete and list segments.", no_args_is_help=True)
 _POLL_S = 0.3
-_NEW = typer.Argument(help="its name", metavar="NAME", parser=parameters.segment)
-_KNOWN = typer.Argument(help="its name", metavar="NAME", autocompletion=segment_names)
+_NEW = typer.Argument(help="name of the segment", metavar="NAME", parser=parameters.segment)
+_EXISTING = typer.Argument(help="name of the segment", metavar="NAME", autocompletion=segment_names)
 
 
-DescriptionOption = Annotated[str | None, typer.Option("--description", help="what it is for")]
+DescriptionOption = Annotated[
+    str | None, typer.Option("--description", help="description of the segment")
+]
 WaitOption = Annotated[
-    bool, typer.Option("--wait", help="return when everybody who is chosen has it")
+    bool, typer.Option("--wait", help="wait until all selected users are assigned")
 ]
 
 
@@ -36,40 +38,40 @@ def create(
     description: DescriptionOption = None,
     wait: WaitOption = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Make a segment; with --percent or --count it is given to users at once."""
+    """Create a segment; with --percent or --count, assign users to it automatically."""
     service = service_of(context)
     rule = options_of(context, RuleOptions)
     auto = rule.apply_to()
-    _tell(service, service.client.create_segment(name, description=description, auto=auto), wait)
+    _finish(service, service.client.create_segment(name, description=description, auto=auto), wait)
 
 
 @app.command(cls=RuleCommand)
 def update(
     context: typer.Context,
-    name: Annotated[str, _KNOWN],
+    name: Annotated[str, _EXISTING],
     description: DescriptionOption = None,
     wait: WaitOption = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Change a segment: what is not given stays. A percentage or count can only be raised."""
+    """Change a segment; options not given stay unchanged. Percentage and count can only grow."""
     service = service_of(context)
     rule = options_of(context, RuleOptions)
     if description is None and not rule.any:
-        raise typer.BadParameter("say what to change: --description, --percent, …")
+        raise typer.BadParameter("nothing to change: give --description, --percent, …")
     auto = rule.apply_to(service.client.segment(name).auto) if rule.any else None
-    _tell(service, service.client.update_segment(name, description=description, auto=auto), wait)
+    _finish(service, service.client.update_segment(name, description=description, auto=auto), wait)
 
 
-def _tell(service: Service, segment: Segment, wait: bool) -> None:  # noqa: FBT001 - as given
+def _finish(service: Service, segment: Segment, wait: bool) -> None:  # noqa: FBT001 - passed on
     if wait and segment.state == "assigning":
-        segment = _assigned(service, segment)
+        segment = _wait_until_assigned(service, segment)
     if service.json:
         output.document(segment.document())
     else:
         _describe(segment)
 
 
-def _assigned(service: Service, segment: Segment) -> Segment:
-    """The segment once it is active."""
+def _wait_until_assigned(service: Service, segment: Segment) -> Segment:
+    """Poll the segment until it is active, with a progress bar."""
     with output.progress("assigning") as bar:
         task = bar.add_task("users", total=None)
         while segment.state == "assigning":
@@ -81,7 +83,7 @@ def _assigned(service: Service, segment: Segment) -> Segment:
 
 
 def _describe(segment: Segment) -> None:
-    told = [
+    rows = [
         ("state", segment.state),
         ("description", segment.description or ""),
         ("created", output.when(segment.created_at)),
@@ -89,14 +91,14 @@ def _describe(segment: Segment) -> None:
         ("generation, version", f"{segment.generation}, {segment.version}"),
     ]
     if (auto := segment.auto) is not None:
-        told += [("rule", format_rule(segment.auto)), ("assigned", format_progress(segment.auto))]
-        told += [("skipped", str(auto.skipped))] if auto.skipped else []
-    output.table(["", segment.segment], told)
+        rows += [("rule", format_rule(segment.auto)), ("assigned", format_progress(segment.auto))]
+        rows += [("skipped", str(auto.skipped))] if auto.skipped else []
+    output.table(["", segment.segment], rows)
 
 
 @app.command(cls=ServiceCommand)
-def show(context: typer.Context, name: Annotated[str, _KNOWN]) -> None:
-    """Show a segment: its rule, its size, how far an assignment is."""
+def show(context: typer.Context, name: Annotated[str, _EXISTING]) -> None:
+    """Show a segment: rule, size, progress of the assignment."""
     service = service_of(context)
     segment = service.client.segment(name)
     if service.json:
@@ -108,14 +110,14 @@ def show(context: typer.Context, name: Annotated[str, _KNOWN]) -> None:
 @app.command(cls=ServiceCommand)
 def delete(
     context: typer.Context,
-    name: Annotated[str, _KNOWN],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,  # noqa: FBT002
+    name: Annotated[str, _EXISTING],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask for confirmation")] = False,  # noqa: FBT002
 ) -> None:
-    """End a segment and every membership in it. On a terminal it asks first."""
+    """Delete a segment and all its memberships; asks for confirmation on a terminal."""
     service = service_of(context)
     if not yes and sys.stdin.isatty():
         size = service.client.segment(name).size
-        if not typer.confirm(f"Delete {name} and end {size} memberships?", err=True):
+        if not typer.confirm(f"Delete {name} and its {size} memberships?", err=True):
             raise UsageError("nothing was deleted")
     result = service.client.delete_segment(name)
     if service.json:
@@ -123,24 +125,24 @@ def delete(
         return
     output.text(f"deleted {name}: command {result.command_id}, position {result.position}")
     if result.referenced_by:
-        output.text(f"rules that name it: {', '.join(result.referenced_by)}")
+        output.text(f"rules that refer to it: {', '.join(result.referenced_by)}")
 
 
 @app.command("list", cls=ServiceCommand)
 def list_all(
     context: typer.Context,
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of items")] = None,
 ) -> None:
-    """List every segment in use, by name."""
+    """List all segments, by name."""
     service = service_of(context)
     with service.client.segments(page_size=min(limit or 1_000, 1_000)) as found:
-        wanted = islice(found, limit)
+        limited = islice(found, limit)
         if service.json:
-            output.lines(segment.document() for segment in wanted)
+            output.lines(segment.document() for segment in limited)
             return
         output.table(
             ["segment", "state", "size", "rule", "assigned", "description"],
-            [_row(segment) for segment in wanted],
+            [_row(segment) for segment in limited],
         )
 
 
@@ -158,21 +160,21 @@ def _row(segment: Segment) -> list[str]:
 @app.command(cls=ServiceCommand)
 def members(
     context: typer.Context,
-    name: Annotated[str, _KNOWN],
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many")] = None,
+    name: Annotated[str, _EXISTING],
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of items")] = None,
 ) -> None:
-    """List everybody who has a segment, by user id; status 1 when the list breaks off."""
+    """List the members of a segment, by user id; exit status 1 if the list is incomplete."""
     service = service_of(context)
     with service.client.members(name) as found:
-        wanted = islice(found, limit)
+        limited = islice(found, limit)
         if service.json:
-            output.lines(member.document() for member in wanted)
+            output.lines(member.document() for member in limited)
         else:
-            _stream(_columns(wanted))
+            _stream(_member_lines(limited))
 
 
-def _columns(members: Iterable[Member]) -> Iterator[str]:
-    """Lines of fixed columns: millions of rows are not held for a table."""
+def _member_lines(members: Iterable[Member]) -> Iterator[str]:
+    """Lines with fixed columns; a table would hold millions of rows in memory."""
     yield f"{'user':36}  {'since':25}  {'by':7}  until"
     for member in members:
         since = output.when(member.since)
@@ -187,7 +189,7 @@ def _stream(lines: Iterable[str]) -> None:
 
 @app.command(cls=RuleCommand)
 def preview(context: typer.Context) -> None:
-    """Count whom a rule lets through now, and how many it would choose; changes nothing."""
+    """Count the users eligible under a rule and how many it would select; changes nothing."""
     service = service_of(context)
     rule = options_of(context, RuleOptions)
     auto = rule.apply_to()
@@ -197,4 +199,4 @@ def preview(context: typer.Context) -> None:
     if service.json:
         output.document(found.document())
     else:
-        output.text(f"{found.eligible} eligible, {found.target} would be chosen")
+        output.text(f"{found.eligible} eligible, {found.target} would be selected")

@@ -1,4 +1,4 @@
-"""`segments send`: one command to Kafka, as any other service would produce it."""
+"""`segments send`: produce commands to Kafka, as any other service would."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ _POLL_S = 0.2
 
 
 def send(  # noqa: PLR0913, PLR0917 - each is an option
-    command: Annotated[str | None, typer.Argument(help="the command as JSON")] = None,
+    command: Annotated[str | None, typer.Argument(help="command as JSON")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="commands, one a line, or user ids: see --add")
+        Path | None,
+        typer.Option("--file", help="file with a command per line, or with user ids: see --add"),
     ] = None,
     add: Annotated[str | None, typer.Option(help="add the users of --file to this segment")] = None,
     remove: Annotated[
         str | None, typer.Option(help="remove the users of --file from this segment")
     ] = None,
     rejected: Annotated[
-        Path | None, typer.Option(help="where to write rejected lines; none = FILE.rejected")
+        Path | None, typer.Option(help="file for rejected lines; default FILE.rejected")
     ] = None,
     wait: Annotated[bool, typer.Option(help="wait for the result and print it")] = False,  # noqa: FBT002
-    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="longest wait")] = 30.0,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, max=600, help="longest wait, in seconds")
+    ] = 30.0,
     json: output.JsonOption = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Send one command, or those of a file and wait for all their results.
+    """Send one command, or the commands of a file and wait for their results.
 
-    With --add or --remove the file has user ids. The exit status is 1 when a result that was
-    waited for is a rejection, or when a line was no command, was not sent or had no result.
+    With --add or --remove, the file has user ids. The exit status is 1 if a result is a rejection,
+    or if a line was invalid, was not sent or got no result.
     """
     if (command is None) == (file is None):
         raise typer.BadParameter("give one command, or --file")
@@ -52,17 +55,17 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option
         target = rejected or file.with_name(f"{file.name}.rejected")
         raise typer.Exit(send_file.send(settings, lines, target, timeout_s, as_json=json))
     if add is not None or remove is not None or rejected is not None:
-        raise typer.BadParameter("--add, --remove and --rejected go with --file")
+        raise typer.BadParameter("--add, --remove and --rejected need --file")
     assert command is not None
-    document, key = prepared(command)
+    document, key = parse_command(command)
     results = results_from_now(settings) if wait else None
     try:
         _produce(settings, key, orjson.dumps(document))
         if results is None:
-            told = {"command_id": document["id"]}
-            output.document(told) if json else typer.echo(document["id"])
+            sent = {"command_id": document["id"]}
+            output.document(sent) if json else typer.echo(document["id"])
             return
-        result = _awaited(results, document["id"], timeout_s)
+        result = _wait_for_result(results, document["id"], timeout_s)
     finally:
         if results is not None:
             results.close()
@@ -71,8 +74,8 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option
         raise typer.Exit(1)
 
 
-def prepared(command: str) -> tuple[dict[str, Any], str]:
-    """The command with an id, and the key that keeps a user's or segment's commands in order."""
+def parse_command(command: str) -> tuple[dict[str, Any], str]:
+    """(the command with an id, its record key). The key keeps a user's or segment's order."""
     try:
         document = orjson.loads(command)
     except orjson.JSONDecodeError as error:
@@ -92,11 +95,13 @@ def _produce(settings: Settings, key: str, value: bytes) -> None:
         on_delivery=lambda error, _: failures.append(str(error)) if error else None,
     )
     if producer.flush(_DELIVERY_TIMEOUT_S) or failures:
-        reason = failures[0] if failures else "no answer"
-        raise UsageError(f"Kafka at {settings.kafka.bootstrap_servers} took nothing: {reason}")
+        reason = failures[0] if failures else "no response"
+        raise UsageError(
+            f"Kafka at {settings.kafka.bootstrap_servers} did not accept the command: {reason}"
+        )
 
 
-def _awaited(consumer: Consumer, command_id: str, timeout_s: float) -> dict[str, Any]:
+def _wait_for_result(consumer: Consumer, command_id: str, timeout_s: float) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         message = consumer.poll(_POLL_S)
@@ -107,4 +112,4 @@ def _awaited(consumer: Consumer, command_id: str, timeout_s: float) -> dict[str,
         if message.key() == command_id.encode():
             result: dict[str, Any] = orjson.loads(message.value() or b"{}")
             return result
-    raise UsageError(f"no result of {command_id} within {timeout_s:g} s; it may still come")
+    raise UsageError(f"no result of {command_id} within {timeout_s:g} s; it may still arrive")

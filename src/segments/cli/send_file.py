@@ -35,7 +35,7 @@ class RejectedFile:
         if path.exists() and path.samefile(source):
             raise UsageError(f"{path} is the file to be sent")
         if path.is_file():
-            path.unlink()  # of a former run
+            path.unlink()  # of a previous run
         self.path = path
         self._file: IO[bytes] | None = None
 
@@ -66,19 +66,19 @@ class BulkSender:
         self._results = results
         self._rejected = rejected
         # An id may occur on several lines, each with a result of its own, in their order.
-        self._waiting: dict[str, deque[Line]] = {}
-        self.waiting = 0
+        self._in_flight: dict[str, deque[Line]] = {}
+        self.in_flight = 0
         self.counts: Counter[str] = Counter()
 
     def produce(self, line: Line) -> None:
         """Send the command of a line."""
         assert line.command is not None
-        self._waiting.setdefault(line.command["id"], deque()).append(line)
-        self.waiting += 1
+        self._in_flight.setdefault(line.command["id"], deque()).append(line)
+        self.in_flight += 1
         while True:
             try:
                 self._producer.produce(
-                    self._topic, orjson.dumps(line.command), line.key, on_delivery=self._delivered
+                    self._topic, orjson.dumps(line.command), line.key, on_delivery=self._on_delivery
                 )
             except BufferError:
                 self._producer.poll(_POLL_S)
@@ -86,21 +86,21 @@ class BulkSender:
                 self._producer.poll(0)
                 return
 
-    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            line = self._taken(orjson.loads(message.value())["id"])
+            line = self._pop(orjson.loads(message.value())["id"])
             if line is not None:
-                self.reject(line, "not_sent", f"Kafka did not take it: {error.str()}")
+                self.reject(line, "not_sent", f"Kafka did not accept it: {error.str()}")
 
-    def _taken(self, command_id: str) -> Line | None:
+    def _pop(self, command_id: str) -> Line | None:
         """Remove and return the first line in flight with this id."""
-        lines = self._waiting.get(command_id)
+        lines = self._in_flight.get(command_id)
         if lines is None:
             return None
         line = lines.popleft()
-        self.waiting -= 1
+        self.in_flight -= 1
         if not lines:
-            del self._waiting[command_id]
+            del self._in_flight[command_id]
         return line
 
     def reject(self, line: Line, status: str, reason: str) -> None:
@@ -117,15 +117,15 @@ class BulkSender:
 
     def gather(self, timeout_s: float) -> int:
         """Consume available results; return how many commands they settled."""
-        before = self.waiting
+        before = self.in_flight
         self._producer.poll(0)
         for message in self._results.consume(_RESULTS_AT_ONCE, timeout_s):
             if message.error():
                 raise KafkaException(message.error())
-            line = self._taken((message.key() or b"").decode())
+            line = self._pop((message.key() or b"").decode())
             if line is not None:
                 self._settle(line, orjson.loads(message.value() or b"{}"))
-        return before - self.waiting
+        return before - self.in_flight
 
     def _settle(self, line: Line, result: dict[str, Any]) -> None:
         self.counts[result["status"]] += 1
@@ -134,8 +134,8 @@ class BulkSender:
 
     def give_up(self) -> None:
         """Record all commands in flight as without a result."""
-        for command_id in list(self._waiting):
-            while (line := self._taken(command_id)) is not None:
+        for command_id in list(self._in_flight):
+            while (line := self._pop(command_id)) is not None:
                 self.reject(line, "no_result", "no result in time; it may have been applied")
 
 
@@ -161,10 +161,10 @@ def send(
         progress = stack.enter_context(output.progress("commands"))
         task = progress.add_task("commands", total=total)
 
-        def gather(most: int) -> bool:
-            """Consume results until at most `most` commands are in flight; False on timeout."""
+        def gather(in_flight_max: int) -> bool:
+            """Consume results until at most this many commands are in flight; False on timeout."""
             last_result_s = time.monotonic()
-            while sender.waiting > most:
+            while sender.in_flight > in_flight_max:
                 if sender.gather(_POLL_S):
                     last_result_s = time.monotonic()
                     progress.update(task, completed=sum(sender.counts.values()))
@@ -178,7 +178,7 @@ def send(
             sender.give_up()
         for line in commands:
             sender.skip(line)
-    return _conclude(sender.counts, total, rejected_path, as_json=as_json)
+    return _summarize(sender.counts, total, rejected_path, as_json=as_json)
 
 
 def _send_all(sender: BulkSender, commands: Iterator[Line], gather: Callable[[int], bool]) -> None:
@@ -188,11 +188,11 @@ def _send_all(sender: BulkSender, commands: Iterator[Line], gather: Callable[[in
             sender.reject(line, "invalid", line.reason)
         else:
             sender.produce(line)
-        if sender.waiting >= COMMANDS_IN_FLIGHT_MAX and not gather(COMMANDS_IN_FLIGHT_MAX // 2):
+        if sender.in_flight >= COMMANDS_IN_FLIGHT_MAX and not gather(COMMANDS_IN_FLIGHT_MAX // 2):
             return
 
 
-def _conclude(counts: Counter[str], total: int, rejected: Path, *, as_json: bool) -> int:
+def _summarize(counts: Counter[str], total: int, rejected: Path, *, as_json: bool) -> int:
     failed = counts["rejected"] + counts["invalid"] + counts["no_result"] + counts["not_sent"]
     if as_json:
         file = str(rejected) if failed else None
@@ -201,5 +201,5 @@ def _conclude(counts: Counter[str], total: int, rejected: Path, *, as_json: bool
     summary = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     typer.echo(f"{total} lines: {summary or 'nothing to send'}")
     if failed:
-        typer.echo(f"{failed} of them are in {rejected}")
+        typer.echo(f"{failed} failed lines are in {rejected}")
     return 1 if failed else 0

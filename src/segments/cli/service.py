@@ -20,7 +20,7 @@ PANEL = "Service"
 TOKEN = "SEGMENTS_TOKEN"  # noqa: S105 - the name of a variable
 TOKEN_FILE = "SEGMENTS_TOKEN_FILE"  # noqa: S105 - the name of a variable
 URL = "SEGMENTS_URL"
-# Interactive use: an unreachable service is reported soon.
+# Fewer retries than by default, so that an unreachable service is reported soon.
 RETRIES = Retries(attempts=4, backoff_s=0.2, backoff_max_s=2.0)
 
 
@@ -33,7 +33,7 @@ class ServiceOptions:
         typer.Option(
             "--url",
             envvar=URL,
-            help="where the service is; none = from settings",
+            help="URL of the service; default from settings",
             rich_help_panel=PANEL,
         ),
     ] = None
@@ -42,7 +42,7 @@ class ServiceOptions:
         typer.Option(
             "--token",
             envvar=TOKEN,
-            help="bearer token; others see this command line: rather the variable, or a file",
+            help="bearer token; rather use the variable or a file, which other users cannot see",
             rich_help_panel=PANEL,
         ),
     ] = field(default=None, repr=False)
@@ -54,11 +54,13 @@ class ServiceOptions:
     ] = None
     timeout_s: Annotated[
         float,
-        typer.Option("--timeout-s", min=0.1, max=3600, help="longest wait", rich_help_panel=PANEL),
+        typer.Option(
+            "--timeout-s", min=0.1, max=3600, help="longest wait, in seconds", rich_help_panel=PANEL
+        ),
     ] = 30.0
     json: Annotated[
         bool,
-        typer.Option("--json", help="print JSON, and nothing else", rich_help_panel=PANEL),
+        typer.Option("--json", help="print JSON only", rich_help_panel=PANEL),
     ] = False
 
     def client(self) -> tuple[SegmentsClient, str]:
@@ -72,18 +74,18 @@ class ServiceOptions:
                 retries=RETRIES,
             )
         except ValueError:
-            raise typer.BadParameter(f"no URL such as http://127.0.0.1:8080: {base}") from None
+            raise typer.BadParameter(f"not a URL such as http://127.0.0.1:8080: {base}") from None
         return client, base
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token of a file. UsageError when it cannot be read."""
+    """Read the token from a file. UsageError if that fails."""
     if file is None:
         return None
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the token cannot be read from {file}: {error}") from None
+        raise UsageError(f"cannot read the token from {file}: {error}") from None
 
 
 @dataclass(frozen=True)

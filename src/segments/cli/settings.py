@@ -1,4 +1,4 @@
-"""`segments settings`, and what the commands share."""
+"""`segments settings`: print the settings, with secrets redacted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from segments.specs import settings_table
 
 
 def settings(
-    tables: Annotated[bool, typer.Option("--tables", help="describe all, as Markdown")] = False,  # noqa: FBT002
+    tables: Annotated[bool, typer.Option("--tables", help="print a Markdown reference")] = False,  # noqa: FBT002
     json: output.JsonOption = False,  # noqa: FBT002 - an option
 ) -> None:
-    """Print every setting in force, as environment variables, with secrets hidden."""
+    """Print the effective settings as environment variables, with secrets redacted."""
     if tables:
         typer.echo(settings_table.tables(), nl=False)
         return
@@ -29,7 +29,7 @@ def settings(
 
 
 def redacted(tree: Settings) -> dict[str, str]:
-    """Settings by environment variable, fit to be shown."""
+    """Settings by environment variable, without secrets."""
     options = redaction.hidden_options(tree.kafka.options)
     kafka = tree.kafka.model_copy(update={"options": options})
     shown = without_secrets(tree.model_copy(update={"kafka": kafka}))

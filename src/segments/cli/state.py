@@ -1,4 +1,4 @@
-"""`segments state …`."""
+"""`segments state …`: check and repair the state of the shards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typer
 from segments.cli import output
 from segments.settings import Settings
 
-app = typer.Typer(help="The shards' state on this machine.", no_args_is_help=True)
+app = typer.Typer(help="The state of the shards on this machine.", no_args_is_help=True)
 
 
 @app.command()
@@ -19,7 +19,7 @@ def digest(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
     for found in maintenance.digests(Settings()):
         equal = None if found.replayed is None else found.replayed == found.stored
         if equal is None:
-            verdict = "not compared: the log no longer begins at its first record"
+            verdict = "not compared: the beginning of the log has been deleted"
         elif equal:
             verdict = "equal to the replay of the log"
         else:
@@ -35,7 +35,7 @@ def digest(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
 
 @app.command()
 def reset(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
-    """Remove the stored state of this instance; it is restored from the changelog at the start."""
+    """Remove the stored state of this instance; it is restored from the changelog on startup."""
     from segments.streams import maintenance  # noqa: PLC0415 - loads the whole stream processor
 
     removed = maintenance.reset(Settings())
@@ -47,7 +47,7 @@ def reset(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
 
 @app.command()
 def rebuild(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
-    """Set missing committed offsets to where the changelog ends."""
+    """Restore missing committed offsets from the end of the changelog."""
     from segments.streams import maintenance  # noqa: PLC0415 - loads the whole stream processor
 
     offsets = maintenance.rebuild(Settings())
@@ -55,6 +55,6 @@ def rebuild(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an optio
         output.document({"offsets": {str(partition): at for partition, at in offsets.items()}})
         return
     for partition, offset in sorted(offsets.items()):
-        typer.echo(f"partition {partition} goes on at offset {offset}")
+        typer.echo(f"partition {partition} continues at offset {offset}")
     if not offsets:
         typer.echo("no committed offset is missing")

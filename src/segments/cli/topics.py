@@ -1,4 +1,4 @@
-"""`segments topics …`."""
+"""`segments topics …`: create, check and describe the topics."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ app = typer.Typer(help="The topics of this deployment.", no_args_is_help=True)
 
 @app.command()
 def apply(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
-    """Create the topics that are missing; refuse what differs from topics.yaml."""
+    """Create missing topics; fails if an existing one differs from topics.yaml."""
     settings = Settings()
     created = topics.apply(settings)
     if not json:
         for name in created:
             typer.echo(f"created {name}")
-    _tell(settings, created, json=json)
+    _report(settings, created, json=json)
 
 
 @app.command()
 def check(json: output.JsonOption = False) -> None:  # noqa: FBT002 - an option
-    """Say whether every topic stands as topics.yaml says; change nothing."""
+    """Check all topics against topics.yaml; changes nothing."""
     settings = Settings()
     topics.check(settings)
-    _tell(settings, [], json=json)
+    _report(settings, [], json=json)
 
 
-def _tell(settings: Settings, created: list[str], *, json: bool) -> None:
+def _report(settings: Settings, created: list[str], *, json: bool) -> None:
     names = [topic.on_cluster(settings) for topic in topics.load()]
     if json:
         output.document({"created": created, "topics": names})
     else:
-        typer.echo(f"{len(names)} topics stand as topics.yaml says")
+        typer.echo(f"{len(names)} topics match topics.yaml")
 
 
 @app.command()
@@ -51,7 +51,7 @@ def table() -> None:
 
 @app.command()
 def diagram() -> None:
-    """Print who writes and who reads each topic."""
+    """Print a diagram of the writers and readers of each topic."""
     typer.echo(topics_table.diagram(), nl=False)
 
 
@@ -64,7 +64,7 @@ def asyncapi() -> None:
 @app.command()
 def schemas(
     folder: Annotated[
-        Path, typer.Option("--output", "-o", help="folder; a folder a topic is made in it")
+        Path, typer.Option("--output", "-o", help="folder, with a subfolder for each topic")
     ],
 ) -> None:
     """Write the JSON Schemas (2020-12) of every topic's messages, values and headers."""

@@ -1,4 +1,4 @@
-"""`segments user …`: what a user has, had, and is given."""
+"""`segments user …` and `segments users …`: memberships, history and imports of users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segments.client import Add, HistoryRow, Imported, InvalidError, Membership,
 from segments.contracts.names import check_segment_name
 from segments.contracts.times import duration_to_ms, from_rfc3339
 
-app = typer.Typer(help="What a user has, had, and is given.", no_args_is_help=True)
+app = typer.Typer(help="Memberships and history of a user.", no_args_is_help=True)
 
 
 UserArgument = Annotated[
@@ -32,31 +32,33 @@ def show(
         str | None,
         typer.Option(
             "--segment",
-            help="this one alone, with why the user has it",
+            help="only this segment, with the cause of the membership",
             autocompletion=segment_names,
         ),
     ] = None,
     at: Annotated[
         str | None,
         typer.Option(
-            help="as it was at this instant, such as 2026-11-24T15:00:00Z",
+            help="at this past time, such as 2026-11-24T15:00:00Z",
             parser=parameters.instant,
             metavar="INSTANT",
         ),
     ] = None,
 ) -> None:
-    """Show the active segments of a user; with --segment one of them, and why the user has it."""
+    """Show the active segments of a user, or one membership with its cause (--segment)."""
     service = service_of(context)
     if segment is not None and at is not None:
-        raise typer.BadParameter("give --segment or --at, not both")
+        raise typer.BadParameter("--segment and --at are mutually exclusive")
     if segment is not None:
-        _show_one(service, user, segment)
+        _show_membership(service, user, segment)
         return
     found = service.client.user_segments(user, at=at)
     if service.json:
         output.document(found.document())
         return
-    output.table(["segment", "since", "until", "by"], [_held(held) for held in found.segments])
+    output.table(
+        ["segment", "since", "until", "by"], [_membership_row(each) for each in found.segments]
+    )
     if at is not None:
         output.text(f"{len(found.segments)} segments at {output.when(found.at)}")
     else:
@@ -64,35 +66,40 @@ def show(
         output.text(f"{len(found.segments)} segments, account {found.account}, as of {age} ago")
 
 
-def _held(held: Membership) -> list[str]:
-    return [held.segment, output.when(held.since), output.until(held.expires_at), held.origin]
+def _membership_row(membership: Membership) -> list[str]:
+    return [
+        membership.segment,
+        output.when(membership.since),
+        output.until(membership.expires_at),
+        membership.origin,
+    ]
 
 
-def _show_one(service: Service, user: str, segment: str) -> None:
+def _show_membership(service: Service, user: str, segment: str) -> None:
     found = service.client.membership(user, segment)
     if service.json:
         output.document(found.document())
         return
-    told = [
+    rows = [
         ("segment", found.segment),
         ("since", output.when(found.since)),
         ("until", output.until(found.expires_at)),
         ("by", found.origin),
     ]
     if found.why is None:
-        told.append(("why", "not in the history yet"))
+        rows.append(("why", "not in the history yet"))
     else:
-        told.append(("why", _reason(found.why.began)))
+        rows.append(("why", _format_cause(found.why.began)))
         if found.why.end_set is not None:
-            told.append(("end set", _reason(found.why.end_set)))
-    output.table(["", user], told)
+            rows.append(("end set", _format_cause(found.why.end_set)))
+    output.table(["", user], rows)
 
 
-def _reason(row: HistoryRow) -> str:
-    told = [f"{row.operation} at {output.when(row.at)}", f"cause {row.cause}"]
-    told += [f"command {row.command_id}"] if row.command_id else []
-    told += [f"by {row.actor}"] if row.actor else []
-    return ", ".join(told)
+def _format_cause(row: HistoryRow) -> str:
+    parts = [f"{row.operation} at {output.when(row.at)}", f"cause {row.cause}"]
+    parts += [f"command {row.command_id}"] if row.command_id else []
+    parts += [f"by {row.actor}"] if row.actor else []
+    return ", ".join(parts)
 
 
 @app.command(cls=ServiceCommand)
@@ -101,30 +108,32 @@ def history(
     user: UserArgument,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="not before", parser=parameters.instant, metavar="INSTANT"),
+        typer.Option(
+            "--from", help="from this time on", parser=parameters.instant, metavar="INSTANT"
+        ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--to", help="before this", parser=parameters.instant, metavar="INSTANT"),
+        typer.Option("--to", help="before this time", parser=parameters.instant, metavar="INSTANT"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many rows")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
 ) -> None:
-    """List every change of a user, newest first."""
+    """List the membership changes of a user, newest first."""
     service = service_of(context)
     page_size = min(limit or 1_000, 1_000)
     with service.client.history(user, since=since, until=until, page_size=page_size) as rows:
-        wanted = islice(rows, limit)
+        limited = islice(rows, limit)
         if service.json:
-            output.lines(row.document() for row in wanted)
+            output.lines(row.document() for row in limited)
             return
         output.table(
             ["at", "operation", "segment", "until", "cause", "command", "actor"],
-            [_row(row) for row in wanted],
+            [_history_row(row) for row in limited],
         )
 
 
-def _row(row: HistoryRow) -> list[str]:
-    end = "" if row.operation == "remove" else output.when(row.expires_at, none="for good")
+def _history_row(row: HistoryRow) -> list[str]:
+    end = "" if row.operation == "remove" else output.when(row.expires_at, none="never")
     return [
         output.when(row.at),
         row.operation,
@@ -136,10 +145,10 @@ def _row(row: HistoryRow) -> list[str]:
     ]
 
 
-def parsed_addition(text: str) -> Add:
-    """`NAME`, `NAME:P7D`, `NAME@P7D` or `NAME@INSTANT`; ValueError when it is none of them.
+def parse_addition(text: str) -> Add:
+    """Parse `NAME`, `NAME:P7D`, `NAME@P7D` or `NAME@INSTANT`. ValueError for anything else.
 
-    A name may have colons: what follows the last one is an end only when it is a duration.
+    A name may contain colons: the part after the last one is an end only if it is a duration.
     """
     name, at, end = text.rpartition("@")
     if at:
@@ -172,7 +181,7 @@ def change(
         typer.Option(
             "--add",
             metavar="SEGMENT[:TTL]",
-            help="add to this segment; with an end: beta:P7D, beta@2026-12-01T00:00:00Z",
+            help="add to this segment, optionally until: beta:P7D, beta@2026-12-01T00:00:00Z",
             autocompletion=segment_names,
         ),
     ] = None,
@@ -186,61 +195,61 @@ def change(
         ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="id of the command: the same again changes nothing")
+        str | None, typer.Option(help="id of the command; repeating it has no further effect")
     ] = None,
 ) -> None:
     """Add a user to segments and remove it from others, all or nothing."""
     service = service_of(context)
     if not add and not remove:
-        raise typer.BadParameter("give --add or --remove, each as often as needed")
+        raise typer.BadParameter("give --add or --remove; both can be repeated")
     try:
-        additions = [parsed_addition(each) for each in add or ()]
+        additions = [parse_addition(each) for each in add or ()]
     except ValueError as error:
         raise typer.BadParameter(f"--add: {error}") from None
     result = service.client.change(user, add=additions, remove=remove or (), idempotency_key=key)
     if service.json:
         output.document(result.document())
         return
-    told: dict[str, Any] = {"add": "added to", "remove": "removed from", "extend": "new end in"}
+    labels: dict[str, Any] = {"add": "added to", "remove": "removed from", "extend": "new end in"}
     for changed in result.changes:
-        output.text(f"{told[changed.operation]} {changed.segment}")
+        output.text(f"{labels[changed.operation]} {changed.segment}")
     output.text(f"{result.status}: command {result.command_id}, position {result.position}")
 
 
-users_app = typer.Typer(help="The replica of the users, by hand.", no_args_is_help=True)
+users_app = typer.Typer(help="Changes of the user replica.", no_args_is_help=True)
 
 
 @users_app.command("import", cls=ServiceCommand)
 def import_users(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="NDJSON or CSV (user_id;state), .gz or not")],
+    file: Annotated[Path, typer.Argument(help="NDJSON or CSV (user_id;state), optionally .gz")],
 ) -> None:
-    """Add or change the users of a file; the service must have dev.enabled.
+    """Import users from a file; the service needs dev.enabled.
 
-    Sending a file again changes nothing. The exit status is 1 when a line was refused.
+    Importing a file again changes nothing. The exit status is 1 if a line was rejected.
     """
     service = service_of(context)
     if not file.is_file():
         raise UsageError(f"no such file: {file}")
-    counts = _sent(service, file)
+    counts = _import(service, file)
     if service.json:
         output.document(counts.document())
     else:
-        output.text(f"{counts.accepted} users taken, {counts.refused} lines refused")
+        output.text(f"{counts.accepted} users accepted, {counts.refused} lines rejected")
         for refused in counts.errors:
             output.text(f"line {refused.line}: {refused.field}: {refused.detail}")
     if counts.refused:
         raise typer.Exit(1)
 
 
-def _sent(service: Service, file: Path) -> Imported:
+def _import(service: Service, file: Path) -> Imported:
     with output.progress("import", size=True) as bar:
         task = bar.add_task("bytes", total=file.stat().st_size)
         try:
             return service.client.import_users(file, progress=lambda n: bar.advance(task, n))
         except NotFoundError:
             raise UsageError(
-                f"{service.url} has no developer methods: they need the setting dev.enabled"
+                f"{service.url} has no developer methods: enable the setting dev.enabled"
             ) from None
         except InvalidError as error:
             raise UsageError(str(error)) from None

@@ -15,7 +15,7 @@ from segments.client import transport
 from segments.client.sansio import (
     Effect,
     Freshness,
-    Page,
+    ItemPage,
     Pause,
     Reply,
     Request,
@@ -46,13 +46,13 @@ class AsyncDriver:
             run.close()
             await io.close()
 
-    async def pages(self, walk: Walk[T]) -> AsyncGenerator[Page, None]:
+    async def pages(self, walk: Walk[T]) -> AsyncGenerator[ItemPage, None]:
         """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Page):
+                if isinstance(run.effect, ItemPage):
                     yield run.effect
                     run.advance(None)
                 else:
@@ -69,7 +69,7 @@ class _Io:
         self._http = http
         self._connect_timeout_s = connect_timeout_s
         self._open: httpx.Response | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
 
     async def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
         """Perform an effect and return its outcome."""
@@ -79,7 +79,7 @@ class _Io:
         try:
             if isinstance(effect, Request):
                 return await self._exchange(effect)
-            return b"" if self._pieces is None else await anext(self._pieces, b"")
+            return b"" if self._chunks is None else await anext(self._chunks, b"")
         except transport.FAILURES as error:
             return transport.failure(error)
 
@@ -87,24 +87,24 @@ class _Io:
         await self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body
-        built = self._http.build_request(
+        http_request = self._http.build_request(
             request.method,
             request.url,
             headers=dict(request.headers),
-            content=_pieces(body()) if callable(body) else body,
+            content=_chunks(body()) if callable(body) else body,
             timeout=transport.timeouts(request, self._connect_timeout_s),
         )
-        response = self._open = await self._http.send(built, stream=True)
+        response = self._open = await self._http.send(http_request, stream=True)
         if request.streamed and response.is_success:
-            self._pieces = response.aiter_bytes()
+            self._chunks = response.aiter_bytes()
             return transport.reply(response, b"")
-        gathered = bytearray()
-        async for piece in response.aiter_bytes():
-            gathered += piece
+        received = bytearray()
+        async for chunk in response.aiter_bytes():
+            received += chunk
             if until_s is not None and time.monotonic() > until_s:
                 return transport.TOO_SLOW
         await self.close()
-        return transport.reply(response, bytes(gathered))
+        return transport.reply(response, bytes(received))
 
     async def close(self) -> None:
         """Close the open response, if any."""
@@ -113,13 +113,15 @@ class _Io:
             self._open = None
 
 
-async def _pieces(body: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _chunks(body: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Read the chunks of a file outside the event loop."""
-    while piece := await asyncio.to_thread(next, body, b""):
-        yield piece
+    while chunk := await asyncio.to_thread(next, body, b""):
+        yield chunk
 
 
-async def _items(pages: AsyncGenerator[Page, None]) -> AsyncGenerator[tuple[Any, Freshness], None]:
+async def _items(
+    pages: AsyncGenerator[ItemPage, None],
+) -> AsyncGenerator[tuple[Any, Freshness], None]:
     """Items with the freshness of their page; not a method for the reason in `sync_driver`."""
     async with aclosing(pages):
         async for page in pages:
@@ -154,7 +156,7 @@ class AsyncItems(Generic[T]):
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:

@@ -35,7 +35,7 @@ REQUEST_WAIT_S = 10
 _MARGIN_S = 1.0
 """Time for a request in addition to the wait it requests."""
 LEAST_TIMEOUT_S = 0.05
-ANSWER_TIMEOUT_S = 15.0
+RESPONSE_TIMEOUT_S = 15.0
 """Timeout of a response that involves no wait."""
 _STREAM_TIMEOUT_S = 60.0
 """Longest silence within a stream; the service drops a stalled client after 30 s."""
@@ -59,8 +59,8 @@ class Retries:
 
     def pause_s(self, failed: int, retry_after_s: float | None) -> float:
         """Pause after a number of failed attempts."""
-        most_s = min(self.backoff_max_s, self.backoff_s * 2.0 ** (failed - 1))
-        return max(self.chance() * most_s, retry_after_s or 0.0)
+        backoff_s = min(self.backoff_max_s, self.backoff_s * 2.0 ** (failed - 1))
+        return max(self.chance() * backoff_s, retry_after_s or 0.0)
 
 
 @dataclass(frozen=True)
@@ -138,27 +138,29 @@ class Call:
         url = (target if "://" in target else self.core.base_url + target) + (
             f"?{urlencode(params)}" if params else ""
         )
-        sent = dict(headers or {})
+        all_headers = dict(headers or {})
         if json is not None:
             body = orjson.dumps(json)
-            sent["Content-Type"] = "application/json"
+            all_headers["Content-Type"] = "application/json"
         if min_position is not None:
-            sent["Segments-Min-Position"] = min_position
+            all_headers["Segments-Min-Position"] = min_position
         failed = 0
         while True:
-            outcome = yield self._request(method, url, sent, body, waits=waits, streamed=streamed)
-            error = _error(outcome, self._place(url), accepted)
+            outcome = yield self._request(
+                method, url, all_headers, body, waits=waits, streamed=streamed
+            )
+            error = _error(outcome, self._without_query(url), accepted)
             if error is None:
                 assert isinstance(outcome, Reply)
                 return outcome
             failed += 1
-            again = (
-                outcome.again
+            retryable = (
+                outcome.retryable
                 if isinstance(outcome, TransportFailure)
                 else outcome.status in RETRYABLE
             )
             pause_s = self.core.retries.pause_s(failed, getattr(error, "retry_after_s", None))
-            if not again or failed >= self.core.retries.attempts or pause_s >= self.left_s:
+            if not retryable or failed >= self.core.retries.attempts or pause_s >= self.left_s:
                 raise error
             yield Pause(pause_s)
 
@@ -172,12 +174,12 @@ class Call:
         waits: bool,
         streamed: bool,
     ) -> Request:
-        sent = {"User-Agent": f"segments-client/{__version__}", **headers}
+        all_headers = {"User-Agent": f"segments-client/{__version__}", **headers}
         left_s = max(self._least_s, self.left_s)
         read_timeout_s = self.core.io_timeout_s
         if waits:
             wait_s = self.wait_s()
-            sent["Prefer"] = f"wait={wait_s}"
+            all_headers["Prefer"] = f"wait={wait_s}"
             read_timeout_s += wait_s
         if streamed:
             read_timeout_s = _STREAM_TIMEOUT_S
@@ -186,11 +188,11 @@ class Call:
         bounded = not streamed and not callable(body)
         # A link may point to another service, which must not receive the token.
         if _origin(url) == _origin(self.core.base_url) and (token := self._token()) is not None:
-            sent["Authorization"] = f"Bearer {token}"
+            all_headers["Authorization"] = f"Bearer {token}"
         return Request(
             method,
             url,
-            {name.encode(): value.encode() for name, value in sent.items()},
+            {name.encode(): value.encode() for name, value in all_headers.items()},
             body,
             left_s if bounded else None,
             min(read_timeout_s, left_s) if bounded else read_timeout_s,
@@ -208,7 +210,7 @@ class Call:
         return token
 
     @staticmethod
-    def _place(url: str) -> str:
+    def _without_query(url: str) -> str:
         """URL for error messages, without the query, which may be secret."""
         return url.partition("?")[0]
 
@@ -219,14 +221,14 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _error(
-    outcome: Reply | TransportFailure, place: str, accepted: frozenset[int]
+    outcome: Reply | TransportFailure, url: str, accepted: frozenset[int]
 ) -> errors.SegmentsError | None:
     if isinstance(outcome, TransportFailure):
-        return errors.UnreachableError(f"no response from {place}: {outcome.reason}")
+        return errors.UnreachableError(f"no response from {url}: {outcome.reason}")
     if 200 <= outcome.status < 300 or outcome.status in accepted:
         return None
     if outcome.status < 400:
-        return errors.AnswerError(f"unexpected status {outcome.status} from {place}")
+        return errors.AnswerError(f"unexpected status {outcome.status} from {url}")
     return errors.problem(outcome.status, outcome.body, _retry_after_s(outcome))
 
 
@@ -257,16 +259,16 @@ def document(reply: Reply) -> dict[str, Any]:
     return freshness(reply)._asdict() | body
 
 
-def model(kind: type[M], value: Any) -> M:
+def model(model_type: type[M], value: Any) -> M:
     """Validate part of a response. AnswerError if it does not match the model."""
     try:
-        return kind.model_validate(value)
+        return model_type.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise errors.AnswerError(f"unexpected response: {where}: {first['msg']}") from None
 
 
-def parsed(kind: type[M], reply: Reply) -> M:
+def parsed(model_type: type[M], reply: Reply) -> M:
     """Validate a response."""
-    return model(kind, document(reply))
+    return model(model_type, document(reply))

@@ -21,7 +21,7 @@ from segments.client import segments as segment_calls
 from segments.client.async_driver import AsyncDriver, AsyncItems
 from segments.client.call import Core, Retries, Token
 from segments.client.positions import Positions
-from segments.client.reports import whole_file
+from segments.client.reports import atomic_file
 from segments.client.sansio import Steps, Walk
 from segments.client.sync_driver import Driver, Items
 
@@ -181,11 +181,11 @@ class SegmentsClient(_BaseClient):
         called with the rows received and their total.
         """
         download = reports.report(self._core, month, **query)
-        with whole_file(target) if isinstance(target, Path) else nullcontext(target) as file:
-            for piece in Items(self._driver, download):
-                file.write(piece)
+        with atomic_file(target) if isinstance(target, Path) else nullcontext(target) as file:
+            for chunk in Items(self._driver, download):
+                file.write(chunk)
                 if progress is not None:
-                    progress(download.rows, download.promised)
+                    progress(download.rows, download.rows_total)
         return download.rows
 
     def close(self) -> None:
@@ -252,11 +252,11 @@ class AsyncSegmentsClient(_BaseClient):
         called with the rows received and their total.
         """
         download = reports.report(self._core, month, **query)
-        with whole_file(target) if isinstance(target, Path) else nullcontext(target) as file:
-            async for piece in AsyncItems(self._driver, download):
-                await asyncio.to_thread(file.write, piece)
+        with atomic_file(target) if isinstance(target, Path) else nullcontext(target) as file:
+            async for chunk in AsyncItems(self._driver, download):
+                await asyncio.to_thread(file.write, chunk)
                 if progress is not None:
-                    progress(download.rows, download.promised)
+                    progress(download.rows, download.rows_total)
         return download.rows
 
     async def aclose(self) -> None:

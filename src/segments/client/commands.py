@@ -9,9 +9,9 @@ from uuid import uuid4
 import orjson
 
 from segments.client import errors, writes
-from segments.client.call import ANSWER_TIMEOUT_S, Core, parsed
+from segments.client.call import RESPONSE_TIMEOUT_S, Core, parsed
 from segments.client.models import Accepted, Result
-from segments.client.sansio import Freshness, Page, Pause, Steps, Walk
+from segments.client.sansio import Freshness, ItemPage, Pause, Steps, Walk
 
 COMMANDS_MAX = 10_000
 """Maximum number of commands per request."""
@@ -52,7 +52,7 @@ def result(core: Core, command_id: str, *, timeout_s: float = 0.0) -> Steps[Resu
 
     PendingError while it is not decided; NotFoundError `command_unknown` if it is not known.
     """
-    call = core.call(timeout_s, ANSWER_TIMEOUT_S)
+    call = core.call(timeout_s, RESPONSE_TIMEOUT_S)
     while True:
         found = yield from writes.fetch_result(call, command_id)
         if found is not None and found.get("status") != "pending":
@@ -79,6 +79,6 @@ def results(
         for command_id in command_ids:
             found = yield from writes.wait_for_result(call, command_id)
             core.note(found.get("position"))
-            yield Page([writes.result(found)], Freshness())
+            yield ItemPage([writes.result(found)], Freshness())
 
     return Walk(steps())

@@ -61,16 +61,16 @@ def _set(
     target = path("dev", "users", user_id)
     body = {"state": state} if method == "PUT" else None
     reply = yield from call.send(method, target, json=body, waits=True)
-    shown = reply.status == 200
-    while not shown:
+    visible = reply.status == 200
+    while not visible:
         if call.left_s <= _POLL_S:
             raise errors.PendingError("", f"the state of {user_id} is accepted but not visible yet")
         yield Pause(_POLL_S)
         reply = yield from call.send("GET", target, accepted=frozenset({404}))
-        shown = reply.status == 200 and document(reply).get("state") == state
-    answer = parsed(UserState, reply)
-    core.note(answer.position)
-    return answer
+        visible = reply.status == 200 and document(reply).get("state") == state
+    updated = parsed(UserState, reply)
+    core.note(updated.position)
+    return updated
 
 
 def import_users(
@@ -107,14 +107,14 @@ def file_headers(file: Path) -> dict[str, str]:
 
 
 def _file(file: Path, progress: Callable[[int], None] | None) -> Callable[[], Iterator[bytes]]:
-    def pieces() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         with file.open("rb") as opened:
-            while piece := opened.read(_CHUNK_BYTES):
-                yield piece
+            while chunk := opened.read(_CHUNK_BYTES):
+                yield chunk
                 if progress is not None:
-                    progress(len(piece))
+                    progress(len(chunk))
 
-    return pieces
+    return chunks
 
 
 def _lines(users: Mapping[str, SettableState] | Iterable[tuple[str, SettableState]]) -> bytes:

@@ -1,24 +1,24 @@
-"""What can go wrong, by what to do about it.
+"""Exceptions, grouped by how to handle them.
 
     SegmentsError
-    ├── UnreachableError         no answer: refused, reset, timed out; retried in vain
-    ├── AnswerError              an answer this client does not understand
-    ├── IncompleteError          a list or report broke off before its end
-    ├── SessionError             a session that wrote to more partitions than a read can wait for
-    ├── PendingError             accepted, not decided within the time: ask for `command_id` later
-    └── ProblemError             refused (RFC 9457): `status`, `code`, `detail`, `fields`
-        ├── InvalidError         the request is wrong; `fields` name what
-        ├── UnauthorizedError    no token, or none that is valid (401)
+    ├── UnreachableError         no response: refused, reset or timed out, after all retries
+    ├── AnswerError              a response that this client does not understand
+    ├── IncompleteError          a list or report was interrupted before its end
+    ├── SessionError             the session wrote to more partitions than a read can wait for
+    ├── PendingError             accepted, but not decided in time: query `command_id` later
+    └── ProblemError             a problem response (RFC 9457): `status`, `code`, `detail`, `fields`
+        ├── InvalidError         the request is invalid; `fields` has the reasons
+        ├── UnauthorizedError    no token, or an invalid one (401)
         ├── ForbiddenError       the token's role does not allow it (403)
         ├── NotFoundError        no such user, segment, membership, command or path (404, 410)
-        ├── RejectedError        the command was decided, and refused; nothing was changed
+        ├── RejectedError        the command was rejected; nothing was changed
         │   └── ConflictError    the name is in use, or the segment is being assigned (409)
         ├── RateLimitedError     too many requests (429); `retry_after_s`
-        └── UnavailableError     not now (5xx); `retry_after_s` where it is known
-            └── StaleError       not as fresh as asked for: `stale`, `not_ready`, `history_behind`
+        └── UnavailableError     unavailable (5xx); `retry_after_s` if it is known
+            └── StaleError       not as fresh as requested: `stale`, `not_ready`, `history_behind`
 
-Every error of a write has the `command_id`: the write repeated with it as `idempotency_key` cannot
-happen twice, whatever became of it.
+Every error of a write has the `command_id`: repeating the write with it as `idempotency_key` takes
+effect only once, whatever the outcome of the first attempt was.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import Any, NamedTuple
 import orjson
 
 _STALE = frozenset({"stale", "not_ready", "history_behind"})
-_WRONG = frozenset({400, 408, 411, 413, 414, 415, 422, 431})
+_INVALID = frozenset({400, 408, 411, 413, 414, 415, 422, 431})
 _CONFLICTS = frozenset({"segment_exists", "assigning"})
 _SHOWN_LENGTH = 300
 
 
 class Field(NamedTuple):
-    """A field that is wrong; `line` counts from 1 where many commands were sent."""
+    """An invalid field. `line`: of a request with several commands, from 1."""
 
     field: str
     detail: str
@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
 
 class SegmentsError(Exception):
-    """Anything that this client raises for a call. `command_id`: of the write, if it was one."""
+    """Base of all exceptions of calls. `command_id`: of the write, if it was one."""
 
     command_id: str | None = None
 
@@ -57,7 +57,7 @@ class AnswerError(SegmentsError):
 
 
 class IncompleteError(SegmentsError):
-    """A list or report ended before all of it had come. What came is right, but not all."""
+    """A list or report was interrupted. The part received is correct, but not all."""
 
 
 class SessionError(SegmentsError):
@@ -65,7 +65,7 @@ class SessionError(SegmentsError):
 
 
 class PendingError(SegmentsError):
-    """Accepted, and not decided within the time of the call: `client.result(command_id)` later."""
+    """Accepted, but not decided in time: call `client.result(command_id)` later."""
 
     def __init__(self, command_id: str, detail: str = "") -> None:
         super().__init__(detail or f"command {command_id} is accepted and not decided yet")
@@ -92,29 +92,29 @@ class ProblemError(SegmentsError):
         self.fields = tuple(_fields(members.get("errors")))
         self.command_id = members.get("command_id")
         self.position: str | None = members.get("position")
-        """Of the log, where a command was refused."""
+        """Position in the log at which a command was rejected."""
         self.segments = tuple(members.get("segments") or ())
-        """The segments on whose account a command was refused."""
+        """The segments that caused the rejection of a command."""
         super().__init__(self._text())
 
     def _text(self) -> str:
-        told = self.detail or self.code
+        text = self.detail or self.code
         if self.segments:
-            told += f": {', '.join(self.segments)}"
-        wrong = [
+            text += f": {', '.join(self.segments)}"
+        reasons = [
             (f"line {each.line}, " if each.line is not None else "")
             + (f"{each.field}: {each.detail}" if each.field else each.detail)
             for each in self.fields
         ]
-        return "; ".join([told, *wrong]) + f" ({self.status} {self.code})"
+        return "; ".join([text, *reasons]) + f" ({self.status} {self.code})"
 
 
 class InvalidError(ProblemError):
-    """The request is wrong as it stands; `fields` name what."""
+    """The request is invalid; `fields` has the reasons."""
 
 
 class UnauthorizedError(ProblemError):
-    """No token, or none that is valid."""
+    """No token, or an invalid one."""
 
 
 class ForbiddenError(ProblemError):
@@ -138,7 +138,7 @@ class UnavailableError(ProblemError):
 
 
 class StaleError(UnavailableError):
-    """What was asked for is not there yet in the freshness that was asked for."""
+    """The requested freshness was not reached in time."""
 
 
 class RateLimitedError(ProblemError):
@@ -156,19 +156,20 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
 
 
 def problem(status: int, body: bytes, retry_after_s: float | None = None) -> ProblemError:
-    """The exception of an answer that is an error, whoever wrote it."""
+    """The exception for an error response, of the service or of a proxy."""
     try:
-        told = orjson.loads(body)
-        code = str(told.get("code", f"http_{status}"))
-        detail = str(told.get("detail") or told["title"])
+        members = orjson.loads(body)
+        code = str(members.get("code", f"http_{status}"))
+        detail = str(members.get("detail") or members["title"])
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         # Usually from a proxy in between, whose body is not a problem document.
         text = " ".join(body.decode(errors="replace").split())[:_SHOWN_LENGTH]
-        told, code, detail = {}, f"http_{status}", text or "no explanation"
-    return kind(status, code, told)(status, code, detail, retry_after_s=retry_after_s, members=told)
+        members, code, detail = {}, f"http_{status}", text or "no explanation"
+    error_class = class_of(status, code, members)
+    return error_class(status, code, detail, retry_after_s=retry_after_s, members=members)
 
 
-def kind(status: int, code: str, members: Mapping[str, Any]) -> type[ProblemError]:
+def class_of(status: int, code: str, members: Mapping[str, Any]) -> type[ProblemError]:
     """The class for a status and code."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
@@ -176,31 +177,32 @@ def kind(status: int, code: str, members: Mapping[str, Any]) -> type[ProblemErro
         return StaleError if code in _STALE else UnavailableError
     if members.get("command_id") is not None:
         return RejectedError
-    return InvalidError if status in _WRONG else ProblemError
+    return InvalidError if status in _INVALID else ProblemError
 
 
-def rejection(result: Mapping[str, Any], *, addressed: bool) -> ProblemError:
-    """The exception of a result that is a rejection, as the service itself would have answered.
+def rejection(result: Mapping[str, Any], *, names_segment: bool) -> ProblemError:
+    """The exception for a rejected result, with the status that the service responds with.
 
-    `addressed`: the command was about one segment, and not about a user.
+    `names_segment`: the URL of the write names a segment.
     """
     error = result["error"] or {}
     code = str(error.get("code", "invalid"))
     status = 422
     if code in _CONFLICTS:
         status = 409
-    elif code == "segment_unknown" and addressed:
+    elif code == "segment_unknown" and names_segment:
         status = 404
     members = {
         "command_id": result["command_id"],
         "position": result.get("position"),
         "segments": error.get("segments"),
     }
-    return kind(status, code, members)(status, code, str(error.get("detail", "")), members=members)
+    detail = str(error.get("detail", ""))
+    return class_of(status, code, members)(status, code, detail, members=members)
 
 
 def invalid(detail: str) -> InvalidError:
-    """What is known to be wrong before it is sent."""
+    """The exception for an argument that is invalid before anything is sent."""
     return InvalidError(400, "invalid", detail)
 
 

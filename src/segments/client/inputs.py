@@ -21,7 +21,7 @@ When = datetime | str
 
 @dataclass(frozen=True)
 class Add:
-    """A segment to add, with its end: none, after `ttl`, or at `expires_at`."""
+    """A segment to add, without expiry, or with `ttl` or `expires_at`."""
 
     segment: str
     ttl: Ttl | None = None
@@ -39,10 +39,11 @@ class Add:
 
 @dataclass(frozen=True)
 class Rule:
-    """Whom a segment is given to: exactly one of `percent` (of the eligible) and `count`.
+    """Automatic assignment of users to a segment: exactly one of `percent` and `count`.
 
-    Eligible is who is in one of `include`, if given, in none of `exclude`, and has one of the
-    `accounts`. `newcomers`: whoever becomes eligible later joins by the same threshold.
+    Eligible are users that are in one of `include` (if not empty), in none of `exclude`, and whose
+    account has one of the states `accounts`. `newcomers`: also add users that become eligible
+    later, by the same threshold.
     """
 
     percent: float | None = None

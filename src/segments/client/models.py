@@ -70,10 +70,10 @@ class UserSegments(ResponseModel):
     @property
     def names(self) -> list[str]:
         """The names of the segments."""
-        return [held.segment for held in self.segments]
+        return [each.segment for each in self.segments]
 
     def __contains__(self, segment: object) -> bool:
-        return any(held.segment == segment for held in self.segments)
+        return any(each.segment == segment for each in self.segments)
 
 
 class HistoryRow(Model):
@@ -140,19 +140,19 @@ class Result(ResponseModel):
     changes: tuple[Change, ...]
     at: Instant
     referenced_by: tuple[str, ...] | None = None
-    """Of a deletion: the segments whose rules name the deleted one; None where it is not told."""
+    """Of a deletion: segments whose rules refer to the deleted one; None if not reported."""
     preview: Preview | None = None
 
 
 class JobError(Model):
-    """Why a job failed, or has to be tried again."""
+    """Why a job failed, or will be retried."""
 
     code: str
     detail: str
 
 
 class ReportJob(Model):
-    """A report on its way to a destination. `url`: where it is, once `state` is `done`."""
+    """A job that stores a report at a destination. `url`: of the report, once `state` is `done`."""
 
     job_id: str
     state: Literal["queued", "running", "done", "failed"]
@@ -177,7 +177,7 @@ class ReportJob(Model):
 
 
 class AssignedRule(Model):
-    """The rule of a segment, and how far it is. `ttl` is an ISO 8601 duration."""
+    """The rule of a segment and its progress. `ttl` is an ISO 8601 duration."""
 
     percent: float | None
     count: int | None
@@ -214,7 +214,7 @@ class Member(Model):
 
 
 class Accepted(Model):
-    """Commands that are in Kafka; each has a result of its own."""
+    """Commands written to Kafka; each has its own result."""
 
     accepted: int
     command_ids: tuple[str, ...]

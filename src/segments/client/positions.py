@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from segments.client.errors import SessionError
 
-POSITIONS_MAX = 64
-"""Maximum number of positions per request."""
+SESSION_PARTITIONS_MAX = 64
+"""Maximum number of partitions a session can write to: a read names a position of each."""
 
 
 class Positions:
@@ -24,7 +24,7 @@ class Positions:
             return Positions(self._highest)
 
     def note(self, text: str) -> None:
-        """Positions `partition:offset`, with commas between, that a write was answered with."""
+        """Record the positions of a write: `partition:offset`, comma-separated."""
         for part in text.split(","):
             partition, _, offset = part.strip().partition(":")
             with self._lock:
@@ -32,16 +32,15 @@ class Positions:
                 self._highest[int(partition)] = max(before, int(offset))
 
     def minimum(self) -> str | None:
-        """What a read has to wait for; None when nothing was written.
+        """Positions a read has to wait for, comma-separated; None if nothing was written.
 
-        SessionError when it is more than a request may name: begin a new session, or give
-        `min_position` by hand.
+        SessionError if there are more than a request may have.
         """
         with self._lock:
             known = sorted(self._highest.items())
-        if len(known) > POSITIONS_MAX:
+        if len(known) > SESSION_PARTITIONS_MAX:
             raise SessionError(
-                f"this session has written to {len(known)} partitions, a read can wait for "
-                f"{POSITIONS_MAX}: begin a new session, or give min_position"
+                f"the session has written to {len(known)} partitions, but a read can wait for at "
+                f"most {SESSION_PARTITIONS_MAX}: start a new session, or pass min_position"
             )
         return ",".join(f"{partition}:{offset}" for partition, offset in known) or None

@@ -1,4 +1,4 @@
-"""Reads that are one request, and lists that are many."""
+"""Single reads and paginated lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 from segments.client import call, errors
 from segments.client.call import Core
 from segments.client.models import Model
-from segments.client.sansio import Page, Reply, Steps, Walk
+from segments.client.sansio import ItemPage, Reply, Steps, Walk
 
 M = TypeVar("M", bound=Model)
 PAGE = 1_000
@@ -23,7 +23,7 @@ def read(
     timeout_s: float | None = None,
     waits: bool = False,
 ) -> Steps[Reply]:
-    """The reply to a GET, as fresh as asked for and as this session's writes."""
+    """Send a GET; the reply reflects `min_position` and the writes of the session."""
     position = core.minimum(min_position)
     return core.call(timeout_s).send(
         "GET", target, query=query, min_position=position, waits=waits or position is not None
@@ -32,7 +32,7 @@ def read(
 
 def pages(
     core: Core,
-    kind: type[M],
+    item_type: type[M],
     target: str,
     *,
     query: Mapping[str, str | None] | None = None,
@@ -40,16 +40,16 @@ def pages(
     timeout_s: float | None = None,
     page_size: int = PAGE,
 ) -> Walk[M]:
-    """Every item of a list, page after page; `timeout_s` is for each page."""
+    """All items of a paginated list; `timeout_s` is for each page."""
 
     def steps() -> Steps[None]:
         cursor: str | None = None
         while True:
-            asked = {**(query or {}), "limit": str(page_size), "cursor": cursor}
+            page_query = {**(query or {}), "limit": str(page_size), "cursor": cursor}
             reply = yield from read(
-                core, target, query=asked, min_position=min_position, timeout_s=timeout_s
+                core, target, query=page_query, min_position=min_position, timeout_s=timeout_s
             )
-            found = page(kind, reply)
+            found = page(item_type, reply)
             yield found
             cursor = found.next
             if cursor is None:
@@ -58,13 +58,13 @@ def pages(
     return Walk(steps())
 
 
-def page(kind: type[M], reply: Reply) -> Page:
-    """A page of a list. AnswerError when it has no items of that type."""
+def page(item_type: type[M], reply: Reply) -> ItemPage:
+    """Validate a page of a list. AnswerError if its items are missing or do not match the model."""
     body = call.document(reply)
     items = body.get("items")
     if not isinstance(items, list):
-        raise errors.AnswerError("the answer has no items; is this the service?")
+        raise errors.AnswerError("the response has no items; is this the service?")
     freshness = call.freshness(reply)
     shared = freshness._asdict()
-    parsed = [call.model(kind, shared | i if isinstance(i, dict) else i) for i in items]
-    return Page(parsed, freshness, body.get("next"))
+    parsed = [call.model(item_type, shared | i if isinstance(i, dict) else i) for i in items]
+    return ItemPage(parsed, freshness, body.get("next"))

@@ -1,4 +1,4 @@
-"""Reports: a link, or the rows themselves, counted."""
+"""Calls about monthly reports: their links, their rows, and jobs that store them elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import IO, Any, Literal
 from uuid import UUID, uuid4
 
 from segments.client import errors, inputs, writes
-from segments.client.call import ANSWER_TIMEOUT_S, Core, document, freshness, parsed, path
+from segments.client.call import RESPONSE_TIMEOUT_S, Core, document, freshness, parsed, path
 from segments.client.models import ReportJob
-from segments.client.sansio import Page, Pause, Read, Reply, Steps, TransportFailure, Walk
+from segments.client.sansio import ItemPage, Pause, Read, Reply, Steps, TransportFailure, Walk
 
-ROW_COUNT = "segments-row-count"
+ROW_COUNT_HEADER = "segments-row-count"
 _POLL_S = 0.5
 
 
-def report_link(  # noqa: PLR0913 - what can be asked of a report
+def report_link(  # noqa: PLR0913 - the parameters of a report
     core: Core,
     month: str,
     *,
@@ -28,21 +28,21 @@ def report_link(  # noqa: PLR0913 - what can be asked of a report
     header: bool = False,
     timeout_s: float | None = None,
 ) -> Steps[str]:
-    """The link to the report of a month (`2026-11`); it is made when the link is opened."""
-    wanted = asked(month, timezone, segment, user_id, operations, header)
-    return (yield from _link(core, wanted, timeout_s))
+    """The link to a month's report (`2026-11`), which is generated when the link is opened."""
+    query = request_body(month, timezone, segment, user_id, operations, header)
+    return (yield from _link(core, query, timeout_s))
 
 
-def asked(
+def request_body(
     month: str,
     timezone: str | None,
     segment: str | None,
     user_id: str | UUID | None,
     operations: str | None,
-    header: bool,  # noqa: FBT001 - handed on
+    header: bool,  # noqa: FBT001 - passed on
 ) -> dict[str, Any]:
-    """The body of the request for a report."""
-    wanted = {
+    """The body of a request for a report, without parameters that are None."""
+    query = {
         "month": month,
         "timezone": timezone,
         "segment": None if segment is None else inputs.segment(segment),
@@ -50,20 +50,20 @@ def asked(
         "operations": operations,
         "header": header or None,
     }
-    return {name: value for name, value in wanted.items() if value is not None}
+    return {name: value for name, value in query.items() if value is not None}
 
 
-def _link(core: Core, wanted: Mapping[str, Any], timeout_s: float | None) -> Steps[str]:
-    # In words: the service may have another destination for those who do not say.
-    asked_for = {**wanted, "destination": "link"}
-    reply = yield from core.call(timeout_s).send("POST", "/v1/reports", json=asked_for)
+def _link(core: Core, query: Mapping[str, Any], timeout_s: float | None) -> Steps[str]:
+    # Explicit, because the service may be configured with another default destination.
+    body = {**query, "destination": "link"}
+    reply = yield from core.call(timeout_s).send("POST", "/v1/reports", json=body)
     url = document(reply).get("url")
     if not isinstance(url, str):
-        raise errors.AnswerError("the answer has no link; is this the service?")
+        raise errors.AnswerError("the response has no link; is this the service?")
     return url
 
 
-def put_report(  # noqa: PLR0913 - what can be asked of a report
+def put_report(  # noqa: PLR0913 - the parameters of a report
     core: Core,
     month: str,
     destination: str,
@@ -76,15 +76,15 @@ def put_report(  # noqa: PLR0913 - what can be asked of a report
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[ReportJob]:
-    """Begin a job that puts the report of a month at a destination of the service, by its name.
+    """Start a job that stores a month's report at a destination configured in the service.
 
-    What becomes of it: `report_job`.
+    `destination`: its name. `report_job` returns the progress of the job.
     """
-    wanted = asked(month, timezone, segment, user_id, operations, header)
+    query = request_body(month, timezone, segment, user_id, operations, header)
     reply = yield from core.call(timeout_s).send(
         "POST",
         "/v1/reports",
-        json={**wanted, "destination": destination},
+        json={**query, "destination": destination},
         headers={writes.KEY: idempotency_key or str(uuid4())},
         min_position=core.minimum(None),
         waits=True,
@@ -93,8 +93,8 @@ def put_report(  # noqa: PLR0913 - what can be asked of a report
 
 
 def report_job(core: Core, job_id: str, *, timeout_s: float = 0.0) -> Steps[ReportJob]:
-    """How far a job is, or where it ended, which is waited for as long as `timeout_s`."""
-    call = core.call(max(timeout_s, ANSWER_TIMEOUT_S))
+    """The state of a job; waits up to `timeout_s` for its end."""
+    call = core.call(max(timeout_s, RESPONSE_TIMEOUT_S))
     until_s = call.left_s - timeout_s
     while True:
         reply = yield from call.send("GET", path("v1", "reports", "jobs", job_id))
@@ -108,12 +108,12 @@ def report_job(core: Core, job_id: str, *, timeout_s: float = 0.0) -> Steps[Repo
 def cancel_report_job(
     core: Core, job_id: str, *, timeout_s: float | None = None
 ) -> Steps[ReportJob]:
-    """End a job that has not ended; as it is then."""
+    """Cancel a job unless it has ended, and return its state."""
     target = path("v1", "reports", "jobs", job_id)
     return parsed(ReportJob, (yield from core.call(timeout_s).send("DELETE", target)))
 
 
-def report(  # noqa: PLR0913 - what can be asked of a report
+def report(  # noqa: PLR0913 - the parameters of a report
     core: Core,
     month: str,
     *,
@@ -124,64 +124,64 @@ def report(  # noqa: PLR0913 - what can be asked of a report
     header: bool = False,
     timeout_s: float | None = None,
 ) -> Download:
-    """The rows of a month's report, `user;segment;operation;datetime`, in pieces of any size.
+    """The rows of a month's report, `user;segment;operation;datetime`, in chunks of any size.
 
-    IncompleteError unless as many rows come as the service promised. `timeout_s` is for the time to
-    the first row.
+    IncompleteError unless the number of rows is the one that the service announced. `timeout_s`
+    limits the time to the first row.
     """
-    wanted = asked(month, timezone, segment, user_id, operations, header)
-    return Download(core, wanted, timeout_s)
+    query = request_body(month, timezone, segment, user_id, operations, header)
+    return Download(core, query, timeout_s)
 
 
 class Download(Walk[bytes]):
-    """The pieces of a report. `rows` of `promised` have come so far; `promised` is 0 at first."""
+    """Chunks of a report. `rows`: received so far; `rows_total`: announced, 0 until then."""
 
-    def __init__(self, core: Core, wanted: Mapping[str, Any], timeout_s: float | None) -> None:
+    def __init__(self, core: Core, query: Mapping[str, Any], timeout_s: float | None) -> None:
         self.rows = 0
-        self.promised = 0
-        super().__init__(self._download(core, wanted, timeout_s))
+        self.rows_total = 0
+        super().__init__(self._download(core, query, timeout_s))
 
     def _download(
-        self, core: Core, wanted: Mapping[str, Any], timeout_s: float | None
+        self, core: Core, query: Mapping[str, Any], timeout_s: float | None
     ) -> Steps[None]:
-        url = yield from _link(core, wanted, timeout_s)
+        url = yield from _link(core, query, timeout_s)
         position = core.minimum(None)
         reply = yield from core.call(timeout_s).send(
             "GET", url, min_position=position, waits=True, streamed=True
         )
         fresh = freshness(reply)
-        self.promised = _promised(reply)
-        # Also a report without rows says how fresh it is.
-        yield Page([], fresh)
-        # The line with the names of the columns is none of the rows.
-        self.rows = -1 if wanted.get("header") else 0
+        self.rows_total = _row_count(reply)
+        # An empty page, so that a report without rows has its freshness too.
+        yield ItemPage([], fresh)
+        # The header line is not counted as a row.
+        self.rows = -1 if query.get("header") else 0
         while True:
-            piece = yield Read()
-            if isinstance(piece, TransportFailure):
+            chunk = yield Read()
+            if isinstance(chunk, TransportFailure):
                 raise errors.IncompleteError(
-                    f"the report broke off: {self.rows} of {self.promised} rows came "
-                    f"({piece.reason})"
+                    f"the report was interrupted after {self.rows} of {self.rows_total} rows: "
+                    f"{chunk.reason}"
                 )
-            if not piece:
+            if not chunk:
                 break
-            self.rows += piece.count(b"\n")
-            yield Page([piece], fresh)
-        if self.rows != self.promised:
+            self.rows += chunk.count(b"\n")
+            yield ItemPage([chunk], fresh)
+        if self.rows != self.rows_total:
             raise errors.IncompleteError(
-                f"the report is not complete: {self.rows} of {self.promised} rows came"
+                f"the report is incomplete: received {self.rows} of {self.rows_total} rows"
             )
 
 
-def _promised(reply: Reply) -> int:
-    text = reply.headers.get(ROW_COUNT, "")
+def _row_count(reply: Reply) -> int:
+    text = reply.headers.get(ROW_COUNT_HEADER, "")
     if not text.isdecimal():
-        raise errors.AnswerError("the report does not say how many rows it has")
+        raise errors.AnswerError(f"the report has no valid {ROW_COUNT_HEADER} header")
     return int(text)
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[IO[bytes]]:
-    """Written beside the target and moved there at the end; an exception leaves nothing behind."""
+def atomic_file(target: Path) -> Iterator[IO[bytes]]:
+    """Write a file atomically: a temporary file beside it is renamed at the end, or removed."""
     unfinished = target.with_name(f"{target.name}.part")
     try:
         with unfinished.open("wb") as file:

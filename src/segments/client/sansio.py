@@ -1,11 +1,11 @@
-"""Calls without I/O: generators that yield effects and are sent their outcomes.
+"""Sans-I/O calls: generators that yield effects and receive their outcomes.
 
-| effect    | outcome             | what the driver does                                        |
-|-----------|---------------------|-------------------------------------------------------------|
-| `Request` | `Reply` or failure   | sends it; reads the body, unless it is a stream that is 2xx |
-| `Read`    | bytes or failure    | the next piece of that stream; empty at its end             |
-| `Pause`   | None                | waits                                                       |
-| `Page`    | None                | yields its items to the caller                              |
+| effect     | outcome            | what the driver does                                    |
+|------------|--------------------|---------------------------------------------------------|
+| `Request`  | `Reply` or failure | sends it; reads the body, except of a stream with a 2xx |
+| `Read`     | bytes or failure   | reads the next chunk of that stream; empty at its end   |
+| `Pause`    | None               | waits                                                   |
+| `ItemPage` | None               | yields its items to the caller                          |
 
 The two drivers, synchronous and asynchronous, only perform effects. Requests, retries, waits and
 checks are written once, in the modules of the calls.
@@ -49,10 +49,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class TransportFailure:
-    """No complete response was received. `again`: whether a retry makes sense."""
+    """No complete response was received. `retryable`: whether a retry can succeed."""
 
     reason: str
-    again: bool = True
+    retryable: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Freshness(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Page:
+class ItemPage:
     """Items of a list and how fresh they are. `next`: the cursor of the next page."""
 
     items: Sequence[Any]
@@ -84,7 +84,7 @@ class Page:
     next: str | None = None
 
 
-Effect = Request | Read | Pause | Page
+Effect = Request | Read | Pause | ItemPage
 Steps = Generator[Effect, Any, T]
 
 

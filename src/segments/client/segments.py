@@ -11,7 +11,7 @@ from segments.client import call, errors, inputs, reads, writes
 from segments.client.call import Core, path
 from segments.client.inputs import Rule
 from segments.client.models import Member, Preview, Result, Segment
-from segments.client.sansio import Page, Read, Steps, TransportFailure, Walk
+from segments.client.sansio import ItemPage, Read, Steps, TransportFailure, Walk
 
 _LINE_MAX_BYTES = 65_536
 
@@ -25,16 +25,16 @@ def create_segment(
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[Segment]:
-    """Make a segment. ConflictError `segment_exists` when the name is in use.
+    """Create a segment. ConflictError `segment_exists` if the name is in use.
 
-    With a rule (`auto`) the segment is `assigning` until everybody who is chosen has it.
+    With a rule (`auto`), its state is `assigning` until all selected users have been added.
     """
     name = inputs.segment(segment)
     body = {"segment": name} | _body(description, auto)
-    decided = yield from writes.perform(
+    outcome = yield from writes.perform(
         core, "POST", "/v1/segments", body, key=idempotency_key, timeout_s=timeout_s
     )
-    return (yield from _shown(core, name, decided))
+    return (yield from _segment_after(core, name, outcome))
 
 
 def update_segment(
@@ -46,13 +46,13 @@ def update_segment(
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[Segment]:
-    """Change the description or the rule of a segment; what is None stays as it is.
+    """Change the description or the rule of a segment; None leaves it unchanged.
 
-    RejectedError `percent_shrinks` for less than before; ConflictError `assigning` for a rule while
-    another is being carried out.
+    RejectedError `percent_shrinks` if the percentage or count is lower than before; ConflictError
+    `assigning` for a rule while an assignment is in progress.
     """
     name = inputs.segment(segment)
-    decided = yield from writes.perform(
+    outcome = yield from writes.perform(
         core,
         "PATCH",
         path("v1", "segments", name),
@@ -60,27 +60,27 @@ def update_segment(
         key=idempotency_key,
         timeout_s=timeout_s,
     )
-    return (yield from _shown(core, name, decided))
+    return (yield from _segment_after(core, name, outcome))
 
 
 def _body(description: str | None, auto: Rule | Mapping[str, Any] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {} if description is None else {"description": description}
-    return told if auto is None else told | {"auto": inputs.rule(auto)}
+    body: dict[str, Any] = {} if description is None else {"description": description}
+    return body if auto is None else body | {"auto": inputs.rule(auto)}
 
 
-def _shown(core: Core, name: str, decided: writes.Decided) -> Steps[Segment]:
-    """The segment after a write; asked for where the answer was the result alone."""
-    if decided.whole:
-        return call.model(Segment, decided.body)
+def _segment_after(core: Core, name: str, outcome: writes.DecidedWrite) -> Steps[Segment]:
+    """The segment after a write; fetched if the response had only the command's result."""
+    if outcome.has_resource:
+        return call.model(Segment, outcome.body)
     try:
-        reply = yield from decided.call.send(
+        reply = yield from outcome.call.send(
             "GET",
             path("v1", "segments", name),
-            min_position=core.minimum(decided.body["position"]),
+            min_position=core.minimum(outcome.body["position"]),
             waits=True,
         )
     except errors.SegmentsError as error:
-        error.command_id = error.command_id or decided.body["command_id"]
+        error.command_id = error.command_id or outcome.body["command_id"]
         raise
     return call.parsed(Segment, reply)
 
@@ -92,24 +92,24 @@ def delete_segment(
     idempotency_key: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[Result]:
-    """End a segment and every membership in it. NotFoundError when there is none."""
+    """Delete a segment and all its memberships. NotFoundError if it does not exist."""
     target = path("v1", "segments", inputs.segment(segment))
-    decided = yield from writes.perform(
+    outcome = yield from writes.perform(
         core, "DELETE", target, None, key=idempotency_key, timeout_s=timeout_s
     )
-    return writes.result(decided.body)
+    return writes.result(outcome.body)
 
 
 def preview_segment(
     core: Core, auto: Rule | Mapping[str, Any], *, timeout_s: float | None = None
 ) -> Steps[Preview]:
-    """How many users a rule lets through now, and how many it would choose; changes nothing."""
+    """Count the users eligible under a rule and how many it would select; changes nothing."""
     body = {"auto": inputs.rule(auto)}
-    decided = yield from writes.perform(
+    outcome = yield from writes.perform(
         core, "POST", "/v1/segments/preview", body, key=None, timeout_s=timeout_s
     )
-    counts = {} if decided.whole else decided.body.get("preview") or {}
-    return call.model(Preview, decided.body | counts)
+    counts = {} if outcome.has_resource else outcome.body.get("preview") or {}
+    return call.model(Preview, outcome.body | counts)
 
 
 def segment(
@@ -128,7 +128,7 @@ def segments(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[Segment]:
-    """Every segment in use, by name; `timeout_s` is for each page."""
+    """All existing segments, by name; `timeout_s` is for each page."""
     return reads.pages(
         core,
         Segment,
@@ -146,10 +146,10 @@ def members(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[Member]:
-    """Everybody who has a segment, by user id, streamed: any number in little memory.
+    """The members of a segment, by user id; streamed, so that memory use is constant.
 
-    IncompleteError when the list breaks off: what came before is right, and not all. `timeout_s` is
-    for the time to its first line.
+    IncompleteError if the stream is interrupted: the members yielded so far are correct, but not
+    all. `timeout_s` limits the time to the first line.
     """
     target = path("v1", "segments", inputs.segment(segment), "users")
 
@@ -164,38 +164,40 @@ def members(
             streamed=True,
         )
         freshness = call.freshness(reply)
-        given, rest, count = 0, b"", None
+        received, rest, count = 0, b"", None
         while True:
-            piece = yield Read()
-            if isinstance(piece, TransportFailure):
-                raise errors.IncompleteError(f"broken off after {given} members: {piece.reason}")
-            if not piece:
+            chunk = yield Read()
+            if isinstance(chunk, TransportFailure):
+                raise errors.IncompleteError(
+                    f"interrupted after {received} members: {chunk.reason}"
+                )
+            if not chunk:
                 break
-            *lines, rest = (rest + piece).split(b"\n")
+            *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _LINE_MAX_BYTES:
-                raise errors.AnswerError("a line without an end; is this the service?")
+                raise errors.AnswerError("a line is too long; is this the service?")
             items, count = _members(lines, count)
-            given += len(items)
-            yield Page(items, freshness)
-        if rest or count != given:
-            told = "without its count" if count is None else f"with a count of {count}"
-            raise errors.IncompleteError(f"{given} members came, {told}")
+            received += len(items)
+            yield ItemPage(items, freshness)
+        if rest or count != received:
+            total = "an unknown number" if count is None else count
+            raise errors.IncompleteError(f"received {received} of {total} members")
 
     return Walk(steps())
 
 
 def _members(lines: list[bytes], count: int | None) -> tuple[list[Member], int | None]:
-    """The members of some lines, and the count that closes the list, once it has come."""
+    """Parse lines into members and the final count; None until it is received."""
     items = []
     for line in lines:
         if count is not None:
-            raise errors.AnswerError("more after the count of the members")
+            raise errors.AnswerError("unexpected data after the final count")
         try:
-            told = orjson.loads(line)
+            value = orjson.loads(line)
         except orjson.JSONDecodeError:
-            raise errors.AnswerError("a line that is not JSON; is this the service?") from None
-        if isinstance(told, dict) and isinstance(told.get("count"), int):
-            count = told["count"]
+            raise errors.AnswerError("a line is not JSON; is this the service?") from None
+        if isinstance(value, dict) and isinstance(value.get("count"), int):
+            count = value["count"]
         else:
-            items.append(call.model(Member, told))
+            items.append(call.model(Member, value))
     return items, count

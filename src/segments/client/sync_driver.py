@@ -14,7 +14,7 @@ from segments.client import transport
 from segments.client.sansio import (
     Effect,
     Freshness,
-    Page,
+    ItemPage,
     Pause,
     Reply,
     Request,
@@ -45,13 +45,13 @@ class Driver:
             run.close()
             io.close()
 
-    def pages(self, walk: Walk[T]) -> Generator[Page, None, None]:
+    def pages(self, walk: Walk[T]) -> Generator[ItemPage, None, None]:
         """Yield the pages of a list, each fetched when it is needed."""
         io = _Io(self._http, self._connect_timeout_s)
         run = Run(walk.steps)
         try:
             while run.effect is not None:
-                if isinstance(run.effect, Page):
+                if isinstance(run.effect, ItemPage):
                     yield run.effect
                     run.advance(None)
                 else:
@@ -68,7 +68,7 @@ class _Io:
         self._http = http
         self._connect_timeout_s = connect_timeout_s
         self._open: httpx.Response | None = None
-        self._pieces: Iterator[bytes] = iter(())
+        self._chunks: Iterator[bytes] = iter(())
 
     def outcome(self, effect: Effect) -> Reply | TransportFailure | bytes | None:
         """Perform an effect and return its outcome."""
@@ -77,7 +77,7 @@ class _Io:
             return None
         try:
             return (
-                self._exchange(effect) if isinstance(effect, Request) else next(self._pieces, b"")
+                self._exchange(effect) if isinstance(effect, Request) else next(self._chunks, b"")
             )
         except transport.FAILURES as error:
             return transport.failure(error)
@@ -86,24 +86,24 @@ class _Io:
         self.close()
         until_s = None if request.timeout_s is None else time.monotonic() + request.timeout_s
         body: Any = request.body
-        built = self._http.build_request(
+        http_request = self._http.build_request(
             request.method,
             request.url,
             headers=dict(request.headers),
             content=body() if callable(body) else body,
             timeout=transport.timeouts(request, self._connect_timeout_s),
         )
-        response = self._open = self._http.send(built, stream=True)
+        response = self._open = self._http.send(http_request, stream=True)
         if request.streamed and response.is_success:
-            self._pieces = response.iter_bytes()
+            self._chunks = response.iter_bytes()
             return transport.reply(response, b"")
-        gathered = bytearray()
-        for piece in response.iter_bytes():
-            gathered += piece
+        received = bytearray()
+        for chunk in response.iter_bytes():
+            received += chunk
             if until_s is not None and time.monotonic() > until_s:
                 return transport.TOO_SLOW
         self.close()
-        return transport.reply(response, bytes(gathered))
+        return transport.reply(response, bytes(received))
 
     def close(self) -> None:
         """Close the open response, if any."""
@@ -112,7 +112,7 @@ class _Io:
             self._open = None
 
 
-def _items(pages: Generator[Page, None, None]) -> Generator[tuple[Any, Freshness], None, None]:
+def _items(pages: Generator[ItemPage, None, None]) -> Generator[tuple[Any, Freshness], None, None]:
     """Items with the freshness of their page.
 
     Not a method of `Items`: a generator that refers to its owner would keep the connection of an
@@ -151,7 +151,7 @@ class Items(Generic[T]):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:

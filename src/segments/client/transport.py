@@ -1,4 +1,4 @@
-"""What both drivers make of httpx: the connection pool's options, replies, failures."""
+"""Conversions between the client's types and httpx's, for both drivers."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import httpx
 
 from segments.client.sansio import Reply, Request, TransportFailure
 
-# Nothing that another attempt would mend.
-_LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+# A retry would fail in the same way.
+_PERMANENT = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 FAILURES = (httpx.TransportError, httpx.DecodingError)
 
 
 def checked_url(base_url: str) -> str:
-    """The URL without its last slash; ValueError unless it is one of HTTP."""
+    """The URL without trailing slashes. ValueError unless it is an HTTP URL without a query."""
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ValueError(f"base_url is not such as http://127.0.0.1:8080: {base_url!r}")
+        raise ValueError(f"base_url must be a URL such as http://127.0.0.1:8080, not {base_url!r}")
     return base_url.rstrip("/")
 
 
 def options(
     connect_timeout_s: float, io_timeout_s: float, connections: int, verify: Any
 ) -> dict[str, Any]:
-    """Arguments for httpx's clients. A redirect is never followed: it may lead the token away."""
+    """Arguments of httpx's clients. Redirects could leak the token, so they are not followed."""
     return {
         "timeout": httpx.Timeout(io_timeout_s, connect=connect_timeout_s, pool=io_timeout_s),
         "limits": httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -35,22 +35,22 @@ def options(
 
 
 def timeouts(request: Request, connect_timeout_s: float) -> httpx.Timeout:
-    """How long each step of an exchange may take."""
+    """Timeouts of one exchange."""
     read_s = request.read_timeout_s
     return httpx.Timeout(read_s, connect=min(connect_timeout_s, read_s))
 
 
 def reply(response: httpx.Response, body: bytes) -> Reply:
-    """A response as plain data."""
+    """Convert a response."""
     return Reply(response.status_code, dict(response.headers.items()), body)
 
 
 def failure(error: Exception) -> TransportFailure:
-    """What went wrong, without addresses and headers, which may be secret."""
+    """Describe a failure without addresses and headers, which may be secret."""
     name = type(error).__name__
     text = str(error)
-    told = f"{name}: {text}" if text and not isinstance(error, httpx.LocalProtocolError) else name
-    return TransportFailure(told, not isinstance(error, _LASTING))
+    reason = f"{name}: {text}" if text and not isinstance(error, httpx.LocalProtocolError) else name
+    return TransportFailure(reason, not isinstance(error, _PERMANENT))
 
 
-TOO_SLOW = TransportFailure("the answer did not come in time")
+TOO_SLOW = TransportFailure("no complete response in time")

@@ -1,4 +1,4 @@
-"""Calls about users: what they have, had, and are given."""
+"""Calls about users: their memberships and history, and changes of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segments.client.models import HistoryRow, MembershipDetail, Result, UserSeg
 from segments.client.sansio import Steps, Walk
 
 QUERY_USERS = 10_000
-"""Users a query may ask for."""
+"""Maximum number of users per query request."""
 
 
 def user_segments(
@@ -24,9 +24,10 @@ def user_segments(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[UserSegments]:
-    """The active segments of a user, now or at a past instant.
+    """The active segments of a user, now or at a past time.
 
-    NotFoundError `user_unknown`, `user_deleted`; StaleError when not as fresh as asked for in time.
+    NotFoundError `user_unknown`, `user_deleted`; StaleError if the requested freshness is not
+    reached in time.
     """
     query = {"at": None if at is None else inputs.instant(at, "at")}
     reply = yield from reads.read(
@@ -48,7 +49,7 @@ def membership(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[MembershipDetail]:
-    """One membership: since when, until when, and why. NotFoundError `not_a_member`."""
+    """One membership: its start, end and cause. NotFoundError `not_a_member`."""
     target = path("v1", "users", inputs.user(user_id), "segments", inputs.segment(segment))
     reply = yield from reads.read(core, target, min_position=min_position, timeout_s=timeout_s)
     return call.parsed(MembershipDetail, reply)
@@ -65,18 +66,18 @@ def change(
 ) -> Steps[Result]:
     """Add a user to segments and remove it from others, all or nothing.
 
-    RejectedError when it was refused: nothing was changed then.
+    RejectedError if it is rejected; nothing is changed then.
     """
-    decided = yield from writes.perform(
+    outcome = yield from writes.perform(
         core,
         "PATCH",
         path("v1", "users", inputs.user(user_id), "segments"),
         {"add": [inputs.addition(each) for each in add], "remove": list(remove)},
         key=idempotency_key,
         timeout_s=timeout_s,
-        addressed=False,
+        names_segment=False,
     )
-    return writes.result(decided.body)
+    return writes.result(outcome.body)
 
 
 def history(
@@ -89,7 +90,7 @@ def history(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[HistoryRow]:
-    """Every change of a user, newest first, with since <= at < until; `timeout_s` is for a page."""
+    """Membership changes of a user, newest first, since <= at < until; `timeout_s` is per page."""
     query = {
         "from": None if since is None else inputs.instant(since, "since"),
         "to": None if until is None else inputs.instant(until, "until"),
@@ -113,16 +114,16 @@ def query(
     min_position: str | None = None,
     timeout_s: float | None = None,
 ) -> Walk[UserSegments]:
-    """The segments of any number of users, in the order given, asked for 10,000 at a time.
+    """The segments of any number of users, in the given order; requested 10,000 users at a time.
 
-    `segments`: the only ones told. Who is unknown or deleted is marked by `error`. `timeout_s` is
-    for each request.
+    `segments`: return only these. `error` is set for unknown and deleted users. `timeout_s` is for
+    each request.
     """
-    named = None if segments is None else list(segments)
+    names = None if segments is None else list(segments)
 
     def steps() -> Steps[None]:
         for chunk in _chunks(user_ids):
-            body = {"user_ids": chunk} | ({} if named is None else {"segments": named})
+            body = {"user_ids": chunk} | ({} if names is None else {"segments": names})
             position = core.minimum(min_position)
             reply = yield from core.call(timeout_s).send(
                 "POST",

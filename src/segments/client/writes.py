@@ -16,13 +16,13 @@ _POLL_S = 0.05
 _POLL_MAX_S = 1.0
 
 
-class Decided(NamedTuple):
-    """Outcome of a write. `whole`: the response had the resource, not only the command's result."""
+class DecidedWrite(NamedTuple):
+    """A decided write. `has_resource`: the response has the resource, not only the result."""
 
     call: Call
     reply: Reply
     body: dict[str, Any]
-    whole: bool
+    has_resource: bool
 
 
 def perform(
@@ -33,29 +33,29 @@ def perform(
     *,
     key: str | None,
     timeout_s: float | None,
-    addressed: bool = True,
-) -> Steps[Decided]:
+    names_segment: bool = True,
+) -> Steps[DecidedWrite]:
     """Send a write and wait until its command is decided.
 
-    ProblemError if it is rejected, PendingError if it is not decided in time. `addressed`: the URL
-    of the write names a segment.
+    ProblemError if it is rejected, PendingError if it is not decided in time. `names_segment`: the
+    URL of the write names a segment.
     """
     key = key or str(uuid4())
     call = core.call(timeout_s)
     try:
         reply = yield from call.send(method, target, json=json, headers={KEY: key}, waits=True)
         body = document(reply)
-        whole = reply.status != 202
+        has_resource = reply.status != 202
         if body.get("status") == "pending":
             body = yield from wait_for_result(call, str(body["command_id"]))
-        if not whole and body.get("status") == "rejected":
-            raise errors.rejection(body, addressed=addressed)
+        if not has_resource and body.get("status") == "rejected":
+            raise errors.rejection(body, names_segment=names_segment)
     except errors.SegmentsError as error:
         if error.command_id is None:
             error.command_id = key
         raise
     core.note(body.get("position"))
-    return Decided(call, reply, body, whole)
+    return DecidedWrite(call, reply, body, has_resource)
 
 
 def wait_for_result(call: Call, command_id: str) -> Steps[dict[str, Any]]:

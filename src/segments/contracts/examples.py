@@ -1,4 +1,4 @@
-"""One or more examples of every kind of message, held against its schema by the tests."""
+"""Examples of every message type, validated against its schema by the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segments.contracts.topics import (
 
 
 class Example(NamedTuple):
-    """A message: its value, and those of its headers that matter."""
+    """A message: its value and the relevant headers."""
 
     payload: Any
     headers: dict[str, str] | None = None
@@ -104,7 +104,7 @@ _EVENT = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "shop.or
 _BINARY_EVENT = {"content-type": "application/json"} | {f"ce_{k}": v for k, v in _EVENT.items()}
 
 
-def _produced(event_type: str, source: str, event_id: str, subject: str) -> dict[str, str]:
+def _event_headers(event_type: str, source: str, event_id: str, subject: str) -> dict[str, str]:
     return {
         "content-type": "application/json",
         "ce_specversion": "1.0",
@@ -116,8 +116,8 @@ def _produced(event_type: str, source: str, event_id: str, subject: str) -> dict
     }
 
 
-def _log(kind: str, value: dict[str, Any], *, source: bool = False) -> Example:
-    return Example(value, {"type": kind} | ({"src": _SOURCE} if source else {}))
+def _log(log_type: str, value: dict[str, Any], *, source: bool = False) -> Example:
+    return Example(value, {"type": log_type} | ({"src": _SOURCE} if source else {}))
 
 
 _LOG_SOURCE = f"/segments.shards/{_TOPIC_ID}"
@@ -254,7 +254,9 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
     (DEFINITIONS_TOPIC, "definition"): (Example(_DEFINITION), Example(_ASSIGNED)),
     (RESULTS_TOPIC, "result"): (
         Example(_RESULT),
-        Example(_REJECTED, _produced("segments.command.rejected", _LOG_SOURCE, "0:448:0", _ID)),
+        Example(
+            _REJECTED, _event_headers("segments.command.rejected", _LOG_SOURCE, "0:448:0", _ID)
+        ),
     ),
     (RESULTS_TOPIC, "preview_result"): (
         Example(
@@ -269,7 +271,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
     ),
     (HISTORY_TOPIC, "row"): (
         Example(_ROW),
-        Example(_ROW, _produced("segments.membership.add", _LOG_SOURCE, "0:448:1", _USER)),
+        Example(_ROW, _event_headers("segments.membership.add", _LOG_SOURCE, "0:448:1", _USER)),
     ),
     (DLQ_TOPIC, "dead_letter"): (
         Example(

@@ -22,27 +22,27 @@ LogSource = Annotated[
 
 
 def _absent_or_text(schema: dict[str, Any]) -> None:
-    """A header may be absent, never null."""
+    """Make nullable fields optional instead: a header may be absent but never null."""
     for field in schema["properties"].values():
         if field.pop("default", ...) is None:
-            [text] = [kind for kind in field.pop("anyOf") if kind != {"type": "null"}]
-            field.update(text)
+            [present] = [option for option in field.pop("anyOf") if option != {"type": "null"}]
+            field.update(present)
 
 
-class RecordHeaders(BaseModel):
+class HeaderModel(BaseModel):
     """Base of all header models."""
 
     model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_absent_or_text)
 
 
-class TraceHeaders(RecordHeaders):
+class TraceHeaders(HeaderModel):
     """W3C trace context of the command that caused the record, if it had one."""
 
     traceparent: str | None = None
     tracestate: str | None = None
 
 
-def _event_or_none(schema: dict[str, Any]) -> None:
+def _complete_event_or_none(schema: dict[str, Any]) -> None:
     _absent_or_text(schema)
     schema["if"] = {"required": ["ce_specversion"]}
     schema["then"] = {"required": ["ce_id", "ce_source", "ce_type"]}
@@ -54,7 +54,7 @@ class EventHeaders(TraceHeaders):
     The content type indicates structured mode, `ce_specversion` binary mode.
     """
 
-    model_config = ConfigDict(json_schema_extra=_event_or_none)
+    model_config = ConfigDict(json_schema_extra=_complete_event_or_none)
 
     content_type: Annotated[str | None, Field(alias="content-type")] = None
     ce_specversion: Literal["1.0"] | None = None
@@ -75,7 +75,7 @@ EventId = Annotated[
 class ProducedEventHeaders(TraceHeaders):
     """Headers of a CloudEvent 1.0 in binary mode; only with the setting `kafka.cloudevents`."""
 
-    model_config = ConfigDict(json_schema_extra=_event_or_none)
+    model_config = ConfigDict(json_schema_extra=_complete_event_or_none)
 
     content_type: Annotated[Literal["application/json"] | None, Field(alias="content-type")] = None
     ce_specversion: Literal["1.0"] | None = None
@@ -107,15 +107,15 @@ class HistoryHeaders(ProducedEventHeaders):
     ) = None
 
 
-def log_headers(kind: str, *, from_router: bool) -> type[RecordHeaders]:
+def log_headers(log_type: str, *, from_router: bool) -> type[HeaderModel]:
     """The headers of one type of log record."""
-    fields: dict[str, Any] = {"type": (Literal[kind], ...)}
+    fields: dict[str, Any] = {"type": (Literal[log_type], ...)}
     if from_router:
         fields["src"] = (LogSource, ...)
     return create_model(
-        f"{kind.title()}Headers",
-        __base__=RecordHeaders,
-        __doc__=f"Headers of `{kind}`.",
+        f"{log_type.title()}Headers",
+        __base__=HeaderModel,
+        __doc__=f"Headers of `{log_type}`.",
         **fields,
     )
 
@@ -124,7 +124,7 @@ _CONNECT = "__connect.errors."
 Number = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class DeadLetterHeaders(RecordHeaders):
+class DeadLetterHeaders(HeaderModel):
     """Why a record is on segments.dlq, in addition to its original headers."""
 
     topic: Annotated[str, Field(alias=f"{_CONNECT}topic")]

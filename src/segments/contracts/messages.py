@@ -34,8 +34,8 @@ _PROGRESS_KEY = {"type": "string", "pattern": f"^{PROGRESS_KEY_PREFIX}[0-9]+$"}
 _NO_KEY = {"type": "null"}
 _COMMAND_KEYS = {"user_id": _USER_KEY, "segment": _SEGMENT_KEY, "id": _COMMAND_KEY}
 
-JSON_TYPE = "application/json"
-BYTES_TYPE = "application/octet-stream"
+JSON_CONTENT_TYPE = "application/json"
+BYTES_CONTENT_TYPE = "application/octet-stream"
 
 
 class MessageType(NamedTuple):
@@ -48,11 +48,11 @@ class MessageType(NamedTuple):
     topic: str
     name: str
     value: type[BaseModel] | None
-    headers: type[headers.RecordHeaders] | None = None
+    headers: type[headers.HeaderModel] | None = None
     key: dict[str, Any] | None = None
     writers: tuple[str, ...] | None = None
     summary: str = ""
-    content_type: str = JSON_TYPE
+    content_type: str = JSON_CONTENT_TYPE
 
     def description(self) -> str:
         """One-line description of the message."""
@@ -117,14 +117,14 @@ MESSAGE_TYPES: tuple[MessageType, ...] = (
         None,
         headers.DeadLetterHeaders,
         summary="A record that could not be processed: its bytes, key and headers, and the reason.",
-        content_type=BYTES_TYPE,
+        content_type=BYTES_CONTENT_TYPE,
     ),
     MessageType(
         "changelog__{group:shards}--shards--default",
         "row",
         None,
         summary="A document of a shard's state, in the internal format of the shards.",
-        content_type=BYTES_TYPE,
+        content_type=BYTES_CONTENT_TYPE,
     ),
 )
 

@@ -11,7 +11,12 @@ from pydantic.json_schema import models_json_schema
 
 from segments import __version__
 from segments.contracts.examples import EXAMPLES
-from segments.contracts.messages import BYTES_TYPE, MESSAGE_TYPES, MessageType, message_types_of
+from segments.contracts.messages import (
+    BYTES_CONTENT_TYPE,
+    MESSAGE_TYPES,
+    MessageType,
+    message_types_of,
+)
 from segments.contracts.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from segments.kafka.topics import Topic, load
 from segments.settings import Settings
@@ -145,7 +150,7 @@ def _message(kind: MessageType) -> dict[str, Any]:
         message["headers"] = {"$ref": _ref(kind.headers.__name__)}
     if kind.value is not None:
         message["payload"] = {"$ref": _ref(kind.value.__name__)}
-    elif kind.content_type == BYTES_TYPE:
+    elif kind.content_type == BYTES_CONTENT_TYPE:
         message["payload"] = {"type": "string", "format": "binary"}
     field = _CORRELATION.get(kind.topic)
     if field is not None and kind.name != "cloud_event":

@@ -1,4 +1,4 @@
-"""The command line, as its users call it."""
+"""The command line, run as a subprocess."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _settings(**overrides: object) -> Settings:
     return Settings(**overrides)  # type: ignore[arg-type]
 
 
-def test_settings_travel_through_the_environment(
+def test_settings_round_trip_through_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings(
@@ -58,7 +58,7 @@ def test_settings_travel_through_the_environment(
     assert Settings() == settings
 
 
-def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
+def test_settings_are_printed_without_secrets(tmp_path: Path) -> None:
     settings = _settings(
         data_dir=tmp_path,
         kafka={
@@ -74,7 +74,7 @@ def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
     assert f"SEGMENTS_DATA_DIR={tmp_path}" in shown
 
 
-def test_a_wrong_setting_is_named() -> None:
+def test_invalid_setting_is_named() -> None:
     environment = child_environment(Settings()) | {"SEGMENTS_HTTP__PORT": "eighty"}
     finished = subprocess.run(
         [*CLI, "settings"],
@@ -90,25 +90,25 @@ def test_a_wrong_setting_is_named() -> None:
 
 
 def test_topics_are_checked_and_applied(deployment: Settings) -> None:
-    told = _run(deployment, "topics", "check", "--json")
-    assert told.returncode == 0
+    checked = _run(deployment, "topics", "check", "--json")
+    assert checked.returncode == 0
     names = [topic.on_cluster(deployment) for topic in topics.load()]
-    assert json.loads(told.stdout) == {"created": [], "topics": names}
+    assert json.loads(checked.stdout) == {"created": [], "topics": names}
     wider = deployment.model_copy(update={"partitions": 5})
-    refused = _run(wider, "topics", "apply")
-    assert refused.returncode == 1
-    assert "4 partitions found, 5 expected" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    rejected = _run(wider, "topics", "apply")
+    assert rejected.returncode == 1
+    assert "4 partitions found, 5 expected" in rejected.stderr
+    assert "Traceback" not in rejected.stderr
 
 
 def test_an_application_refuses_topics_that_differ(deployment: Settings) -> None:
     wider = deployment.model_copy(update={"partitions": 5})
-    refused = _run(wider, "run", "router")
-    assert refused.returncode == 1
-    assert "4 partitions found, 5 expected" in refused.stderr
+    rejected = _run(wider, "run", "router")
+    assert rejected.returncode == 1
+    assert "4 partitions found, 5 expected" in rejected.stderr
 
 
-def test_a_command_is_sent_as_it_was_given(deployment: Settings) -> None:
+def test_command_is_sent_unchanged(deployment: Settings) -> None:
     command = {"type": "change_memberships", "user_id": USER, "add": ["a"]}
     finished = _run(deployment, "send", json.dumps(command))
     assert finished.returncode == 0, finished.stderr
@@ -126,11 +126,11 @@ def _read(settings: Settings, topic: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [("applied", 0), ("rejected", 1)])
-def test_a_result_is_waited_for(deployment: Settings, status: str, exit_status: int) -> None:
+def test_send_waits_for_the_result(deployment: Settings, status: str, exit_status: int) -> None:
     command = {"id": "c-1", "type": "delete_segment", "segment": "a"}
-    answers: list[subprocess.CompletedProcess[str]] = []
+    finished: list[subprocess.CompletedProcess[str]] = []
     sender = threading.Thread(
-        target=lambda: answers.append(_run(deployment, "send", "--wait", json.dumps(command)))
+        target=lambda: finished.append(_run(deployment, "send", "--wait", json.dumps(command)))
     )
     sender.start()
     assert _read(deployment, "segments.commands") == [command]
@@ -140,13 +140,13 @@ def test_a_result_is_waited_for(deployment: Settings, status: str, exit_status: 
         producer.produce(deployment.topic("segments.results"), json.dumps(result), command_id)
     assert producer.flush(30) == 0
     sender.join(timeout=60)
-    [answer] = answers
-    assert json.loads(answer.stdout) == {"command_id": "c-1", "status": status}
-    assert answer.returncode == exit_status
+    [sent] = finished
+    assert json.loads(sent.stdout) == {"command_id": "c-1", "status": status}
+    assert sent.returncode == exit_status
 
 
 @pytest.mark.parametrize("command", ["{", "[]", '{"type":"create_segment","segment":"../x"}'])
-def test_what_is_no_command_is_not_sent(command: str) -> None:
+def test_invalid_command_is_not_sent(command: str) -> None:
     finished = _run(_settings(), "send", command)
     assert finished.returncode == 1
     assert "error:" in finished.stderr
@@ -155,23 +155,23 @@ def test_what_is_no_command_is_not_sent(command: str) -> None:
 
 @pytest.fixture
 def reports() -> Iterator[tuple[str, dict[str, int]]]:
-    """A sidecar that answers reports of three rows; `promise` says how many it promises."""
-    answer = {"promise": 3}
+    """A sidecar whose reports have three rows; `row_count` is the number in the header."""
+    announced = {"row_count": 3}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if body["month"] == "2999-01":
-                self._answer(404, b'{"title": "Not found", "detail": "in the future"}', {})
+                self._respond(404, b'{"title": "Not found", "detail": "in the future"}', {})
                 return
             url = f"http://127.0.0.1:{self.server.server_port}/{body['month']}"  # type: ignore[attr-defined]
-            self._answer(201, json.dumps({"url": url}).encode(), {})
+            self._respond(201, json.dumps({"url": url}).encode(), {})
 
         def do_GET(self) -> None:
-            promised = {"Segments-Row-Count": str(answer["promise"])}
-            self._answer(200, b"u;a;add;t\n" * 3, promised)
+            headers = {"Segments-Row-Count": str(announced["row_count"])}
+            self._respond(200, b"u;a;add;t\n" * 3, headers)
 
-        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def _respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(name, value)
@@ -184,25 +184,23 @@ def reports() -> Iterator[tuple[str, dict[str, int]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", answer
+    yield f"http://127.0.0.1:{server.server_port}", announced
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_a_report_is_written_and_counted(
-    reports: tuple[str, dict[str, int]], tmp_path: Path
-) -> None:
+def test_report_is_written_to_a_file(reports: tuple[str, dict[str, int]], tmp_path: Path) -> None:
     target = tmp_path / "report.csv"
     finished = _run(_settings(), "report", "2026-11", "-o", str(target), "--url", reports[0])
     assert finished.returncode == 0, finished.stderr
     assert target.read_bytes() == b"u;a;add;t\n" * 3
 
 
-def test_a_short_report_fails_and_leaves_no_file(
+def test_incomplete_report_fails_without_leaving_a_file(
     reports: tuple[str, dict[str, int]], tmp_path: Path
 ) -> None:
-    reports[1]["promise"] = 4
+    reports[1]["row_count"] = 4
     target = tmp_path / "report.csv"
     finished = _run(_settings(), "report", "2026-11", "-o", str(target), "--url", reports[0])
     assert finished.returncode == 1
@@ -210,7 +208,9 @@ def test_a_short_report_fails_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_report_says_why(reports: tuple[str, dict[str, int]], tmp_path: Path) -> None:
+def test_rejected_report_prints_the_reason(
+    reports: tuple[str, dict[str, int]], tmp_path: Path
+) -> None:
     finished = _run(_settings(), "report", "2999-01", "--url", reports[0])
     assert finished.returncode == 1
     assert "in the future (404" in finished.stderr
@@ -263,7 +263,9 @@ def test_up_ends_with_all_it_started(tmp_path: Path, number: signal.Signals) -> 
         process.signal(number)
         status = process.wait(60)
         assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-        wait_until(lambda: all(gone(child.pid) for child in started), what="the end of all")
+        wait_until(
+            lambda: all(gone(child.pid) for child in started), what="the exit of all processes"
+        )
     finally:
         stop_all(settings.data_dir)
 
@@ -271,5 +273,5 @@ def test_up_ends_with_all_it_started(tmp_path: Path, number: signal.Signals) -> 
 def _command_line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
-    except psutil.Error:  # it has ended since it was listed
+    except psutil.Error:  # it has exited since it was listed
         return ""

@@ -1,4 +1,4 @@
-"""`segments send --file` where nobody answers, and files of every kind."""
+"""`segments send --file` without results, and the parsing of command files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rejected(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_without_results_the_rest_is_not_sent_and_all_of_it_is_told(
+def test_sending_stops_when_results_stop_arriving(
     deployment: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -38,19 +38,19 @@ def test_without_results_the_rest_is_not_sent_and_all_of_it_is_told(
 ) -> None:
     monkeypatch.setattr(send_file, "COMMANDS_IN_FLIGHT_MAX", 10)
     lines = lines_of(tmp_path, b"\n".join([USER.encode()] * 12 + [b"x", USER.encode()]), add="a")
-    target = tmp_path / "amiss"
+    target = tmp_path / "rejected"
     assert send_file.send(deployment, lines, target, timeout_s=0.3) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
         "14 lines: 1 invalid, 10 no_result, 3 not_sent",
-        f"14 of them are in {target}",
+        f"14 failed lines are in {target}",
     ]
     assert sorted(line["line"] for line in rejected(target)) == list(range(1, 15))
     assert len(read(deployment, "segments.commands")) == 10
 
 
-class _Silent:
-    """Results that never come."""
+class _NoResults:
+    """A consumer that never receives results."""
 
     def consume(self, _count: int, _timeout_s: float) -> list[Any]:
         return []
@@ -59,30 +59,30 @@ class _Silent:
         pass
 
 
-def test_what_kafka_does_not_take_is_told(
+def test_undelivered_commands_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = Settings(
+    unreachable = Settings(
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "options": {"log_level": "0"}}
     )
-    monkeypatch.setattr(send_file, "results_from_now", lambda _: _Silent())
+    monkeypatch.setattr(send_file, "results_from_now", lambda _: _NoResults())
     monkeypatch.setattr(send_file, "_DELIVERY_TIMEOUT_MS", 200)
     lines = lines_of(tmp_path, f"{CHANGE}\n{CHANGE}\n".encode())
-    assert send_file.send(away, lines, tmp_path / "amiss", timeout_s=60) == 1
+    assert send_file.send(unreachable, lines, tmp_path / "rejected", timeout_s=60) == 1
     assert capsys.readouterr().out.startswith("2 lines: 2 not_sent\n")
-    assert ["Kafka" in line["detail"] for line in rejected(tmp_path / "amiss")] == [True, True]
+    assert ["Kafka" in line["detail"] for line in rejected(tmp_path / "rejected")] == [True, True]
     monkeypatch.setattr(result_consumer, "_TIMEOUT_S", 0.2)
     with pytest.raises(KafkaException):
-        result_consumer.results_from_now(away)
+        result_consumer.results_from_now(unreachable)
 
 
-def test_a_topic_that_is_not_there_is_an_error(deployment: Settings) -> None:
+def test_missing_topic_raises(deployment: Settings) -> None:
     kafka = deployment.kafka.model_copy(update={"prefix": "nowhere."})
     with pytest.raises(KafkaException, match="UNKNOWN_TOPIC"):
         result_consumer.results_from_now(deployment.model_copy(update={"kafka": kafka}))
 
 
-def test_rejected_lines_go_where_they_may(tmp_path: Path) -> None:
+def test_rejected_file_must_be_writable_and_not_the_source(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("kept", "ascii")
     for target in (source, tmp_path, tmp_path / "no-folder" / "file"):
@@ -98,14 +98,12 @@ def test_rejected_lines_go_where_they_may(tmp_path: Path) -> None:
     "change",
     [{"add": ""}, {"add": "not a name"}, {"remove": "../x"}, {"add": "a", "remove": "b"}],
 )
-def test_a_segment_that_cannot_be_is_refused_before_anything_is_sent(
-    tmp_path: Path, change: dict[str, str]
-) -> None:
+def test_invalid_segment_is_rejected_before_sending(tmp_path: Path, change: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         lines_of(tmp_path, b"", **change)
 
 
-def test_a_line_that_is_too_long_is_one_line_and_no_other(tmp_path: Path) -> None:
+def test_long_line_is_rejected_as_one_line(tmp_path: Path) -> None:
     long = b"x" * (2 * COMMAND_LINE_MAX_BYTES) + USER.encode()
     lines = lines_of(tmp_path, long + b"\n" + USER.encode() + b"\n" + long, add="a")
     found = list(lines.commands())
@@ -121,7 +119,7 @@ def test_a_line_that_is_too_long_is_one_line_and_no_other(tmp_path: Path) -> Non
     assert [line.command is None for line in lines.commands()] == [False, True, False]
 
 
-def test_marks_line_ends_and_empty_lines(tmp_path: Path) -> None:
+def test_byte_order_marks_crlf_and_empty_lines(tmp_path: Path) -> None:
     text = b"\xef\xbb\xbf" + CHANGE.encode() + b"\r\n\r\n  \n" + CHANGE.encode()
     found = list(lines_of(tmp_path, text).commands())
     assert [line.number for line in found] == [1, 4]
@@ -143,7 +141,7 @@ def test_marks_line_ends_and_empty_lines(tmp_path: Path) -> None:
         (b"\xff", "utf-8"),
     ],
 )
-def test_the_first_thing_that_is_wrong_is_named(tmp_path: Path, text: bytes, reason: str) -> None:
+def test_first_validation_error_is_reported(tmp_path: Path, text: bytes, reason: str) -> None:
     [line] = lines_of(tmp_path, text).commands()
     assert line.command is None
     assert reason.lower() in line.reason.lower(), line.reason

@@ -1,4 +1,4 @@
-"""What the command line makes of wrong usage, a missing service, a closed pipe and Ctrl-C."""
+"""The command line under usage errors, an unreachable service, a closed pipe and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
-from segments.cli.user import parsed_addition
+from segments.cli.user import parse_addition
 from tests.support.shell import CLI, environment, run
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
@@ -19,7 +19,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["user", "show", "x"], "a user id must be a UUID"),
         (["user", "change", USER], "give --add or --remove"),
@@ -31,19 +31,19 @@ NOWHERE = "http://127.0.0.1:1"
         (["segment", "create", "x", "--percent", "1", "--ttl", "P"], "ISO 8601"),
         (["segment", "preview"], "--percent or --count"),
         (["send"], "give one command, or --file"),
-        (["send", "{}", "--add", "beta"], "go with --file"),
-        (["segment", "list", "--url", "nonsense"], "no URL"),
+        (["send", "{}", "--add", "beta"], "need --file"),
+        (["segment", "list", "--url", "nonsense"], "not a URL"),
         (["nonsense"], "No such command"),
     ],
 )
-def test_wrong_usage_is_status_2(arguments: list[str], told: str) -> None:
+def test_usage_errors_exit_with_status_2(arguments: list[str], message: str) -> None:
     finished = run(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert told in " ".join(finished.stderr.replace("│", "").split())
+    assert message in " ".join(finished.stderr.replace("│", "").split())
 
 
-def test_a_missing_service_is_told_with_what_to_do() -> None:
+def test_unreachable_service_is_reported_with_advice() -> None:
     finished = run("user", "show", USER, "--url", NOWHERE)
     assert finished.returncode == 1
     assert finished.stdout == ""
@@ -52,7 +52,7 @@ def test_a_missing_service_is_told_with_what_to_do() -> None:
     assert len(finished.stderr.splitlines()) == 2
 
 
-def test_a_token_is_never_shown(tmp_path: Path) -> None:
+def test_token_is_never_printed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("hidden\n")
     for variables in ({"SEGMENTS_TOKEN": "hidden"}, {"SEGMENTS_TOKEN_FILE": str(file)}):
@@ -61,7 +61,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
         assert "hidden" not in run("user", "show", "--help", **variables).stdout
     missing = run("user", "show", USER, "--url", NOWHERE, "--token-file", str(tmp_path / "no"))
     assert missing.returncode == 1
-    assert "the token cannot be read" in missing.stderr
+    assert "cannot read the token" in missing.stderr
 
 
 @pytest.mark.parametrize(
@@ -76,26 +76,26 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
         ("beta@2030-01-01T00:00:00Z", "beta", None, "2030-01-01T00:00:00Z"),
     ],
 )
-def test_an_end_stands_behind_the_name(
+def test_addition_is_parsed_with_its_expiry(
     text: str, segment: str, ttl: str | None, expires_at: str | None
 ) -> None:
-    added = parsed_addition(text)
-    assert (added.segment, added.ttl, added.expires_at) == (segment, ttl, expires_at)
+    addition = parse_addition(text)
+    assert (addition.segment, addition.ttl, addition.expires_at) == (segment, ttl, expires_at)
 
 
 MEMBER = b'{"user_id":"%s","since":"2026-11-24T22:17:45.625Z","expires_at":null,"origin":"auto"}\n'
 
 
 class _Endless(BaseHTTPRequestHandler):
-    """A list of members that never ends; `begun` is set once it is asked for."""
+    """A list of members that never ends; `started` is set on the first request."""
 
-    begun = Event()
+    started = Event()
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.begun.set()
-        # The writing ends when the command that reads does.
+        self.started.set()
+        # Write until the command that reads exits.
         try:
             while True:
                 self.wfile.write(MEMBER % USER.encode() * 500)
@@ -133,15 +133,15 @@ def test_a_closed_pipe_ends_the_command_quietly(endless: str, as_json: bool) -> 
 
 
 def test_ctrl_c_ends_the_command_quietly(endless: str) -> None:
-    _Endless.begun.clear()
+    _Endless.started.clear()
     process = subprocess.Popen(
         [*CLI, "segment", "members", "a", "--url", endless],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    assert _Endless.begun.wait(60)
+    assert _Endless.started.wait(60)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told == b""
+    assert stderr == b""

@@ -1,4 +1,4 @@
-"""A service that fails on request, for the client."""
+"""A test double of the service that injects faults, for the client."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.support.service_double import Double, serving
 
 @pytest.fixture
 async def double() -> AsyncIterator[Double]:
-    """A service that fails on request."""
+    """A test double of the service that injects faults."""
     async with serving() as double:
         yield double

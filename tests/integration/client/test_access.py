@@ -1,4 +1,4 @@
-"""The client of a service that asks who is there."""
+"""The client of a service that requires API keys."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ONCE = Retries(attempts=1)
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    """A key of an analyst."""
+    """An analyst's API key."""
     return credentials.api_key(tmp_path, "analyst")
 
 
 @pytest.fixture
 async def sidecar(key: str, tmp_path: Path) -> AsyncIterator[Sidecar]:
-    """Keys are asked for; the store has a row in February 2025."""
+    """A sidecar that requires API keys; its history has a row in February 2025."""
     assert key
     store(tmp_path, [entry(0, 0, 1_740_000_000_000, USER)])
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
@@ -41,7 +41,9 @@ def _client(sidecar: Sidecar, token: str | None) -> AsyncSegmentsClient:
     return AsyncSegmentsClient(f"http://127.0.0.1:{sidecar.port}", token=token, retries=ONCE)
 
 
-async def test_a_role_is_told_from_no_token_and_a_wrong_one(sidecar: Sidecar, key: str) -> None:
+async def test_missing_role_and_invalid_token_raise_different_errors(
+    sidecar: Sidecar, key: str
+) -> None:
     async with _client(sidecar, key) as client:
         assert (await client.user_segments(USER)).names == []
         with pytest.raises(ForbiddenError, match="admin"):
@@ -54,7 +56,7 @@ async def test_a_role_is_told_from_no_token_and_a_wrong_one(sidecar: Sidecar, ke
             assert (await client.health()).ready in {True, False}
 
 
-async def test_a_link_opens_without_the_token(sidecar: Sidecar, key: str, tmp_path: Path) -> None:
+async def test_report_link_needs_no_token(sidecar: Sidecar, key: str, tmp_path: Path) -> None:
     async with _client(sidecar, key) as client:
         link = await client.report_link("2025-02")
         target = tmp_path / "report.csv"

@@ -1,4 +1,4 @@
-"""A shell beside the running deployment."""
+"""A shell for the running deployment."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tests.support.shell import Shell
 
 @pytest.fixture
 def shell(running: Deployment) -> Shell:
-    """Commands that ask the shared deployment."""
+    """Runs commands against the shared deployment."""
     return Shell(running.api.url)

@@ -1,4 +1,4 @@
-"""`segments send --file` and `segments users import` against everything running (U4)."""
+"""`segments send --file` and `segments users import` against a running deployment."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def change(user: str, **fields: Any) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
+def test_file_of_user_ids_is_added_to_a_segment(api: Api, tmp_path: Path) -> None:
     segment, users = api.segment("loaded"), new_ids(IDS)
     file = tmp_path / "ids.txt"
-    # As other systems write it: a byte order mark, CRLF, empty lines, something that is no id.
+    # As other systems write it: byte order mark, CRLF, empty lines, invalid ids.
     lines = [*users[:10], "", "nobody", *users[10:], users[0], "\xff"]
     text = "\r\n".join(lines).encode("latin-1")
     file.write_bytes(b"\xef\xbb\xbf" + text)
@@ -65,7 +65,7 @@ def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert finished.stdout.splitlines() == [
         f"{IDS + 3} lines: {IDS} applied, 2 invalid, 1 unchanged",
-        f"2 of them are in {file}.rejected",
+        f"2 failed lines are in {file}.rejected",
     ]
     found = rejected(Path(f"{file}.rejected"))
     assert [line["line"] for line in found] == [12, IDS + 4]
@@ -80,7 +80,7 @@ def test_a_file_of_ids_becomes_a_segment(api: Api, tmp_path: Path) -> None:
     assert file.read_bytes().endswith(text)
 
 
-def test_a_file_of_commands_tells_of_each(api: Api, tmp_path: Path) -> None:
+def test_file_of_commands_reports_every_outcome(api: Api, tmp_path: Path) -> None:
     segment, (first, second, third) = api.segment("sent"), new_ids(3)
     new = f"{segment}-new"
     lines = [
@@ -95,12 +95,12 @@ def test_a_file_of_commands_tells_of_each(api: Api, tmp_path: Path) -> None:
         change(third, remove=[segment]),
         json.dumps({"type": "create_segment", "segment": segment}),
     ]
-    file, target = tmp_path / "commands.ndjson", tmp_path / "amiss.ndjson"
+    file, target = tmp_path / "commands.ndjson", tmp_path / "rejected.ndjson"
     file.write_text("\n".join(lines), "utf-8")
     finished = cli(api.settings, "send", "--file", file, "--rejected", target)
     assert finished.returncode == 1
-    told = "4 applied, 3 invalid, 2 rejected, 1 unchanged"
-    assert finished.stdout.splitlines()[0] == f"10 lines: {told}", finished.stdout
+    counts = "4 applied, 3 invalid, 2 rejected, 1 unchanged"
+    assert finished.stdout.splitlines()[0] == f"10 lines: {counts}", finished.stdout
     found = {line["line"]: line for line in rejected(target)}
     assert set(found) == {5, 6, 7, 8, 10}
     assert found[5]["error"]["code"] == "already_expired"
@@ -112,15 +112,15 @@ def test_a_file_of_commands_tells_of_each(api: Api, tmp_path: Path) -> None:
     assert sorted(api.segments_of(first)) == [segment, new]
 
 
-def test_a_file_without_fault_leaves_no_rejected_lines(api: Api, tmp_path: Path) -> None:
+def test_valid_file_leaves_no_rejected_file(api: Api, tmp_path: Path) -> None:
     segment, users = api.segment("fine"), new_ids(3)
     file = tmp_path / "ids"
     file.write_text("\n".join(users), "ascii")
-    former = tmp_path / "ids.rejected"
-    former.write_text("of a former run", "ascii")
+    previous = tmp_path / "ids.rejected"
+    previous.write_text("of a previous run", "ascii")
     finished = cli(api.settings, "send", "--file", file, "--add", segment)
     assert (finished.returncode, finished.stdout) == (0, "3 lines: 3 applied\n")
-    assert not former.exists()
+    assert not previous.exists()
     file.write_text("\n\n", "ascii")
     finished = cli(api.settings, "send", "--file", file, "--add", segment)
     assert (finished.returncode, finished.stdout) == (0, "0 lines: nothing to send\n")
@@ -142,15 +142,15 @@ def test_users_are_imported_from_a_file(api: Api, tmp_path: Path, name: str) -> 
     finished = cli(api.settings, "users", "import", file)
     assert finished.returncode == 1, finished.stderr
     first, second = finished.stdout.splitlines()
-    assert first == "500 users taken, 1 lines refused"
+    assert first == "500 users accepted, 1 lines rejected"
     assert second == f"line {501 + ('csv' in name.lower())}: user_id: a user id must be a UUID"
     query = {"user_ids": users}
 
-    def shown() -> bool:
+    def all_blocked() -> bool:
         items = api.client.post("/v1/memberships/query", json=query).json()["items"]
         return Counter(item["account"] for item in items) == {"blocked": 500}
 
-    deployments.wait_until(shown, what="every user")
+    deployments.wait_until(all_blocked, what="every user")
 
 
 def test_files_that_cannot_be_imported(api: Api, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_files_that_cannot_be_imported(api: Api, tmp_path: Path) -> None:
     assert nowhere in finished.stderr
 
 
-def lives(api: Api) -> bool:
+def is_live(api: Api) -> bool:
     try:
         return api.get("/livez").status_code == 200
     except httpx.TransportError:
@@ -186,17 +186,17 @@ def without_developer_methods(api: Api) -> Iterator[Settings]:
     )
     process = deployments.start(settings, "http")
     second = Api(settings)
-    deployments.wait_until(lambda: lives(second), what="the second sidecar")
+    deployments.wait_until(lambda: is_live(second), what="the second sidecar")
     second.close()
     yield settings
     process.stop()
 
 
-def test_where_there_are_no_developer_methods(
+def test_import_needs_developer_methods(
     without_developer_methods: Settings, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.csv"
-    # More than is on its way when the answer comes.
+    # More than fits into the buffers, so that the response arrives while sending.
     file.write_bytes(f"{uuid.uuid4()};active\n".encode() * 400_000)
     finished = cli(without_developer_methods, "users", "import", file)
     assert finished.returncode == 1

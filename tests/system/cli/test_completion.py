@@ -1,4 +1,4 @@
-"""Completion of the shells: their scripts, and names of segments where the service says them."""
+"""Shell completion: the scripts, and segment names from the service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPTS = {
 
 
 class _Names(BaseHTTPRequestHandler):
-    """Lists three segments to who has the token, at once, or never while `hangs` is set."""
+    """Lists three segments if the token is right; does not respond while `hangs` is set."""
 
     hangs = Event()
     released = Event()
@@ -72,7 +72,7 @@ def names() -> Iterator[str]:
     server.server_close()
 
 
-def _completed(typed: str, url: str, **variables: str) -> str:
+def _complete(typed: str, url: str, **variables: str) -> str:
     finished = run(
         SEGMENTS_URL=url,
         _SEGMENTS_COMPLETE="complete_zsh",
@@ -84,7 +84,7 @@ def _completed(typed: str, url: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_script_is_made_for_each_shell(shell: str) -> None:
+def test_completion_script_for_each_shell(shell: str) -> None:
     finished = run(_SEGMENTS_COMPLETE=f"source_{shell}")
     assert SCRIPTS[shell] in finished.stdout
     assert f"complete_{shell}" in finished.stdout
@@ -93,7 +93,7 @@ def test_a_script_is_made_for_each_shell(shell: str) -> None:
 
 
 def test_commands_are_completed_without_the_service() -> None:
-    assert '"members"' in _completed("segment mem", "http://127.0.0.1:1")
+    assert '"members"' in _complete("segment mem", "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -106,23 +106,23 @@ def test_commands_are_completed_without_the_service() -> None:
     ],
 )
 def test_names_come_from_the_service(names: str, typed: str) -> None:
-    told = _completed(typed, names, SEGMENTS_TOKEN="t")
-    assert '"beta"' in told
-    assert '"beta-2"' in told
-    assert "alpha" not in told
+    suggested = _complete(typed, names, SEGMENTS_TOKEN="t")
+    assert '"beta"' in suggested
+    assert '"beta-2"' in suggested
+    assert "alpha" not in suggested
 
 
-def test_without_the_service_or_its_leave_nothing_is_suggested(names: str) -> None:
+def test_nothing_is_suggested_without_service_or_token(names: str) -> None:
     for url in (names, "http://127.0.0.1:1", "nonsense"):
-        assert "beta" not in _completed("segment show b", url)
+        assert "beta" not in _complete("segment show b", url)
 
 
-def test_a_service_that_hangs_is_not_waited_for(
+def test_completion_does_not_wait_for_a_hanging_service(
     names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "RESPONSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(completion, "COMPLETION_TIMEOUT_S", 0.1)
     _Names.hangs.set()
-    began_s = time.monotonic()
-    assert "beta" not in _completed("segment show b", names, SEGMENTS_TOKEN="t")
-    # The service would answer after a minute.
-    assert time.monotonic() - began_s < 30
+    started_s = time.monotonic()
+    assert "beta" not in _complete("segment show b", names, SEGMENTS_TOKEN="t")
+    # The service would respond after a minute.
+    assert time.monotonic() - started_s < 30

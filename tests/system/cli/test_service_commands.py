@@ -14,37 +14,37 @@ from tests.support.shell import Shell
 INSTANT = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z"
 
 
-def test_a_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
+def test_user_is_changed_and_shown(shell: Shell, api: Api) -> None:
     user, plain, ending, former = api.user(), api.segment(), api.segment("a:b"), api.segment()
     api.changed(user, add=[former])
-    told = shell.text(
+    printed = shell.text(
         "user", "change", user, "--add", plain, "--add", f"{ending}:P7D", "--remove", former
     )
-    assert f"added to {plain}\nadded to {ending}\nremoved from {former}\napplied: " in told
-    command_id = re.search(r"command (\S+),", told)
+    assert f"added to {plain}\nadded to {ending}\nremoved from {former}\napplied: " in printed
+    command_id = re.search(r"command (\S+),", printed)
     assert command_id is not None
     assert shell.json("result", command_id[1])["status"] == "applied"
 
     document = shell.json("user", "show", user)
-    assert {held["segment"] for held in document["segments"]} == {plain, ending}
-    assert all(re.fullmatch(INSTANT, held["since"]) for held in document["segments"])
+    assert {each["segment"] for each in document["segments"]} == {plain, ending}
+    assert all(re.fullmatch(INSTANT, each["since"]) for each in document["segments"])
     assert document["staleness_ms"] >= 0
 
     table = shell.text("user", "show", user.upper())
-    assert re.search(rf"{plain} +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC +for good +command", table)
+    assert re.search(rf"{plain} +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC +never +command", table)
     assert re.search(rf"{ending} .*\(in 6 d 23 h\)", table)
     assert "2 segments, account active, as of" in table
 
-    def explained() -> bool:
+    def has_cause() -> bool:
         detail = shell.json("user", "show", user, "--segment", ending)
         return detail["why"] is not None and detail["why"]["began"]["operation"] == "add"
 
-    wait_until(explained, what="the history")
+    wait_until(has_cause, what="the history")
     why = shell.text("user", "show", user, "--segment", ending)
     assert f"cause command, command {command_id[1]}" in why
     at = document["segments"][0]["since"]
     past = shell.json("user", "show", user, "--at", at)
-    assert {held["segment"] for held in past["segments"]} == {plain, ending}
+    assert {each["segment"] for each in past["segments"]} == {plain, ending}
 
 
 def test_history_is_listed_newest_first(shell: Shell, api: Api) -> None:
@@ -59,45 +59,45 @@ def test_history_is_listed_newest_first(shell: Shell, api: Api) -> None:
     assert table.index("remove") < table.index("add ")
 
 
-def test_a_refusal_says_what_and_why(shell: Shell, api: Api) -> None:
+def test_rejection_prints_code_and_segment(shell: Shell, api: Api) -> None:
     user, segment = api.user(), api.segment()
-    told = shell.refused("user", "change", user, "--add", f"{segment}@2020-01-01T00:00:00Z")
-    assert "already_expired" in told
-    assert segment in told
-    assert "user_unknown" in shell.refused("user", "show", str(uuid.uuid4()))
+    stderr = shell.fail("user", "change", user, "--add", f"{segment}@2020-01-01T00:00:00Z")
+    assert "already_expired" in stderr
+    assert segment in stderr
+    assert "user_unknown" in shell.fail("user", "show", str(uuid.uuid4()))
 
 
-def test_a_segment_lives_from_its_creation_to_its_deletion(shell: Shell, api: Api) -> None:
+def test_segment_lifecycle(shell: Shell, api: Api) -> None:
     name = f"cli-{uuid.uuid4().hex[:8]}"
     assert shell.json("segment", "create", name, "--description", "first")["state"] == "active"
-    assert "segment_exists" in shell.refused("segment", "create", name)
+    assert "segment_exists" in shell.fail("segment", "create", name)
     assert shell.json("segment", "update", name, "--description", "second")["version"] == 2
     assert "second" in shell.text("segment", "show", name)
     assert name in {each["segment"] for each in shell.ndjson("segment", "list")}
     assert name in shell.text("segment", "list")
     assert shell.json("segment", "delete", name)["referenced_by"] == []
-    assert "segment_unknown" in shell.refused("segment", "delete", name)
+    assert "segment_unknown" in shell.fail("segment", "delete", name)
 
 
-def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> None:
+def test_rule_update_keeps_other_options(shell: Shell, api: Api) -> None:
     pool, name = api.segment("pool"), f"rule-{uuid.uuid4().hex[:8]}"
     users = [api.user() for _ in range(4)]
     for user in users:
         api.changed(user, add=[pool])
     rule = ("--include", pool, "--ttl", "P7D", "--newcomers")
-    # Previews and assignments decide by the shards' state, which has everything by now.
+    # Previews and assignments use the state of the shards, which is up to date by now.
     assert shell.text("segment", "preview", "--percent", "50", *rule) == (
-        "4 eligible, 2 would be chosen\n"
+        "4 eligible, 2 would be selected\n"
     )
-    made = shell.json("segment", "create", name, "--percent", "50", *rule, "--wait")
-    assert (made["state"], made["auto"]["assigned"]) == ("active", 2)
+    created = shell.json("segment", "create", name, "--percent", "50", *rule, "--wait")
+    assert (created["state"], created["auto"]["assigned"]) == ("active", 2)
     raised = shell.json("segment", "update", name, "--percent", "75", "--wait")
     assert raised["auto"]["assigned"] == 3
     assert (raised["auto"]["include"], raised["auto"]["newcomers"]) == ([pool], True)
     assert "75 %, in " in shell.text("segment", "show", name)
 
     def all_three() -> list[Any] | None:
-        # The view may hear of the members later than of the segment's state.
+        # The view may receive the members later than the segment's state.
         found: list[Any] = shell.ndjson("segment", "members", name)
         return found if len(found) == 3 else None
 
@@ -107,19 +107,21 @@ def test_a_rule_is_raised_and_keeps_what_is_not_said(shell: Shell, api: Api) -> 
     assert len(shell.ndjson("segment", "members", name, "--limit", "2")) == 2
 
 
-def test_a_report_goes_to_a_file_and_to_stdout(shell: Shell, api: Api, tmp_path: Path) -> None:
+def test_report_is_written_to_a_file_or_stdout(shell: Shell, api: Api, tmp_path: Path) -> None:
     user, segment = api.user(), api.segment()
     at = api.changed(user, add=[segment])["at"]
     month, target = at[:7], tmp_path / "report.csv"
     expected = f"{user};{segment};add;{at}\n"
-    wanted = (month, "--user", user, "--segment", segment)
-    outcome = shell.json("report", *wanted, "-o", str(target))
+    arguments = (month, "--user", user, "--segment", segment)
+    outcome = shell.json("report", *arguments, "-o", str(target))
     assert outcome == {"rows": 1, "file": str(target)}
     assert target.read_text() == expected
-    assert shell.text("report", *wanted) == expected
-    [row] = shell.ndjson("report", *wanted)
+    assert shell.text("report", *arguments) == expected
+    [row] = shell.ndjson("report", *arguments)
     assert row == {"user": user, "segment": segment, "operation": "add", "datetime": at}
-    assert shell.text("report", *wanted, "--link").startswith(f"{api.url}/v1/reports/{month}.csv?")
+    assert shell.text("report", *arguments, "--link").startswith(
+        f"{api.url}/v1/reports/{month}.csv?"
+    )
 
 
 def test_users_are_imported(shell: Shell, tmp_path: Path) -> None:
@@ -133,5 +135,5 @@ def test_users_are_imported(shell: Shell, tmp_path: Path) -> None:
     file.write_text(f"{uuid.uuid4()};active\nx;active\n")
     finished = shell.run("users", "import", str(file))
     assert finished.returncode == 1
-    assert "1 users taken, 1 lines refused\n" in finished.stdout
+    assert "1 users accepted, 1 lines rejected\n" in finished.stdout
     assert "line 2: user_id: a user id must be a UUID" in finished.stdout

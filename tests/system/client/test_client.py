@@ -22,7 +22,7 @@ def _ids(number: int) -> Iterator[str]:
     return (str(uuid.uuid4()) for _ in range(number))
 
 
-def test_what_is_written_is_read_and_explained(client: SegmentsClient, api: Api) -> None:
+def test_writes_are_readable_with_their_cause(client: SegmentsClient, api: Api) -> None:
     user, plain, ending = api.user(), api.segment(), api.segment()
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
     session = client.session()
@@ -38,23 +38,23 @@ def test_what_is_written_is_read_and_explained(client: SegmentsClient, api: Api)
     assert found.account == "active"
     assert found.position is not None
     assert found.staleness_ms is not None
-    assert {held.segment: held.expires_at for held in found.segments} == {plain: None, ending: end}
+    assert {each.segment: each.expires_at for each in found.segments} == {plain: None, ending: end}
     detail = session.membership(user, ending)
     assert detail.expires_at == end
     assert detail.why is not None
     assert detail.why.began.command_id == result.command_id
 
 
-def test_a_time_to_live_is_a_timedelta_or_a_duration(client: SegmentsClient, api: Api) -> None:
+def test_ttl_accepts_timedelta_and_iso_duration(client: SegmentsClient, api: Api) -> None:
     user, first, second = api.user(), api.segment(), api.segment()
     client.change(user, add=[Add(first, ttl=timedelta(hours=1)), Add(second, ttl="PT1H")])
-    held = client.user_segments(user).segments
-    assert [each.expires_at - each.since for each in held if each.expires_at] == [
+    memberships = client.user_segments(user).segments
+    assert [each.expires_at - each.since for each in memberships if each.expires_at] == [
         timedelta(hours=1)
     ] * 2
 
 
-def test_the_same_key_again_changes_nothing(client: SegmentsClient, api: Api) -> None:
+def test_repeated_key_has_no_further_effect(client: SegmentsClient, api: Api) -> None:
     user, segment, key = api.user(), api.segment(), str(uuid.uuid4())
     first = client.change(user, add=[segment], idempotency_key=key)
     client.change(user, remove=[segment])
@@ -62,37 +62,37 @@ def test_the_same_key_again_changes_nothing(client: SegmentsClient, api: Api) ->
     assert client.user_segments(user).names == []
 
 
-def test_a_refusal_has_its_code_and_its_result(client: SegmentsClient, api: Api) -> None:
+def test_rejection_has_its_code_and_result(client: SegmentsClient, api: Api) -> None:
     segment = api.segment()
-    over = Add(segment, expires_at="2020-01-01T00:00:00Z")
+    expired = Add(segment, expires_at="2020-01-01T00:00:00Z")
     with pytest.raises(client_errors.RejectedError) as raised:
-        client.change(api.user(), add=[over])
+        client.change(api.user(), add=[expired])
     assert raised.value.code == "already_expired"
     assert raised.value.segments == (segment,)
     assert raised.value.status == 422
     assert client.result(raised.value.command_id or "").status == "rejected"
 
 
-def test_wrong_fields_are_named(client: SegmentsClient, api: Api) -> None:
+def test_invalid_fields_are_named(client: SegmentsClient, api: Api) -> None:
     with pytest.raises(client_errors.InvalidError) as raised:
         client.change(api.user(), add=[{"segment": "a", "ttl": "nonsense"}], remove=["../x"])
     assert {each.field for each in raised.value.fields} >= {"add.0.ttl", "remove.0"}
 
 
 @pytest.mark.parametrize("user", ["x", "../../etc", ""])
-def test_what_is_no_user_id_is_not_sent(client: SegmentsClient, user: str) -> None:
+def test_invalid_user_id_is_not_sent(client: SegmentsClient, user: str) -> None:
     with pytest.raises(client_errors.InvalidError, match="a user id must be a UUID"):
         client.user_segments(user)
 
 
-def test_unknown_and_deleted_users_are_told_apart(client: SegmentsClient, api: Api) -> None:
+def test_unknown_and_deleted_users_raise_different_codes(client: SegmentsClient, api: Api) -> None:
     for user, code in ((str(uuid.uuid4()), "user_unknown"), (api.user("deleted"), "user_deleted")):
         with pytest.raises(client_errors.NotFoundError) as raised:
             client.user_segments(user)
         assert raised.value.code == code
 
 
-def test_history_goes_over_pages(client: SegmentsClient, api: Api) -> None:
+def test_history_is_paginated(client: SegmentsClient, api: Api) -> None:
     user, segment = api.user(), api.segment()
     session = client.session()
     for _ in range(3):
@@ -106,7 +106,7 @@ def test_history_goes_over_pages(client: SegmentsClient, api: Api) -> None:
     assert next(iter(session.history(user, since=newest.at))) == newest
 
 
-def test_the_past_is_asked_for_by_an_instant(client: SegmentsClient, api: Api) -> None:
+def test_past_memberships_are_queried_by_time(client: SegmentsClient, api: Api) -> None:
     user, segment = api.user(), api.segment()
     added = client.change(user, add=[segment])
     removed = client.change(user, remove=[segment])
@@ -116,24 +116,22 @@ def test_the_past_is_asked_for_by_an_instant(client: SegmentsClient, api: Api) -
     assert client.user_segments(user, at=removed.at).names == []
 
 
-def test_many_users_are_asked_for_in_chunks(client: SegmentsClient, api: Api) -> None:
+def test_query_of_many_users_is_chunked(client: SegmentsClient, api: Api) -> None:
     user, segment = api.user(), api.segment()
     session = client.session()
     session.change(user, add=[segment])
-    asked = [*_ids(QUERY_USERS), user, *_ids(5)]
-    answers = session.query(asked)
-    found = list(answers)
-    assert [each.user_id for each in found] == asked
+    user_ids = [*_ids(QUERY_USERS), user, *_ids(5)]
+    items = session.query(user_ids)
+    found = list(items)
+    assert [each.user_id for each in found] == user_ids
     assert [each.names for each in found if each.error is None] == [[segment]]
-    assert answers.freshness.staleness_ms is not None
+    assert items.freshness.staleness_ms is not None
 
 
-def test_a_segment_lives_from_its_creation_to_its_deletion(
-    client: SegmentsClient, api: Api
-) -> None:
+def test_segment_lifecycle(client: SegmentsClient, api: Api) -> None:
     name = f"life-{uuid.uuid4().hex[:8]}"
-    made = client.create_segment(name, description="first")
-    assert (made.segment, made.state, made.description) == (name, "active", "first")
+    created = client.create_segment(name, description="first")
+    assert (created.segment, created.state, created.description) == (name, "active", "first")
     with pytest.raises(client_errors.ConflictError, match="segment_exists"):
         client.create_segment(name)
     session = client.session()
@@ -146,7 +144,7 @@ def test_a_segment_lives_from_its_creation_to_its_deletion(
             call(name)
 
 
-def test_a_rule_gives_the_segment_to_a_share(client: SegmentsClient, api: Api) -> None:
+def test_rule_assigns_a_percentage_of_users(client: SegmentsClient, api: Api) -> None:
     pool, chosen = api.segment("pool"), f"half-{uuid.uuid4().hex[:8]}"
     users = [api.user() for _ in range(4)]
     session = client.session()
@@ -155,13 +153,13 @@ def test_a_rule_gives_the_segment_to_a_share(client: SegmentsClient, api: Api) -
     rule = Rule(percent=50, include=[pool], ttl=timedelta(days=1), newcomers=False)
     preview = session.preview_segment(rule)
     assert (preview.eligible, preview.target) == (4, 2)
-    made = session.create_segment(chosen, auto=rule)
-    assert made.auto is not None
-    assert made.auto.percent == 50
+    created = session.create_segment(chosen, auto=rule)
+    assert created.auto is not None
+    assert created.auto.percent == 50
     wait_until(lambda: session.segment(chosen).state == "active", what="the assignment")
 
     def both() -> list[client_errors.Member] | None:
-        # The view may hear of the members later than of the segment's state.
+        # The view may receive the members later than the segment's state.
         found = list(session.members(chosen))
         return found if len(found) == 2 else None
 
@@ -174,7 +172,7 @@ def test_a_rule_gives_the_segment_to_a_share(client: SegmentsClient, api: Api) -
         list(session.members("no-such"))
 
 
-def test_an_iterator_let_go_early_gives_its_connection_back(running: object, api: Api) -> None:
+def test_abandoned_iterator_releases_its_connection(running: object, api: Api) -> None:
     segment = api.segment()
     for _ in range(3):
         api.changed(api.user(), add=[segment])
@@ -186,9 +184,7 @@ def test_an_iterator_let_go_early_gives_its_connection_back(running: object, api
         assert client.health().ready
 
 
-def test_commands_are_sent_at_once_and_their_results_awaited(
-    client: SegmentsClient, api: Api
-) -> None:
+def test_bulk_commands_return_their_results(client: SegmentsClient, api: Api) -> None:
     user, name = api.user(), f"bulk-{uuid.uuid4().hex[:8]}"
     commands: list[dict[str, Any]] = [
         {"type": "create_segment", "segment": name},
@@ -205,21 +201,21 @@ def test_commands_are_sent_at_once_and_their_results_awaited(
     assert session.user_segments(user).names == [name]
 
 
-def test_wrong_commands_are_named_by_their_line(client: SegmentsClient) -> None:
-    right = {"type": "create_segment", "segment": "a"}
+def test_invalid_commands_are_named_by_line(client: SegmentsClient) -> None:
+    valid = {"type": "create_segment", "segment": "a"}
     with pytest.raises(client_errors.InvalidError) as raised:
-        client.send_commands([right, {"type": "create_segment"}])
+        client.send_commands([valid, {"type": "create_segment"}])
     assert [(each.line, each.field) for each in raised.value.fields] == [(2, "segment")]
     with pytest.raises(client_errors.InvalidError, match="1 to 10000"):
         client.send_commands([])
 
 
-def test_nothing_is_known_of_a_command_that_was_never_sent(client: SegmentsClient) -> None:
+def test_unknown_command_raises_not_found(client: SegmentsClient) -> None:
     with pytest.raises(client_errors.NotFoundError, match="command_unknown"):
         client.result("never/sent?at=all", timeout_s=0)
 
 
-def test_a_report_is_saved_and_counted(client: SegmentsClient, api: Api, tmp_path: Path) -> None:
+def test_report_is_saved(client: SegmentsClient, api: Api, tmp_path: Path) -> None:
     user, segment = api.user(), api.segment()
     session = client.session()
     at = session.change(user, add=[segment]).at
@@ -229,14 +225,14 @@ def test_a_report_is_saved_and_counted(client: SegmentsClient, api: Api, tmp_pat
     header, row = target.read_text().splitlines()
     assert header == "user;segment;operation;datetime"
     assert row.startswith(f"{user};{segment};add;")
-    direct = httpx.get(session.report_link(month, user_id=user, header=True), timeout=60)
-    assert direct.content == target.read_bytes()
+    downloaded = httpx.get(session.report_link(month, user_id=user, header=True), timeout=60)
+    assert downloaded.content == target.read_bytes()
     assert b"".join(session.report(month, segment=segment)).startswith(user.encode())
     with pytest.raises(client_errors.NotFoundError, match="month_in_future"):
         client.report_link("2999-01")
 
 
-def test_users_are_set_by_hand(client: SegmentsClient, tmp_path: Path) -> None:
+def test_users_are_set_deleted_and_imported(client: SegmentsClient, tmp_path: Path) -> None:
     user, other, third = _ids(3)
     session = client.session()
     assert session.set_user_state(user, "blocked").state == "blocked"
@@ -261,7 +257,7 @@ def _state(client: SegmentsClient, user: str) -> str | None:
         return None
 
 
-def test_health_names_its_partitions(client: SegmentsClient) -> None:
+def test_health_lists_partitions(client: SegmentsClient) -> None:
     def healthy() -> client_errors.Health | None:
         found = client.health()
         return found if found.ready else None
@@ -272,7 +268,7 @@ def test_health_names_its_partitions(client: SegmentsClient) -> None:
     assert all(each.staleness_ms >= 0 for each in found.partitions.values())
 
 
-async def test_the_asynchronous_client_does_the_same(api: Api, tmp_path: Path) -> None:
+async def test_async_client_has_the_same_behaviour(api: Api, tmp_path: Path) -> None:
     user, segment = api.user(), api.segment()
     async with AsyncSegmentsClient(api.url) as client:
         session = client.session()

@@ -1,4 +1,4 @@
-"""`segments keys`: what it prints, keeps and refuses."""
+"""`segments keys`: output, stored keys and errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def run(*arguments: str) -> Result:
 
 
 def create(*arguments: str) -> str:
-    done = run("create", *arguments)
-    assert done.exit_code == 0, done.output
-    return done.stdout.strip()
+    result = run("create", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
 
 
-def test_a_key_is_printed_once_and_alone() -> None:
+def test_key_is_printed_only_on_creation() -> None:
     key = create("--role", "admin", "--name", "ops")
     assert api_keys.PATTERN.fullmatch(key)
     listed = run("list").stdout + run("list", "--json").stdout
@@ -36,7 +36,7 @@ def test_a_key_is_printed_once_and_alone() -> None:
     assert key.rpartition("_")[2] not in listed
 
 
-def test_keys_are_listed_by_name_also_as_json() -> None:
+def test_keys_are_listed_by_name() -> None:
     create("--role", "analyst", "--name", "shop", "--expires", "2100-01-01T00:00:00Z")
     create("--role", "admin", "--name", "[bold]ops", "--expires", "P90D")
     rows = [json.loads(line) for line in run("list", "--json").stdout.splitlines()]
@@ -48,7 +48,7 @@ def test_keys_are_listed_by_name_also_as_json() -> None:
     assert rows[0]["id"] in table
 
 
-def test_a_revoked_key_is_listed_no_more() -> None:
+def test_revoked_key_is_not_listed() -> None:
     key = create("--role", "admin", "--name", "ops")
     assert run("revoke", "ops").stdout == f"revoked {key.split('_')[1]} of ops\n"
     assert run("list", "--json").stdout == ""
@@ -56,22 +56,22 @@ def test_a_revoked_key_is_listed_no_more() -> None:
 
 
 @pytest.mark.parametrize("expires", ["2020-01-01T00:00:00Z", "tomorrow", "P", "PT0S", ""])
-def test_an_end_that_is_none(tmp_path: Path, expires: str) -> None:
-    done = run("create", "--role", "admin", "--name", "ops", "--expires", expires)
-    assert isinstance(done.exception, UsageError)
+def test_invalid_expiry_is_rejected(tmp_path: Path, expires: str) -> None:
+    result = run("create", "--role", "admin", "--name", "ops", "--expires", expires)
+    assert isinstance(result.exception, UsageError)
     assert not (tmp_path / "keys.json").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--role", "root", "--name", "x"), ("--role", "admin")])
-def test_a_role_that_is_none_and_a_missing_name(arguments: tuple[str, ...]) -> None:
+def test_unknown_role_and_missing_name_are_usage_errors(arguments: tuple[str, ...]) -> None:
     assert run("create", *arguments).exit_code == 2
 
 
-def test_a_name_that_is_none() -> None:
+def test_empty_name_is_rejected() -> None:
     assert isinstance(run("create", "--role", "admin", "--name", "").exception, UsageError)
 
 
-def test_the_file_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_file_setting_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "shared" / "our-keys.json"
     monkeypatch.setenv("SEGMENTS_AUTH__KEYS_FILE", str(elsewhere))
     create("--role", "admin", "--name", "ops")

@@ -21,24 +21,24 @@ from segments.settings import Settings
         (["--no-dev"], {"SEGMENTS_DEV__ENABLED": "true"}, False),
     ],
 )
-def test_the_document_is_printed(
+def test_openapi_document_is_printed(
     arguments: list[str], environment: dict[str, str], dev: bool
 ) -> None:
-    done = CliRunner().invoke(app, ["openapi", *arguments], env=environment)
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.output)
+    result = CliRunner().invoke(app, ["openapi", *arguments], env=environment)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.output)
     assert printed == interface(Settings(dev={"enabled": dev}))
     assert ("/dev/users/import" in printed["paths"]) is dev
 
 
-def test_settings_are_in_it() -> None:
+def test_openapi_document_reflects_settings() -> None:
     environment = {
         "SEGMENTS_HTTP__PUBLIC_URL": "https://segments.example/api",
         "SEGMENTS_AUTH__MODE": "keys",
         "SEGMENTS_AUTH__METRICS": "admin",
     }
-    done = CliRunner().invoke(app, ["openapi"], env=environment)
-    printed = json.loads(done.output)
+    result = CliRunner().invoke(app, ["openapi"], env=environment)
+    printed = json.loads(result.output)
     assert printed["servers"] == [{"url": "https://segments.example/api"}]
     assert printed["paths"]["/metrics"]["get"]["security"] == [{"bearer": ["admin"]}]
     assert printed["paths"]["/v1/segments"]["post"]["x-required-role"] == "admin"

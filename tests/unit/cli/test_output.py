@@ -1,4 +1,4 @@
-"""How commands tell spans of time, instants and text of others."""
+"""Formatting of durations, times, tables and rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segments.client.models import AssignedRule
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [
         (0.0004, "0 ms"),
         (0.25, "250 ms"),
@@ -26,26 +26,26 @@ from segments.client.models import AssignedRule
         (86_400 + 59, "1 d"),
     ],
 )
-def test_a_span_is_told_by_its_two_largest_units(seconds: float, told: str) -> None:
-    assert output.duration(seconds) == told
+def test_duration_has_its_two_largest_units(seconds: float, expected: str) -> None:
+    assert output.duration(seconds) == expected
 
 
-def test_an_end_is_told_with_what_is_left() -> None:
-    assert output.until(None) == "for good"
+def test_expiry_includes_remaining_time() -> None:
+    assert output.until(None) == "never"
     assert "(in 59 min" in output.until(datetime.now(UTC) + timedelta(hours=1))
     assert "(in" not in output.until(datetime(2020, 1, 1, tzinfo=UTC))
 
 
-def test_a_table_shows_text_as_it_is_and_lets_nothing_steer_the_terminal() -> None:
+def test_table_prints_literal_text_without_control_characters() -> None:
     printed = io.StringIO()
     with redirect_stdout(printed):
         output.table(["segment"], [["[red]a[/] \x1b[2J\x07"], ["x" * 300]])
     assert "[red]a[/] \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}" in printed.getvalue()
-    # Where nobody looks, nothing is cut.
+    # Without a terminal, nothing is truncated.
     assert "x" * 300 in printed.getvalue()
 
 
-def test_a_rule_is_told_in_words() -> None:
+def test_rule_is_formatted_as_text() -> None:
     rule = AssignedRule(
         percent=12.5,
         count=None,

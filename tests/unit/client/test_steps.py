@@ -1,4 +1,4 @@
-"""Calls by their steps, without a network: what is sent, and what comes of what came back."""
+"""Calls without a network: the effects they yield for given outcomes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segments.client.sansio import Pause, Reply, Request, Steps, TransportFailur
 
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 AT = "2026-11-24T22:17:45.625Z"
-TOO_LATE = TransportFailure("the answer did not come in time")
+TIMED_OUT = TransportFailure("no complete response in time")
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -29,17 +29,17 @@ class Clock:
         return self.now_s
 
     def core(self, attempts: int = 1) -> Core:
-        """A client's, by this clock."""
+        """The configuration of a client that uses this clock."""
         return Core("http://service", None, 5.0, 10.0, Retries(attempts=attempts, clock=self))
 
 
-def reply(http: int, **told: Any) -> Reply:
-    """An answer with a JSON document."""
-    return Reply(http, {}, orjson.dumps(told))
+def reply(http_status: int, **body: Any) -> Reply:
+    """A response with a JSON object."""
+    return Reply(http_status, {}, orjson.dumps(body))
 
 
 def next_request(steps: Steps[Any], outcome: Any = None) -> Request:
-    """Hand an outcome over; the request that follows, after whatever pause."""
+    """Send an outcome and return the next request, skipping pauses."""
     effect = steps.send(outcome)
     while isinstance(effect, Pause):
         effect = steps.send(None)
@@ -47,26 +47,26 @@ def next_request(steps: Steps[Any], outcome: Any = None) -> Request:
     return effect
 
 
-def test_a_question_that_waits_for_nothing_may_take_as_long_as_any_other() -> None:
-    asked = next_request(command_calls.result(Clock().core(), "order-4711"))
-    assert asked.headers[b"Prefer"] == b"wait=0"
-    assert asked.timeout_s is not None
-    assert asked.timeout_s > 5
-    assert asked.read_timeout_s > 5
+def test_request_without_wait_has_the_full_timeout() -> None:
+    request = next_request(command_calls.result(Clock().core(), "order-4711"))
+    assert request.headers[b"Prefer"] == b"wait=0"
+    assert request.timeout_s is not None
+    assert request.timeout_s > 5
+    assert request.read_timeout_s > 5
 
 
-def test_a_command_that_is_accepted_is_pending_when_the_time_is_over() -> None:
+def test_accepted_command_is_pending_after_timeout() -> None:
     clock = Clock()
     steps = user_calls.change(clock.core(), USER, add=["beta"], idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
     clock.now_s += 6.0
     with pytest.raises(PendingError) as raised:
-        steps.send(TOO_LATE)
+        steps.send(TIMED_OUT)
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
+def test_service_failure_while_polling_raises_unreachable() -> None:
     steps = user_calls.change(Clock().core(), USER, add=["beta"], idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
@@ -75,7 +75,7 @@ def test_a_service_that_is_gone_before_the_time_is_over_is_told() -> None:
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> None:
+def test_stale_read_after_create_has_the_command_id() -> None:
     steps = segment_calls.create_segment(Clock().core(), "beta", idempotency_key="order-4711")
     next_request(steps)
     next_request(steps, reply(202, command_id="order-4711", status="pending"))
@@ -85,14 +85,14 @@ def test_a_segment_that_was_made_and_is_not_shown_yet_tells_its_command() -> Non
         "error": None,
         "changes": [],
     }
-    shown = next_request(steps, reply(200, **decided, position="3:7", at=AT))
-    assert shown.headers[b"Segments-Min-Position"] == b"3:7"
+    read = next_request(steps, reply(200, **decided, position="3:7", at=AT))
+    assert read.headers[b"Segments-Min-Position"] == b"3:7"
     with pytest.raises(StaleError) as raised:
-        steps.send(reply(503, code="stale", title="not there yet"))
+        steps.send(reply(503, code="stale", title="stale"))
     assert raised.value.command_id == "order-4711"
 
 
-def test_a_list_of_something_else_is_an_answer_that_is_not_understood() -> None:
+def test_list_of_unexpected_items_raises_answer_error() -> None:
     steps = segment_calls.segments(Clock().core()).steps
     next_request(steps)
     with pytest.raises(AnswerError, match="unexpected response"):

@@ -1,4 +1,4 @@
-"""Rules of automatic assignment: what is understood, and what is refused (S7, F3, F4)."""
+"""Validation and target sizes of automatic assignment rules."""
 
 from __future__ import annotations
 
@@ -59,33 +59,33 @@ def test_percentages_are_exact(percent: float, ppm: int) -> None:
         {"percent": 10, "surprise": 1},
     ],
 )
-def test_bad_rules_are_refused(rule: dict[str, Any]) -> None:
+def test_invalid_rules_are_rejected(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Auto.model_validate(rule)
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment"])
 @pytest.mark.parametrize("field", ["include", "exclude"])
-def test_a_segment_is_not_its_own_filter(kind: str, field: str) -> None:
+def test_rule_cannot_refer_to_its_own_segment(command_type: str, field: str) -> None:
     with pytest.raises(ValidationError, match="the segment itself"):
         COMMAND_ADAPTER.validate_python(
-            {"type": kind, "segment": "A", "auto": {"percent": 1, field: ["A"]}}
+            {"type": command_type, "segment": "A", "auto": {"percent": 1, field: ["A"]}}
         )
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
-def test_a_rule_cannot_be_removed(kind: str) -> None:
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment"])
+def test_rule_cannot_be_removed(command_type: str) -> None:
     with pytest.raises(ValidationError, match="to remove a rule, delete the segment"):
-        COMMAND_ADAPTER.validate_python({"type": kind, "segment": "A", "auto": None})
+        COMMAND_ADAPTER.validate_python({"type": command_type, "segment": "A", "auto": None})
 
 
 @given(st.integers(1, 1_000_000), st.integers(0, 10**9))
-def test_the_share_is_rounded_half_up(ppm: int, population: int) -> None:
+def test_percentage_is_rounded_half_up(ppm: int, population: int) -> None:
     rule = Auto.model_validate(orjson.loads(orjson.dumps({"percent": ppm / 10_000}))).rule()
     assert rule["ppm"] == ppm
     exact = Decimal(ppm) * population / 1_000_000
     assert target_of(rule, population) == int(exact.quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def test_a_count_over_the_population_is_all_of_it() -> None:
+def test_count_is_limited_to_the_population() -> None:
     assert target_of(Auto(count=10).rule(), 3) == 3

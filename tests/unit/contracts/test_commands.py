@@ -1,4 +1,4 @@
-"""Commands as other services write them: what is understood and what is refused, field by field."""
+"""Validation of commands, field by field."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 EVERY_TYPE = ["create_segment", "update_segment", "delete_segment", "change_memberships"]
 
 
-def body(kind: str = "change_memberships", **fields: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"type": kind, "segment": "a"}
-    if kind == "change_memberships":
-        defaults = {"type": kind, "user_id": USER, "add": ["a"]}
+def body(command_type: str = "change_memberships", **fields: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"type": command_type, "segment": "a"}
+    if command_type == "change_memberships":
+        defaults = {"type": command_type, "user_id": USER, "add": ["a"]}
     return {name: value for name, value in (defaults | fields).items() if value is not ...}
 
 
 def parse(document: Any) -> Any:
-    """As it comes from Kafka: through JSON, where JSON can carry it."""
+    """Parse a command after a round trip through JSON, as from Kafka."""
     return COMMAND_ADAPTER.validate_python(orjson.loads(orjson.dumps(document)))
 
 
-def refusals(document: Any) -> list[str]:
-    """The fields that are at fault."""
+def invalid_fields(document: Any) -> list[str]:
+    """The fields that validation reports."""
     with pytest.raises(ValidationError) as caught:
         COMMAND_ADAPTER.validate_python(document)
     return [".".join(map(str, error["loc"][1:])) for error in caught.value.errors()]
 
 
-def test_a_change_with_every_way_to_name_an_addition() -> None:
+def test_change_accepts_every_form_of_addition() -> None:
     change = parse(
         body(
             id="c1",
@@ -68,20 +68,20 @@ def test_a_change_with_every_way_to_name_an_addition() -> None:
     assert (change.id, change.actor, change.remove) == ("c1", "shop", ["g"])
 
 
-@pytest.mark.parametrize("kind", EVERY_TYPE)
-def test_id_and_actor_may_be_left_out(kind: str) -> None:
-    command = parse(body(kind))
+@pytest.mark.parametrize("command_type", EVERY_TYPE)
+def test_id_and_actor_are_optional(command_type: str) -> None:
+    command = parse(body(command_type))
     assert (command.id, command.actor) == (None, None)
-    assert parse(body(kind, id=None, actor=None)) == command
+    assert parse(body(command_type, id=None, actor=None)) == command
 
 
-@pytest.mark.parametrize("kind", EVERY_TYPE)
+@pytest.mark.parametrize("command_type", EVERY_TYPE)
 @pytest.mark.parametrize("field", ["surprise", "Segment", "auto", "ID", "__class__"])
-def test_an_unknown_field_is_refused_by_name(kind: str, field: str) -> None:
-    assert refusals(body(kind, **{field: 1})) == [field]
+def test_unknown_field_is_rejected(command_type: str, field: str) -> None:
+    assert invalid_fields(body(command_type, **{field: 1})) == [field]
 
 
-@pytest.mark.parametrize("kind", EVERY_TYPE)
+@pytest.mark.parametrize("command_type", EVERY_TYPE)
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -94,46 +94,49 @@ def test_an_unknown_field_is_refused_by_name(kind: str, field: str) -> None:
         ("actor", {}),
     ],
 )
-def test_ids_and_actors_are_checked_in_every_command(kind: str, field: str, value: Any) -> None:
-    assert refusals(body(kind, **{field: value})) == [field]
+def test_id_and_actor_are_validated_in_every_command(
+    command_type: str, field: str, value: Any
+) -> None:
+    assert invalid_fields(body(command_type, **{field: value})) == [field]
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment", "delete_segment"])
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment", "delete_segment"])
 @pytest.mark.parametrize("value", [..., None, "", "../x", "x" * 129, "a;b", 5, ["a"], {"a": 1}])
-def test_a_segment_command_needs_a_segment_name(kind: str, value: Any) -> None:
-    assert refusals(body(kind, segment=value)) == ["segment"]
+def test_segment_command_requires_a_segment_name(command_type: str, value: Any) -> None:
+    assert invalid_fields(body(command_type, segment=value)) == ["segment"]
 
 
-@pytest.mark.parametrize("kind", ["create_segment", "update_segment"])
-def test_a_description_is_text_of_bounded_length(kind: str) -> None:
-    assert parse(body(kind, description="x" * 4_096)).description == "x" * 4_096
-    assert parse(body(kind, description=None)).description is None
-    assert refusals(body(kind, description="x" * 4_097)) == ["description"]
-    assert refusals(body(kind, description=5)) == ["description"]
-    assert refusals(body("delete_segment", description="x")) == ["description"]
+@pytest.mark.parametrize("command_type", ["create_segment", "update_segment"])
+def test_description_is_text_of_limited_length(command_type: str) -> None:
+    assert parse(body(command_type, description="x" * 4_096)).description == "x" * 4_096
+    assert parse(body(command_type, description=None)).description is None
+    assert invalid_fields(body(command_type, description="x" * 4_097)) == ["description"]
+    assert invalid_fields(body(command_type, description=5)) == ["description"]
+    assert invalid_fields(body("delete_segment", description="x")) == ["description"]
 
 
-def test_an_update_tells_no_description_from_an_empty_one() -> None:
+def test_update_distinguishes_absent_and_null_description() -> None:
     assert "description" not in parse(body("update_segment")).model_fields_set
     assert "description" in parse(body("update_segment", description=None)).model_fields_set
 
 
 @pytest.mark.parametrize(
-    "kind", [..., None, "", 5, [], "CREATE_SEGMENT", "change", "__init__", "create_segment "]
+    "command_type",
+    [..., None, "", 5, [], "CREATE_SEGMENT", "change", "__init__", "create_segment "],
 )
-def test_a_type_that_is_none(kind: Any) -> None:
+def test_unknown_command_type_is_rejected(command_type: Any) -> None:
     with pytest.raises(ValidationError):
-        COMMAND_ADAPTER.validate_python(body(type=kind))
+        COMMAND_ADAPTER.validate_python(body(type=command_type))
 
 
 @pytest.mark.parametrize("document", [None, 5, "x", [], [body()], True, b"{}"])
-def test_a_command_is_an_object(document: Any) -> None:
+def test_command_must_be_an_object(document: Any) -> None:
     with pytest.raises(ValidationError):
         COMMAND_ADAPTER.validate_python(document)
 
 
 @pytest.mark.parametrize(
-    ("fields", "at_fault"),
+    ("fields", "invalid"),
     [
         ({"user_id": ...}, ["user_id"]),
         ({"user_id": None}, ["user_id"]),
@@ -160,19 +163,19 @@ def test_a_command_is_an_object(document: Any) -> None:
         ({"segment": "a"}, ["segment"]),
     ],
 )
-def test_a_bad_change_names_every_field_at_fault(
-    fields: dict[str, Any], at_fault: list[str]
+def test_invalid_change_lists_every_invalid_field(
+    fields: dict[str, Any], invalid: list[str]
 ) -> None:
-    assert refusals(body(**fields)) == at_fault
+    assert invalid_fields(body(**fields)) == invalid
 
 
-def test_an_end_is_given_once() -> None:
+def test_ttl_and_expires_at_are_mutually_exclusive() -> None:
     both = {"segment": "a", "ttl": 5, "expires_at": "2030-01-01T00:00:00Z"}
-    assert refusals(body(add=[both])) == ["add.0"]
+    assert invalid_fields(body(add=[both])) == ["add.0"]
 
 
 @pytest.mark.parametrize(
-    ("add", "remove", "fits"),
+    ("add", "remove", "valid"),
     [
         (0, 0, False),
         (1, 0, True),
@@ -185,15 +188,15 @@ def test_an_end_is_given_once() -> None:
         (60, 41, False),
     ],
 )
-def test_a_change_has_one_to_a_hundred_names(add: int, remove: int, fits: bool) -> None:
+def test_change_has_1_to_100_names(add: int, remove: int, valid: bool) -> None:
     change = body(
         add=[f"a{n}" for n in range(add)],
         remove=[f"r{n}" for n in range(remove)],
     )
-    if fits:
+    if valid:
         assert len(parse(change).add) + len(parse(change).remove) == add + remove
     else:
-        assert refusals(change)
+        assert invalid_fields(change)
 
 
 @pytest.mark.parametrize(
@@ -205,17 +208,17 @@ def test_a_change_has_one_to_a_hundred_names(add: int, remove: int, fits: bool) 
         (["a", {"segment": "a", "ttl": 5}], []),
     ],
 )
-def test_no_segment_is_named_twice(add: list[Any], remove: list[str]) -> None:
+def test_repeated_segments_are_rejected(add: list[Any], remove: list[str]) -> None:
     with pytest.raises(ValidationError, match="repeated names: a"):
         COMMAND_ADAPTER.validate_python(body(add=add, remove=remove))
 
 
-def test_names_are_told_apart_by_case() -> None:
+def test_segment_names_are_case_sensitive() -> None:
     assert [a.segment for a in parse(body(add=["VIP", "vip"])).add] == ["VIP", "vip"]
 
 
 @given(st.text(max_size=20), st.integers(0, 99), st.integers(0, 2**40), st.integers(0, 99))
-def test_a_derived_id_belongs_to_one_place(
+def test_derived_command_id_is_unique_per_record(
     topic: str, partition: int, offset: int, other: int
 ) -> None:
     derived = derived_command_id(topic, partition, offset)

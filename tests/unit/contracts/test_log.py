@@ -1,4 +1,4 @@
-"""Records of the shard log, and the models of what the shards write."""
+"""Records of the shard log, and models of the records that shards write."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ AT = "2026-11-24T06:00:00.123Z"
         ),
     ],
 )
-def test_a_command_as_a_record_of_the_log(command: dict[str, Any], record: Any) -> None:
+def test_command_is_converted_to_a_log_record(command: dict[str, Any], record: Any) -> None:
     found = COMMAND_ADAPTER.validate_python(command).log_record("derived")
     assert found == record
     assert orjson.loads(encode(found[2])) == record[2]
     assert b" " not in encode(found[2])
 
 
-def test_a_users_state_as_a_record_of_the_log() -> None:
+def test_user_state_is_converted_to_a_log_record() -> None:
     assert user_record(USER, "active", None, ("t", 3, 17)) == {
         "user_id": USER,
         "account": "active",
@@ -76,7 +76,7 @@ def test_a_users_state_as_a_record_of_the_log() -> None:
     }
 
 
-def test_where_a_record_came_from() -> None:
+def test_source_header_round_trips() -> None:
     header = source_coordinates("c0ffee", 12, 1042)
     assert header == "c0ffee:12:1042"
     assert parse_source(header) == ("c0ffee:12", 1042)
@@ -138,7 +138,7 @@ EXAMPLES: list[tuple[type[BaseModel], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("model", "example"), EXAMPLES)
-def test_a_document_is_what_its_contract_says_and_no_more(
+def test_document_has_exactly_the_fields_of_its_model(
     model: type[BaseModel], example: dict[str, Any]
 ) -> None:
     assert model.model_validate(example).model_dump() == example
@@ -165,20 +165,20 @@ def test_a_document_is_what_its_contract_says_and_no_more(
         (documents.ProgressMarker, MARKER, "at", "now"),
     ],
 )
-def test_a_word_that_no_contract_knows(
+def test_unknown_enum_value_is_rejected(
     model: type[BaseModel], example: dict[str, Any], field: str, value: Any
 ) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(example | {field: value})
 
 
-def test_a_user_event_says_who_and_whatever_else_it_says_is_ignored() -> None:
+def test_user_event_ignores_additional_fields() -> None:
     event = UserEvent.model_validate({"user_id": USER.upper(), "state": "x", "at": [1]})
     assert event.model_dump() == {"user_id": USER}
 
 
 @pytest.mark.parametrize("reason", ["event", "unknown", "manual", "retry"])
-def test_a_refresh_has_a_reason(reason: str) -> None:
+def test_refresh_reasons_are_accepted(reason: str) -> None:
     refresh = Refresh.model_validate({"user_id": USER, "reason": reason, "later": 1})
     assert (refresh.user_id, refresh.reason, refresh.state) == (USER, reason, None)
 
@@ -193,6 +193,6 @@ def test_a_refresh_has_a_reason(reason: str) -> None:
         {"not_before_ms": "soon"},
     ],
 )
-def test_a_refresh_that_is_none(fields: dict[str, Any]) -> None:
+def test_invalid_refresh_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Refresh.model_validate({"user_id": USER, "reason": "event"} | fields)

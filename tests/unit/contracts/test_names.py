@@ -1,4 +1,4 @@
-"""Which names are names: of segments, users and commands."""
+"""Validation of segment names, user ids and command ids."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BARE = USER.replace("-", "")
         "é",
     ],
 )
-def test_a_segment_name_is_kept_as_it_is(name: str) -> None:
+def test_valid_segment_name_is_returned_unchanged(name: str) -> None:
     assert check_segment_name(name) == name
 
 
@@ -80,13 +80,13 @@ def test_a_segment_name_is_kept_as_it_is(name: str) -> None:
         "a\ud800",
     ],
 )
-def test_what_is_no_segment_name(name: str) -> None:
+def test_invalid_segment_names_are_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="a segment name"):
         check_segment_name(name)
 
 
 @given(st.text(max_size=140))
-def test_an_accepted_name_is_safe_wherever_it_stands(name: str) -> None:
+def test_accepted_names_need_no_escaping(name: str) -> None:
     try:
         check_segment_name(name)
     except ValueError:
@@ -112,7 +112,7 @@ def test_an_accepted_name_is_safe_wherever_it_stands(name: str) -> None:
         uuid.UUID(USER),
     ],
 )
-def test_every_form_of_a_uuid_is_the_same_user(form: object) -> None:
+def test_all_uuid_formats_have_the_same_canonical_form(form: object) -> None:
     assert canonical_user_id(form) == USER
 
 
@@ -144,19 +144,19 @@ def test_every_form_of_a_uuid_is_the_same_user(form: object) -> None:
         USER.encode(),
     ],
 )
-def test_what_is_no_user_id(form: object) -> None:
+def test_invalid_user_ids_are_rejected(form: object) -> None:
     with pytest.raises(ValueError, match="a user id must be a UUID"):
         canonical_user_id(form)
 
 
 @given(st.uuids())
-def test_a_uuid_of_any_version_is_a_user_id(user: uuid.UUID) -> None:
+def test_uuid_of_any_version_is_accepted(user: uuid.UUID) -> None:
     assert canonical_user_id(str(user).upper()) == str(user)
 
 
 @pytest.mark.parametrize("contract", [CommandId, Actor])
 @pytest.mark.parametrize(
-    ("value", "fits"),
+    ("value", "valid"),
     [
         ("x", True),
         ("x" * 128, True),
@@ -172,9 +172,11 @@ def test_a_uuid_of_any_version_is_a_user_id(user: uuid.UUID) -> None:
         ([], False),
     ],
 )
-def test_ids_and_actors_are_short_lines(contract: object, value: object, fits: bool) -> None:
+def test_ids_and_actors_are_short_printable_text(
+    contract: object, value: object, valid: bool
+) -> None:
     adapter: TypeAdapter[str] = TypeAdapter(contract)
-    if fits:
+    if valid:
         assert adapter.validate_python(value) == value
     else:
         with pytest.raises(ValidationError):

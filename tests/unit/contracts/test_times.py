@@ -1,4 +1,4 @@
-"""Instants and durations at the edges."""
+"""Parsing of timestamps and durations, including edge cases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAY_MS = 86_400_000
         ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
     ],
 )
-def test_an_instant_keeps_its_millisecond_and_its_offset(text: str, at_ms: int) -> None:
+def test_timestamp_is_parsed_with_milliseconds_and_offset(text: str, at_ms: int) -> None:
     assert from_rfc3339(text) == at_ms
 
 
@@ -61,16 +61,16 @@ def test_an_instant_keeps_its_millisecond_and_its_offset(text: str, at_ms: int) 
         "2026-11-24T06:00:00Z\n",
     ],
 )
-def test_what_is_no_instant(text: str) -> None:
+def test_invalid_timestamps_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"timestamp|no such date or time"):
         from_rfc3339(text)
 
 
 @given(
-    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),  # noqa: DTZ001 - a zone comes below
+    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),  # noqa: DTZ001 - the zone is added below
     st.integers(-23 * 60, 23 * 60),
 )
-def test_an_instant_is_the_same_in_every_zone(moment: datetime, offset_minutes: int) -> None:
+def test_timestamp_is_independent_of_the_offset(moment: datetime, offset_minutes: int) -> None:
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
     at_ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     there = moment.astimezone(timezone(timedelta(minutes=offset_minutes)))
@@ -99,7 +99,7 @@ def test_an_instant_is_the_same_in_every_zone(moment: datetime, offset_minutes: 
         (MAX_TTL_MS // 1000, MAX_TTL_MS),
     ],
 )
-def test_a_duration_in_milliseconds(value: object, ms: int) -> None:
+def test_duration_is_converted_to_milliseconds(value: object, ms: int) -> None:
     assert duration_to_ms(value) == ms
 
 
@@ -146,12 +146,12 @@ def test_a_duration_in_milliseconds(value: object, ms: int) -> None:
         {},
     ],
 )
-def test_what_is_no_time_to_live(value: object) -> None:
+def test_invalid_ttls_are_rejected(value: object) -> None:
     with pytest.raises(ValueError, match="a ttl"):
         duration_to_ms(value)
 
 
 @given(st.integers(1, MAX_TTL_MS))
-def test_seconds_and_iso_text_mean_the_same(ms: int) -> None:
+def test_seconds_and_iso_durations_are_equivalent(ms: int) -> None:
     assert duration_to_ms(f"PT{ms // 1000}.{ms % 1000:03d}S") == ms
     assert duration_to_ms(ms / 1000) == ms

@@ -1,4 +1,4 @@
-"""The constants of the topics against topics.yaml."""
+"""Topic constants against topics.yaml."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The AsyncAPI document keeps to the specification, and says what topics.yaml says.
+"""The AsyncAPI document follows the specification and matches topics.yaml.
 
-The official JSON Schema of AsyncAPI is in none of the packages here: these are its rules.
+No installed package has the official JSON Schema of AsyncAPI, so its rules are checked here.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def resolve(reference: str) -> Any:
-    """What a reference into the document itself points at."""
+    """Resolve a reference within the document."""
     root, *steps = reference.split("/")
     assert root == "#", reference
     node = document()
@@ -82,26 +82,26 @@ def resolve(reference: str) -> Any:
     return node
 
 
-def test_the_document_has_the_fields_of_the_specification_and_no_others() -> None:
-    made = document()
-    assert made["asyncapi"] == "3.0.0"
-    assert {"title", "version"} <= made["info"].keys()
-    assert made.keys() <= FIELDS["document"]
-    for server in made["servers"].values():
+def test_document_has_only_specified_fields() -> None:
+    spec = document()
+    assert spec["asyncapi"] == "3.0.0"
+    assert {"title", "version"} <= spec["info"].keys()
+    assert spec.keys() <= FIELDS["document"]
+    for server in spec["servers"].values():
         assert server.keys() == {"host", "protocol", "description"}
         assert server["protocol"] == "kafka"
         assert re.fullmatch(r"[^/\s]+:\d+", server["host"])
-    for name in (*made["channels"], *made["components"]["messages"], *made["servers"]):
+    for name in (*spec["channels"], *spec["components"]["messages"], *spec["servers"]):
         assert COMPONENT_KEY.fullmatch(name)
-    for channel in made["channels"].values():
+    for channel in spec["channels"].values():
         assert channel.keys() <= FIELDS["channel"]
         assert channel["bindings"]["kafka"].keys() <= FIELDS["channel binding"]
-    for operation in made["operations"].values():
+    for operation in spec["operations"].values():
         assert operation.keys() <= FIELDS["operation"]
         assert operation["action"] in ("send", "receive")
         bindings = operation.get("bindings", {"kafka": {}})
         assert bindings["kafka"].keys() <= FIELDS["operation binding"]
-    for message in made["components"]["messages"].values():
+    for message in spec["components"]["messages"].values():
         assert message.keys() <= FIELDS["message"]
         assert message["bindings"]["kafka"].keys() <= FIELDS["message binding"]
         assert message["summary"]
@@ -109,7 +109,7 @@ def test_the_document_has_the_fields_of_the_specification_and_no_others() -> Non
             assert example.keys() <= FIELDS["example"]
 
 
-def test_every_reference_leads_somewhere_and_everything_is_referred_to() -> None:
+def test_references_resolve_and_all_components_are_used() -> None:
     references = {node["$ref"] for node in _walk(document()) if isinstance(node.get("$ref"), str)}
     assert all(resolve(reference) is not None for reference in references)
     components = {
@@ -120,7 +120,7 @@ def test_every_reference_leads_somewhere_and_everything_is_referred_to() -> None
     assert components <= references
 
 
-def test_every_schema_is_one_in_the_words_of_draft_07() -> None:
+def test_schemas_are_valid_draft_07() -> None:
     schemas = document()["components"]["schemas"]
     for schema in schemas.values():
         Draft7Validator.check_schema(schema)
@@ -132,7 +132,7 @@ def test_every_schema_is_one_in_the_words_of_draft_07() -> None:
 @pytest.mark.parametrize(
     "name", asyncapi.document(Settings.model_construct())["components"]["messages"]
 )
-def test_the_examples_of_a_message_are_valid(name: str) -> None:
+def test_message_examples_are_valid(name: str) -> None:
     message = document()["components"]["messages"][name]
     for example in message.get("examples", []):
         for part, value in example.items():
@@ -146,9 +146,9 @@ def _validator(schema: dict[str, Any]) -> Draft7Validator:
     return Draft7Validator({"allOf": [schema], "components": document()["components"]})
 
 
-def test_channels_are_the_topics_as_topics_yaml_has_them() -> None:
-    made = document()
-    by_address = {channel["address"]: channel for channel in made["channels"].values()}
+def test_channels_match_topics_yaml() -> None:
+    spec = document()
+    by_address = {channel["address"]: channel for channel in spec["channels"].values()}
     settings = Settings.model_construct()
     assert by_address.keys() == {topic.on_cluster(settings) for topic in topics.load()}
     for topic in topics.load():
@@ -163,14 +163,14 @@ def test_channels_are_the_topics_as_topics_yaml_has_them() -> None:
 
 
 def test_operations_are_those_of_topics_yaml() -> None:
-    made = document()
+    spec = document()
     found = {
         (
             operation["tags"][0]["name"],
             operation["action"],
             resolve(operation["channel"]["$ref"])["address"],
         )
-        for operation in made["operations"].values()
+        for operation in spec["operations"].values()
     }
     settings = Settings.model_construct()
     expected = {
@@ -180,10 +180,10 @@ def test_operations_are_those_of_topics_yaml() -> None:
         for party in parties
     }
     assert found == expected
-    assert len(made["operations"]) == len(expected)
+    assert len(spec["operations"]) == len(expected)
 
 
-def test_an_operation_names_messages_of_its_own_channel() -> None:
+def test_operations_refer_to_messages_of_their_channel() -> None:
     for operation in document()["operations"].values():
         prefix = operation["channel"]["$ref"] + "/messages/"
         assert operation["messages"]
@@ -192,23 +192,23 @@ def test_an_operation_names_messages_of_its_own_channel() -> None:
             assert resolve(message["$ref"])["$ref"].startswith("#/components/messages/")
 
 
-def test_a_result_is_found_by_the_id_of_its_command() -> None:
+def test_commands_and_results_have_correlation_ids() -> None:
     messages = document()["components"]["messages"]
-    places = {
+    locations = {
         name: message["correlationId"]["location"]
         for name, message in messages.items()
         if "correlationId" in message
     }
-    assert places.pop("segments.results.result") == "$message.payload#/command_id"
-    assert places.pop("segments.results.preview_result") == "$message.payload#/command_id"
-    assert len(places) == 5
-    for name, place in places.items():
-        assert place == "$message.payload#/id"
+    assert locations.pop("segments.results.result") == "$message.payload#/command_id"
+    assert locations.pop("segments.results.preview_result") == "$message.payload#/command_id"
+    assert len(locations) == 5
+    for name, location in locations.items():
+        assert location == "$message.payload#/id"
         [value, *_] = messages[name]["examples"]
         assert value["payload"]["id"]
 
 
-def test_only_who_writes_a_message_sends_it() -> None:
+def test_operations_list_only_messages_the_application_writes() -> None:
     operations = document()["operations"]
 
     def sent(application: str) -> set[str]:
@@ -220,23 +220,23 @@ def test_only_who_writes_a_message_sends_it() -> None:
     assert not sent("shards") & (sent("router") | sent("users"))
 
 
-def test_another_deployment_has_its_own_names_brokers_and_partitions() -> None:
+def test_document_reflects_deployment_settings() -> None:
     kafka = KafkaSettings(bootstrap_servers="a:9092, b:9093", prefix="eu.", replication_factor=3)
-    made = asyncapi.document(Settings.model_construct(kafka=kafka, partitions=16))
-    assert [server["host"] for server in made["servers"].values()] == ["a:9092", "b:9093"]
-    assert made["channels"].keys() == document()["channels"].keys()
-    commands = made["channels"]["segments.commands"]
+    spec = asyncapi.document(Settings.model_construct(kafka=kafka, partitions=16))
+    assert [server["host"] for server in spec["servers"].values()] == ["a:9092", "b:9093"]
+    assert spec["channels"].keys() == document()["channels"].keys()
+    commands = spec["channels"]["segments.commands"]
     assert commands["address"] == commands["bindings"]["kafka"]["topic"] == "eu.segments.commands"
     assert commands["bindings"]["kafka"]["partitions"] == 16
     assert commands["bindings"]["kafka"]["replicas"] == 3
-    group = made["operations"]["router.receive.segments.commands"]["bindings"]["kafka"]["groupId"]
+    group = spec["operations"]["router.receive.segments.commands"]["bindings"]["kafka"]["groupId"]
     assert group["enum"] == ["eu.segments-router"]
 
 
-def test_the_command_line_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_prints_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTS_KAFKA__PREFIX", "printed.")
-    answer = CliRunner().invoke(app, ["topics", "asyncapi"])
-    assert answer.exit_code == 0, answer.output
-    made = json.loads(answer.stdout)
-    assert made["channels"]["segments.history"]["address"] == "printed.segments.history"
-    assert made["components"] == json.loads(json.dumps(document()["components"]))
+    result = CliRunner().invoke(app, ["topics", "asyncapi"])
+    assert result.exit_code == 0, result.output
+    spec = json.loads(result.stdout)
+    assert spec["channels"]["segments.history"]["address"] == "printed.segments.history"
+    assert spec["components"] == json.loads(json.dumps(document()["components"]))

@@ -1,4 +1,4 @@
-"""The published schemas are those of the models, and mean what the models mean."""
+"""The published schemas are current and accept exactly what the models accept."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_published_file_is_current(file: str) -> None:
     assert found == PUBLISHED[file], "run: python -m tests.support.docs.generated"
 
 
-def test_nothing_else_is_published() -> None:
+def test_no_other_schemas_are_published() -> None:
     found = {
         str(path.relative_to(published_schemas.FOLDER))
         for path in published_schemas.FOLDER.rglob("*.json")
@@ -47,7 +47,7 @@ def test_nothing_else_is_published() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_schema_is_one_of_2020_12_and_complete(file: str) -> None:
+def test_schemas_are_valid_2020_12_and_self_contained(file: str) -> None:
     schema = FILES[file]
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -64,26 +64,28 @@ def _references(schema: Any) -> list[str]:
     return own + [found for value in schema.values() for found in _references(value)]
 
 
-def test_every_topic_has_its_kinds_of_message_and_every_kind_an_example() -> None:
-    assert {kind.topic for kind in MESSAGE_TYPES} == {topic.name for topic in topics.load()}
-    names = {(kind.topic, kind.name) for kind in MESSAGE_TYPES}
+def test_every_topic_has_message_types_with_examples() -> None:
+    assert {message.topic for message in MESSAGE_TYPES} == {topic.name for topic in topics.load()}
+    names = {(message.topic, message.name) for message in MESSAGE_TYPES}
     assert len(names) == len(MESSAGE_TYPES)
     assert names - OPAQUE <= set(EXAMPLES) <= names
 
 
-def test_who_writes_a_kind_writes_its_topic() -> None:
+def test_message_writers_are_writers_of_the_topic() -> None:
     writers = {topic.name: set(topic.writers) for topic in topics.load()}
     assert [
-        kind for kind in MESSAGE_TYPES if not set(kind.writers or ()) <= writers[kind.topic]
+        message
+        for message in MESSAGE_TYPES
+        if not set(message.writers or ()) <= writers[message.topic]
     ] == []
 
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
-def test_an_example_is_of_its_kind_and_of_no_other(topic: str, name: str, example: Example) -> None:
+def test_example_matches_exactly_its_message_type(topic: str, name: str, example: Example) -> None:
     payload = _bytes(example.payload)
     headers = {header: text.encode() for header, text in (example.headers or {}).items()}
-    fitting = published_schemas.kinds_that_fit(topic, payload, headers, _key(topic, name))
-    assert fitting == [name], published_schemas.complaints(topic, example.payload)
+    matching = published_schemas.matching_types(topic, payload, headers, _key(topic, name))
+    assert matching == [name], published_schemas.validation_errors(topic, example.payload)
 
 
 def _bytes(payload: Any) -> bytes:
@@ -91,19 +93,19 @@ def _bytes(payload: Any) -> bytes:
 
 
 def _key(topic: str, name: str) -> bytes | None:
-    [kind] = [kind for kind in message_types_of(topic) if kind.name == name]
-    if kind.key is None or kind.key == {"type": "null"}:
+    [message] = [each for each in message_types_of(topic) if each.name == name]
+    if message.key is None or message.key == {"type": "null"}:
         return None
     return b"!progress/3" if name == "progress" else USER.encode()
 
 
 @pytest.mark.parametrize(("topic", "name", "example"), EACH_EXAMPLE)
-def test_an_example_is_what_its_model_takes(topic: str, name: str, example: Example) -> None:
-    [kind] = [kind for kind in message_types_of(topic) if kind.name == name]
-    if kind.value is not None:
-        kind.value.model_validate(example.payload)
-    if kind.headers is not None and example.headers is not None:
-        kind.headers.model_validate(example.headers)
+def test_example_validates_against_its_model(topic: str, name: str, example: Example) -> None:
+    [message] = [each for each in message_types_of(topic) if each.name == name]
+    if message.value is not None:
+        message.value.model_validate(example.payload)
+    if message.headers is not None and example.headers is not None:
+        message.headers.model_validate(example.headers)
 
 
 def change(**fields: Any) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def create(**fields: Any) -> dict[str, Any]:
     return {"type": "create_segment", "segment": "a"} | fields
 
 
-TAKEN = [
+VALID = [
     change(),
     change(add=[{"segment": "a", "ttl": "P1Y2M3W4DT5H6M7.089S"}]),
     change(add=[{"segment": "a", "ttl": 0.001, "expires_at": None}]),
@@ -137,7 +139,7 @@ TAKEN = [
     {"type": "delete_segment", "segment": "a"},
     {"type": "preview_segment", "auto": {"count": 1_000_000_000}},
 ]
-REFUSED = [
+INVALID = [
     [],
     {},
     {"type": "create"},
@@ -188,28 +190,28 @@ REFUSED = [
 ]
 
 
-def _fitting(command: Any) -> list[str]:
-    return published_schemas.kinds_that_fit("segments.commands", _bytes(command), {}, None)
+def _matching(command: Any) -> list[str]:
+    return published_schemas.matching_types("segments.commands", _bytes(command), {}, None)
 
 
-@pytest.mark.parametrize("command", TAKEN)
-def test_the_schemas_let_through_what_the_models_take(command: dict[str, Any]) -> None:
+@pytest.mark.parametrize("command", VALID)
+def test_schemas_accept_what_the_models_accept(command: dict[str, Any]) -> None:
     assert isinstance(COMMAND_ADAPTER.validate_python(command), COMMAND_TYPES[command["type"]])
-    complaints = published_schemas.complaints("segments.commands", command)
-    assert _fitting(command) == [command["type"]], complaints
+    errors = published_schemas.validation_errors("segments.commands", command)
+    assert _matching(command) == [command["type"]], errors
 
 
-@pytest.mark.parametrize("command", REFUSED)
-def test_the_schemas_refuse_what_the_models_refuse(command: Any) -> None:
+@pytest.mark.parametrize("command", INVALID)
+def test_schemas_reject_what_the_models_reject(command: Any) -> None:
     with pytest.raises(ValidationError):
         COMMAND_ADAPTER.validate_python(command)
-    assert _fitting(command) == []
+    assert _matching(command) == []
 
 
-def test_the_command_line_writes_the_same(tmp_path: Path) -> None:
-    answer = CliRunner().invoke(app, ["topics", "schemas", "-o", str(tmp_path / "made")])
-    assert answer.exit_code == 0, answer.output
-    assert f"{len(FILES)} schemas" in answer.output
+def test_cli_writes_the_published_schemas(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["topics", "schemas", "-o", str(tmp_path / "schemas")])
+    assert result.exit_code == 0, result.output
+    assert f"{len(FILES)} schemas" in result.output
     for file in FILES:
-        made = (tmp_path / "made" / file).read_bytes()
-        assert made == (published_schemas.FOLDER / file).read_bytes()
+        written = (tmp_path / "schemas" / file).read_bytes()
+        assert written == (published_schemas.FOLDER / file).read_bytes()

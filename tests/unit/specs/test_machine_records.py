@@ -1,5 +1,5 @@
-"""What the state machine says in long histories is as the published schemas say, with event names
-that no other has and that a replay repeats."""
+"""Outputs of the state machine match the published schemas; event ids are unique and the same after
+a replay."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from tests.support.machine.world import World, user_id
 EVENTS = ("segments.results", "segments.history")
 
 
-def said(world: World) -> Iterator[tuple[str, Produced]]:
-    """(event id, output) of everything that the shards have said."""
+def outputs_of(world: World) -> Iterator[tuple[str, Produced]]:
+    """(event id, output) of all outputs of the shards."""
     for shard in world.shards:
         for offset, outputs in enumerate(shard.outputs):
             for number, output in enumerate(outputs):
                 yield f"{shard.config.partition}:{offset}:{number}", output
 
 
-def kinds(world: World) -> Counter[tuple[str, str]]:
-    """How often each kind of message was said; each of them is of exactly one."""
+def message_counts(world: World) -> Counter[tuple[str, str]]:
+    """Number of outputs by message type; each must match exactly one."""
     counts: Counter[tuple[str, str]] = Counter()
-    for event_id, (topic, key, value, _, kind, _) in said(world):
-        headers = {} if kind is None else {"type": kind.encode()}
+    for event_id, (topic, key, value, _, log_type, _) in outputs_of(world):
+        headers = {} if log_type is None else {"type": log_type.encode()}
         if topic in EVENTS:
             headers = dict(event_headers(topic, orjson.loads(value), "/log/id", event_id))
-        found = published_schemas.kinds_that_fit(topic, value, headers, key.encode())
-        assert len(found) == 1, (topic, published_schemas.complaints(topic, orjson.loads(value)))
+        found = published_schemas.matching_types(topic, value, headers, key.encode())
+        assert len(found) == 1, (
+            topic,
+            published_schemas.validation_errors(topic, orjson.loads(value)),
+        )
         counts[topic, found[0]] += 1
     return counts
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_memberships_in_a_long_history(seed: int) -> None:
+def test_membership_records_match_the_schemas(seed: int) -> None:
     world = World(3, job_slice=5, segments_per_user=4, parked_per_user=3)
     commands = RandomCommands(world, seed, users=15, segments=8)
     commands.create_all()
@@ -50,14 +53,14 @@ def test_memberships_in_a_long_history(seed: int) -> None:
         commands.deliver_some()
     world.advance_clock(60_000)
     world.settle()
-    assert kinds(world).keys() == {
+    assert message_counts(world).keys() == {
         ("segments.shards", "define"),
         ("segments.definitions", "definition"),
         ("segments.results", "result"),
         ("segments.history", "row"),
         ("users.refreshes", "refresh"),
     }
-    names = [event_id for event_id, output in said(world) if output.topic in EVENTS]
+    names = [event_id for event_id, output in outputs_of(world) if output.topic in EVENTS]
     assert len(set(names)) == len(names) > 300
     for shard in world.shards:
         replayed = HostedShard(shard.config, shard.log)
@@ -66,7 +69,7 @@ def test_memberships_in_a_long_history(seed: int) -> None:
         assert replayed.outputs == shard.outputs
 
 
-def test_rounds_of_assignment_and_previews() -> None:
+def test_assignment_and_preview_records_match_the_schemas() -> None:
     world = world_of(40)
     auto(world, "half", percent=50)
     auto(world, "some", count=5, include=["half"], newcomers=True, ttl="P1D")
@@ -78,7 +81,7 @@ def test_rounds_of_assignment_and_previews() -> None:
     world.settle()
     world.user("active", user_id(100))
     world.settle()
-    found = kinds(world)
+    found = message_counts(world)
     log = {name for topic, name in found if topic == "segments.shards"}
     messages = {"survey", "surveyed", "refine", "refined", "select", "selected"}
     assert log == messages | {"define"}

@@ -21,7 +21,7 @@ CanonicalId = Annotated[
         json_schema_extra={"format": "uuid"},
     ),
 ]
-PositionText = Annotated[
+LogPosition = Annotated[
     str,
     Field(pattern=r"^\d{1,4}:\d{1,19}$", description="`partition:offset` in the shard log"),
 ]

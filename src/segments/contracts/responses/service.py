@@ -12,7 +12,7 @@ from segments.contracts.responses.common import (
     CanonicalId,
     Count,
     Instant,
-    PositionText,
+    LogPosition,
     ResponseBody,
     example,
 )
@@ -37,7 +37,7 @@ class Checks(ResponseBody):
 class PartitionState(ResponseBody):
     """Position and staleness of the view for one shard."""
 
-    position: PositionText
+    position: LogPosition
     staleness_ms: Count
 
 
@@ -104,6 +104,6 @@ class ProblemDetails(BaseModel):
     code: str
     errors: list[FieldError] | None = None
     command_id: str | None = None
-    position: PositionText | None = None
+    position: LogPosition | None = None
     segments: list[str] | None = None
     complete_until: Instant | None = None

@@ -20,8 +20,8 @@ from segments.contracts.responses.common import (
     CanonicalId,
     Count,
     Instant,
+    LogPosition,
     Next,
-    PositionText,
     ResponseBody,
     example,
 )
@@ -95,7 +95,7 @@ class HistoryEntry(HistoryRow):
 
     model_config = example(_ROW)
 
-    id: PositionText
+    id: LogPosition
     at: Instant
     expires_at: Instant | None
 
@@ -193,7 +193,7 @@ class Segment(ResponseBody):
     description: str | None
     created_at: Instant
     auto: Rule | None
-    position: PositionText
+    position: LogPosition
     size: Count
 
 

@@ -1,4 +1,4 @@
-"""What a CloudEvent carries; records as a whole are the router's tests."""
+"""Unwrapping of CloudEvents. The router's tests cover whole records."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BODY = {"answer": 42}
 
 
 def event(**attributes: Any) -> dict[str, Any]:
-    given = {"specversion": "1.0", "id": "e1", "source": "/crm", "type": "t", "data": BODY}
-    return {name: value for name, value in (given | attributes).items() if value is not ...}
+    defaults = {"specversion": "1.0", "id": "e1", "source": "/crm", "type": "t", "data": BODY}
+    return {name: value for name, value in (defaults | attributes).items() if value is not ...}
 
 
 def binary(**attributes: bytes) -> list[tuple[str, bytes | None]]:
-    given = {"specversion": b"1.0", "id": b"e1", "source": b"/crm", "type": b"t"}
-    return [(f"ce_{name}", value) for name, value in (given | attributes).items()]
+    defaults = {"specversion": b"1.0", "id": b"e1", "source": b"/crm", "type": b"t"}
+    return [(f"ce_{name}", value) for name, value in (defaults | attributes).items()]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_binary_mode(content_type: bytes | None) -> None:
     assert unwrap(orjson.dumps(BODY), headers) == Payload(BODY, Event("/crm", "e1"))
 
 
-def test_binary_mode_takes_a_body_that_looks_like_an_event_as_data() -> None:
+def test_binary_mode_does_not_unwrap_a_structured_body() -> None:
     assert unwrap(orjson.dumps(event()), binary()).data == event()
 
 
@@ -69,7 +69,7 @@ def test_extensions_and_optional_attributes_are_ignored() -> None:
         "x-shop/json",
     ],
 )
-def test_data_is_json_by_its_media_type_or_by_default(content_type: str | None) -> None:
+def test_json_media_types_are_accepted(content_type: str | None) -> None:
     assert unwrap(orjson.dumps(event(datacontenttype=content_type)), []).data == BODY
     if content_type is not None:
         headers = [*binary(), ("content-type", content_type.encode())]
@@ -77,27 +77,27 @@ def test_data_is_json_by_its_media_type_or_by_default(content_type: str | None) 
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf8"', "us-ascii"])
-def test_the_charset_is_utf_8(charset: str) -> None:
+def test_utf_8_charsets_are_accepted(charset: str) -> None:
     structured = [("content-type", f"{STRUCTURED}; charset={charset}".encode())]
     assert unwrap(orjson.dumps(event()), structured).data == BODY
 
 
-def test_structured_mode_wins_over_headers_of_binary_mode() -> None:
+def test_structured_mode_takes_precedence_over_binary_headers() -> None:
     headers = [*binary(id=b"other"), ("content-type", STRUCTURED.encode())]
     assert unwrap(orjson.dumps(event()), headers) == Payload(BODY, Event("/crm", "e1"))
 
 
 @pytest.mark.parametrize("data", [None, 0, "", [], {}, False])
-def test_data_may_be_any_json(data: Any) -> None:
+def test_any_json_data_is_accepted(data: Any) -> None:
     assert unwrap(orjson.dumps(event(data=data)), []) == Payload(data, Event("/crm", "e1"))
 
 
-def test_without_an_envelope_the_record_is_the_payload() -> None:
+def test_record_without_event_attributes_is_the_payload() -> None:
     for plain in ({"id": "e1", "source": "x"}, [1], "specversion", 5):
         assert unwrap(orjson.dumps(plain), [("ce_id", b"e1")]) == Payload(plain, None)
 
 
-def test_attributes_have_a_bounded_length() -> None:
+def test_attribute_length_is_limited() -> None:
     longest = "s" * ATTRIBUTE_MAX_LENGTH
     assert unwrap(orjson.dumps(event(source=longest)), []).event == Event(longest, "e1")
     with pytest.raises(CloudEventError, match="source"):
@@ -137,12 +137,14 @@ def test_attributes_have_a_bounded_length() -> None:
         (BODY, [("ce_specversion", None)], "specversion"),
     ],
 )
-def test_what_is_no_cloud_event_says_why(value: Any, headers: Any, reason: str) -> None:
+def test_invalid_cloud_event_is_rejected_with_the_reason(
+    value: Any, headers: Any, reason: str
+) -> None:
     with pytest.raises(CloudEventError, match=reason):
         unwrap(orjson.dumps(value), headers)
 
 
-def test_a_derived_command_id_tells_every_event_from_every_other() -> None:
+def test_derived_command_ids_are_unique_per_event() -> None:
     events = [Event("a", "b:c"), Event("a:b", "c"), Event("a", "b"), Event("b", "a"), Event("", "")]
     assert len({e.command_id for e in events}) == len(events)
     assert Event("a", "b").command_id == Event("a", "b").command_id

@@ -1,4 +1,4 @@
-"""Results and history rows as CloudEvents in binary mode; their values are as without."""
+"""Results and history rows as CloudEvents in binary mode, which leaves their values unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Headers = dict[str, bytes]
 @pytest.mark.parametrize(
     ("topic", "value"), [("segments.results", RESULT), ("segments.history", ROW)]
 )
-def test_a_record_is_an_event_in_binary_mode(topic: str, value: dict[str, Any]) -> None:
+def test_headers_make_a_valid_binary_event(topic: str, value: dict[str, Any]) -> None:
     headers = dict(event_headers(topic, value, SOURCE, "3:1042:0"))
     assert headers.keys() >= REQUIRED | {"ce_time", "ce_subject", "content-type"}
     assert headers["ce_specversion"] == b"1.0"
@@ -43,12 +43,12 @@ def test_a_record_is_an_event_in_binary_mode(topic: str, value: dict[str, Any]) 
     read = unwrap(orjson.dumps(value), list(headers.items()))
     assert read.event == Event("/p.segments.shards/c0ffee", "3:1042:0")
     assert read.data == value
-    [kind] = [kind for kind in message_types_of(topic) if kind.name in ("result", "row")]
-    assert published_schemas.fits(kind._replace(key=None), orjson.dumps(value), headers, None)
+    [message] = [each for each in message_types_of(topic) if each.name in ("result", "row")]
+    assert published_schemas.matches(message._replace(key=None), orjson.dumps(value), headers, None)
 
 
 @pytest.mark.parametrize("status", ["applied", "unchanged", "rejected"])
-def test_the_type_of_a_result_says_what_became_of_the_command(status: str) -> None:
+def test_result_event_type_has_the_status(status: str) -> None:
     value = RESULT | {"status": status, "command_id": "Bestellung-ü"}
     headers = dict(event_headers("segments.results", value, SOURCE, "0:0:0"))
     assert headers["ce_type"].decode() == f"segments.command.{status}"
@@ -57,7 +57,7 @@ def test_the_type_of_a_result_says_what_became_of_the_command(status: str) -> No
 
 
 @pytest.mark.parametrize("operation", ["add", "remove", "extend"])
-def test_the_type_of_a_row_says_what_happened(operation: str) -> None:
+def test_history_event_type_has_the_operation(operation: str) -> None:
     value = ROW | {"operation": operation}
     headers = dict(event_headers("segments.history", value, SOURCE, "0:0:0"))
     assert headers["ce_type"].decode() == f"segments.membership.{operation}"
@@ -81,7 +81,7 @@ OUTPUTS = [
 
 
 def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
-    """What a shard that says `OUTPUTS` of a record produces: (topic, headers)."""
+    """(topic, headers) of the records that a shard produces for `OUTPUTS`."""
     found: list[tuple[str, Headers]] = []
 
     def produce(topic: str, value: bytes, key: str, **options: Any) -> None:
@@ -99,13 +99,13 @@ def produced(source: str | None, offset: int = 7) -> list[tuple[str, Headers]]:
     return found
 
 
-def test_an_event_is_named_by_the_place_in_the_log_behind_it() -> None:
-    named = [headers.get("ce_id") for _, headers in produced(SOURCE)]
-    assert named == [b"2:7:0", b"2:7:1", None, b"2:7:3"]
+def test_event_id_is_the_log_position_and_output_index() -> None:
+    ids = [headers.get("ce_id") for _, headers in produced(SOURCE)]
+    assert ids == [b"2:7:0", b"2:7:1", None, b"2:7:3"]
     assert {headers.get("ce_source") for _, headers in produced(SOURCE)} == {SOURCE.encode(), None}
 
 
-def test_a_replay_gives_the_same_events_and_another_record_others() -> None:
+def test_event_ids_are_stable_on_replay_and_unique() -> None:
     assert produced(SOURCE) == produced(SOURCE)
     ids = [
         headers["ce_id"]
@@ -115,13 +115,13 @@ def test_a_replay_gives_the_same_events_and_another_record_others() -> None:
     assert len(set(ids)) == len(ids) == 6
 
 
-def test_trace_context_and_type_stay_headers_of_their_own() -> None:
+def test_trace_and_type_headers_are_kept() -> None:
     first, _, define, _ = produced(SOURCE)
     assert first[1]["traceparent"] == dict(tracing.to_headers(TRACE))["traceparent"]
     assert define == ("segments.shards", {"type": b"define"})
 
 
-def test_without_the_setting_there_are_no_events() -> None:
+def test_no_event_headers_without_the_setting() -> None:
     assert [headers for _, headers in produced(None)] == [
         dict(tracing.to_headers(TRACE)),
         {},
@@ -131,7 +131,7 @@ def test_without_the_setting_there_are_no_events() -> None:
 
 
 @pytest.mark.parametrize("cloudevents", [True, False])
-def test_a_result_of_the_router_is_an_event_as_well(cloudevents: bool) -> None:
+def test_router_results_are_events_too(cloudevents: bool) -> None:
     router = Router(
         {"p.segments.commands": ("segments.commands", "beef")},
         log_record_bytes=900_000,
