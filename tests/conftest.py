@@ -21,7 +21,7 @@ FIRST_TIMEOUT_S = 300
 _UNIT = Path(__file__).with_name("unit")
 _LONGEST = (
     "system/crash/test_crash.py",
-    "system/crash/test_more_than_one.py",
+    "system/crash/test_several_processes.py",
     "system/crash/test_transactions.py",
     "system/http/test_fuzzing.py",
     "system/crash/test_assignment.py",

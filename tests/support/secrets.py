@@ -13,7 +13,7 @@ from joserfc.jwk import OctKey
 from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
 from tests.support import deployments
-from tests.support.talkative_service import TalkativeService
+from tests.support.leaky_user_service import LeakyUserService
 
 USER = "segments-tests"
 
@@ -42,7 +42,7 @@ class Secured:
 
     settings: Settings
     secrets: Secrets
-    service: TalkativeService
+    service: LeakyUserService
     client: httpx.Client
     processes: dict[str, deployments.Process] = field(default_factory=dict)
 

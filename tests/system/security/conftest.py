@@ -11,8 +11,8 @@ import pytest
 from segments.kafka.access import Credentials
 from segments.kafka.embedded import EmbeddedKafka
 from tests.support import deployments
+from tests.support.leaky_user_service import LeakyUserService
 from tests.support.secrets import USER, Secrets, Secured, kafka_section
-from tests.support.talkative_service import TalkativeService
 
 APPLICATIONS = ("router", "users", "shards", "history", "http")
 FIRST_TIMEOUT_S = 300
@@ -50,7 +50,7 @@ def secured(
 ) -> Iterator[Secured]:
     """Every application, with a secret wherever one can be set, telling all it can."""
     jwt_secret = hushed.new("auth.jwt_secret")
-    service = TalkativeService()
+    service = LeakyUserService()
     s3 = {
         "kind": "s3",
         "bucket": "reports",

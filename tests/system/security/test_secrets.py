@@ -21,8 +21,8 @@ from segments.settings.environment import child_environment
 from segments.streams.refresh.user_service import FetchError, UserServiceClient
 from tests.support import deployments, records
 from tests.support.deployments import wait_until
+from tests.support.leaky_user_service import LeakyUserService
 from tests.support.secrets import Secured
-from tests.support.talkative_service import TalkativeService
 
 JSON = {"Content-Type": "application/json"}
 FAULTS = ("redirect", "error", "garbage", "state")
@@ -232,7 +232,7 @@ async def test_a_user_in_an_address_is_not_told(
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret, user_id = "hush-1", str(uuid.uuid4())
-    service = TalkativeService()
+    service = LeakyUserService()
     service.faults[user_id] = fault
     base_url = service.url.replace("//", f"//us:{secret}@")
     if fault == "away":

@@ -20,9 +20,9 @@ from segments.state.machine.outputs import public_document
 from segments.state.machine.shard import Shard
 from segments.streams.history import decode
 from segments.streams.shards import shard_config
-from tests.support.crash.checks import oracle_differences
-from tests.support.crash.outside import outside_differences
-from tests.support.crash.tails import TOPICS, Entry, Tail, Tails
+from tests.support.crash.command_checks import command_differences
+from tests.support.crash.oracle_checks import oracle_differences
+from tests.support.crash.topic_tails import TOPICS, Entry, TopicTail, TopicTails
 from tests.support.crash.traffic import Traffic
 from tests.support.machine.hosted import encoded
 
@@ -35,7 +35,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(data_dir=folder, partitions=1)
-        self.topics = {name: Tail(1) for name in TOPICS}
+        self.topics = {name: TopicTail(1) for name in TOPICS}
         self.commands: dict[str, dict[str, Any]] = {}
         self._state = MemoryState()
         self._shard = Shard(shard_config(self.settings, 0), self._state)
@@ -86,10 +86,10 @@ class World:
         records.append(Entry(0, len(records), at_ms, key, value, headers))
 
     def differences(self) -> list[str]:
-        tails = cast(Tails, self.topics)
+        tails = cast(TopicTails, self.topics)
         states = dict.fromkeys(USERS[:5], "active")
         sent = SimpleNamespace(commands=self.commands, invalid=set(), sent=Counter(), states=states)
-        return oracle_differences(tails, self.settings) + outside_differences(
+        return oracle_differences(tails, self.settings) + command_differences(
             tails, cast(Traffic, sent)
         )
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class TalkativeService:
+class LeakyUserService:
     """`faults`: user id -> what it is answered with; all others are active."""
 
     def __init__(self) -> None:
