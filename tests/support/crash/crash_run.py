@@ -100,7 +100,7 @@ def run_kills(
 
 
 def compare_outputs(cluster: Cluster, tails: TopicTails, traffic: Traffic) -> tuple[list[str], int]:
-    """Every difference, and how many digests were compare; stops all processes on the way."""
+    """(differences, number of compared digests); stops all processes."""
     wrong: list[str] = []
     for name in cluster.names:
         if name.startswith("http"):

@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
         "--freeze",
         type=float,
         default=0.05,
-        help="chance before each kill that a router or shards is frozen past its session",
+        help="chance before a kill to freeze a router or shards past its session",
     )
     return parser.parse_args()
 
@@ -125,7 +125,7 @@ def _line(outcome: Outcome) -> str:
     return (
         f"  {outcome.kills.total()} kills, {outcome.sent['commands']} commands, "
         f"{outcome.history_rows} history rows, {outcome.digests} digests, "
-        f"{len(outcome.differences)} differences; {outcome.killing_s:.0f} s of kills, settled after "
+        f"{len(outcome.differences)} differences; {outcome.killing_s:.0f} s of kills, settled in "
         f"{outcome.settle_s:.0f} s"
     )
 

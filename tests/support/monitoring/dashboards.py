@@ -1,4 +1,4 @@
-"""Grafana's dashboards as the tests read them."""
+"""Reads the Grafana dashboards."""
 
 from __future__ import annotations
 

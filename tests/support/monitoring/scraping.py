@@ -1,4 +1,4 @@
-"""Scrapes of a running deployment's processes, kept as Prometheus would keep them."""
+"""Scrapes the processes of a running deployment and stores samples as Prometheus would."""
 
 from __future__ import annotations
 

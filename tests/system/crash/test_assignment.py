@@ -1,4 +1,4 @@
-"""10 % of 100,000 users on a real broker, while commands flow and shards are killed (S7, S4)."""
+"""A rule for 10 % of 100,000 users while commands are sent and shards are killed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def slow_jobs(broker: str, tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.mark.timeout(420)
-def test_a_tenth_is_exact_whatever_dies(slow_jobs: Settings) -> None:
+def test_an_assignment_is_exact_when_shards_are_killed(slow_jobs: Settings) -> None:
     deployment = slow_jobs
     users = user_ids(USERS)
     fill(deployment, users)

@@ -1,4 +1,4 @@
-"""Any process killed at any moment: nothing lost, nothing doubled (S4)."""
+"""Processes killed at random moments: nothing is lost, nothing is duplicated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KILLS = 24
 
 
 @pytest.mark.timeout(600)
-def test_killed_at_random_moments_everything_is_as_the_oracle_says(
+def test_outputs_equal_the_oracle_after_random_kills(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get("CRASH_SEED") or new_seed())

@@ -1,4 +1,4 @@
-"""Two processes of shards and two of http over the same partitions (F1, B1)."""
+"""Two shards and two http processes over the same partitions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ class Writer:
 
 
 @pytest.mark.timeout(400)
-def test_one_leaves_comes_back_is_killed_stands_still(broker: str, tmp_path: Path) -> None:
+def test_partitions_move_when_a_process_stops_is_killed_or_frozen(
+    broker: str, tmp_path: Path
+) -> None:
     with start_cluster(tmp_path, PROCESSES, bootstrap_servers=broker) as cluster:
         tails = TopicTails(cluster.settings)
         traffic = Traffic(cluster.settings, cluster.user_service, 1, COMMANDS_PER_S)

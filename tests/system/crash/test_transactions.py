@@ -1,4 +1,4 @@
-"""What killed processes leave half done, and what the next process makes of it."""
+"""Unfinished transactions of killed processes, and how the next process recovers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_router_killed_between_produce_and_commit(deployment: Settings) -> None:
     assert additions(deployment) == once_each(51)
 
 
-def test_the_same_command_twice_gives_the_same_result_twice(deployment: Settings) -> None:
+def test_a_repeated_command_repeats_its_result(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 20)
@@ -102,7 +102,7 @@ def test_the_same_command_twice_gives_the_same_result_twice(deployment: Settings
     assert additions(deployment) == once_each(20)
 
 
-def test_killed_inside_a_transaction_and_another_takes_over(deployment: Settings) -> None:
+def test_another_process_takes_over_after_a_kill_inside_a_transaction(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 50)
@@ -124,7 +124,7 @@ def test_killed_inside_a_transaction_and_another_takes_over(deployment: Settings
     assert additions(deployment, committed_only=False).total() == 150
 
 
-def test_killed_in_its_very_first_transaction_starts_again(deployment: Settings) -> None:
+def test_a_restart_succeeds_after_a_kill_in_the_first_transaction(deployment: Settings) -> None:
     # What that leaves: offsets in the changelog, no record there, no committed offset.
     foreign_transaction(deployment, f"{deployment.group('shards')}-0").abort_transaction(30)
     deployments.start(deployment, "router")
@@ -133,7 +133,7 @@ def test_killed_in_its_very_first_transaction_starts_again(deployment: Settings)
     wait_for_results(deployment, 20)
 
 
-def test_a_state_wiped_while_stopped_is_restored(deployment: Settings) -> None:
+def test_a_removed_state_is_restored(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 50)
@@ -153,7 +153,7 @@ def test_a_state_wiped_while_stopped_is_restored(deployment: Settings) -> None:
     assert additions(deployment) == once_each(50)
 
 
-def test_a_recovery_that_cannot_see_everything_is_refused(deployment: Settings) -> None:
+def test_an_incomplete_recovery_is_rejected(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 20)

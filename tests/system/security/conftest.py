@@ -1,4 +1,4 @@
-"""One deployment for all tests of secrets: Kafka asks for a password, the sidecar for tokens."""
+"""The deployment of the security tests: Kafka requires SASL, the sidecar requires tokens."""
 
 from __future__ import annotations
 

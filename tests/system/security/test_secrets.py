@@ -1,4 +1,4 @@
-"""Secrets everywhere, everything provoked to talk, and whatever was said searched for them."""
+"""Provokes output of every kind in a deployment full of secrets and searches it for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Said:
         ]
 
 
-def test_the_search_finds_what_is_there() -> None:
+def test_the_search_finds_a_planted_secret() -> None:
     said = Said()
     said.add("a log", "nothing")
     said.add("a log", b", then hush-1\xff")
@@ -88,7 +88,7 @@ def test_a_wrong_secret_is_not_repeated(secured: Secured) -> None:
     assert said.leaks(secured.secrets.all) == []
 
 
-def test_nothing_that_is_said_holds_a_secret(secured: Secured) -> None:
+def test_no_output_contains_a_secret(secured: Secured) -> None:
     said = Said()
     provoke_the_user_service(secured)
     provoke_over_http(secured, said)
@@ -113,7 +113,7 @@ def provoke_the_user_service(secured: Secured) -> None:
     secured.service.faults.update(users)
     events = [orjson.dumps({"user_id": user_id}) for user_id in users]
     records.send(secured.settings, "users.events", [*events, b"no event"])
-    wait_until(lambda: users.keys() <= secured.service.asked.keys(), what="all fetches")
+    wait_until(lambda: users.keys() <= secured.service.calls.keys(), what="all fetches")
     told = secured.secrets.all["user_service.token"]
     assert f"Bearer {told}" in secured.service.authorizations
 
@@ -228,7 +228,7 @@ def assert_it_was_provoked(said: Said) -> None:
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "away"])
-async def test_a_user_in_an_address_is_not_told(
+async def test_user_info_of_a_url_is_not_printed(
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret, user_id = "hush-1", str(uuid.uuid4())
@@ -254,7 +254,7 @@ async def test_a_user_in_an_address_is_not_told(
     assert sent not in told
 
 
-def test_two_authorizations_are_one_too_many() -> None:
+def test_two_authorizations_are_rejected() -> None:
     with pytest.raises(ValueError, match="but not both") as caught:
         UserServiceSettings(base_url="http://us:hush-1@users", token="hush-2")
     assert "hush" not in str(caught.value)

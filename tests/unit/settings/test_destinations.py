@@ -1,4 +1,4 @@
-"""Settings of destinations: taken from everywhere, handed on whole, never shown with a secret."""
+"""Destination settings: read from every source, passed to processes, printed without secrets."""
 
 from __future__ import annotations
 

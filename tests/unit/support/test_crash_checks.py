@@ -1,4 +1,4 @@
-"""The comparison itself: it finds nothing where all is right, and every wrong thing put in."""
+"""The checks of the crash tests pass on correct outputs and detect every corruption."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def test_nothing_is_found_where_all_is_right(world: World) -> None:
+def test_correct_outputs_have_no_differences(world: World) -> None:
     assert world.differences() == []
     rows = [entry.json for entry in world.topics["segments.history"].all()]
     causes = Counter((row["cause"], row["operation"]) for row in rows)
@@ -173,6 +173,6 @@ WRONGS: dict[str, Callable[[World], Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONGS.values(), ids=list(WRONGS))
-def test_whatever_is_wrong_is_found(world: World, wrong: Callable[[World], Any]) -> None:
+def test_every_corruption_is_detected(world: World, wrong: Callable[[World], Any]) -> None:
     wrong(world)
     assert world.differences() != []

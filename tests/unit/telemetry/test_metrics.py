@@ -1,4 +1,4 @@
-"""The catalogue of metrics: names as Prometheus wants them, and every metric set by somebody."""
+"""The metric catalogue: names follow the Prometheus conventions, and every metric is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trace context: what is taken, what is dropped, and in which form it goes on."""
+"""Trace context: which headers are accepted, dropped and propagated."""
 
 from __future__ import annotations
 
