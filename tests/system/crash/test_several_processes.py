@@ -21,33 +21,33 @@ from tests.support.crash.traffic import SEGMENTS, Traffic
 PROCESSES = ["router", "users", "history", "shards-0", "shards-1", "http-0", "http-1"]
 COMMANDS_PER_S = 60.0
 MOVED_TIMEOUT_S = 60.0
-# A shard whose process has died goes on elsewhere once its session has timed out.
+# Another process takes over the shards of a killed one after its session timeout.
 WAIT = {"Prefer": "wait=30"}
 
 
 class Group:
-    """Which process of shards has which partitions."""
+    """The assignment of partitions to shards processes."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._all = set(range(cluster.settings.partitions))
 
     def wait_for(self, *instances: int) -> None:
-        """Return when exactly these instances share all partitions, each having some."""
+        """Wait until exactly these instances share all partitions, each with at least one."""
 
         def shared() -> bool:
             self._cluster.restart_exited()
             members = self._cluster.members("shards")
             assert members.keys() == set(instances), f"members: {members}"
-            assert all(members.values()), f"somebody has nothing: {members}"
-            assert set().union(*members.values()) == self._all, f"not all: {members}"
+            assert all(members.values()), f"a member has no partition: {members}"
+            assert set().union(*members.values()) == self._all, f"unassigned partitions: {members}"
             return sum(map(len, members.values())) == len(self._all)
 
         deployments.wait_until(shared, MOVED_TIMEOUT_S, f"partitions at {instances}", poll_s=0.2)
 
 
 class Writer:
-    """Writes through one http process, and reads what it wrote through both."""
+    """Writes through one http process and reads the result through both."""
 
     def __init__(self, cluster: Cluster, traffic: Traffic) -> None:
         self._cluster = cluster
@@ -68,7 +68,7 @@ class Writer:
                 if partition_of(u, self._cluster.settings.partitions) == partition
             )
             self._users.remove(user_id)
-            # A user the service does not know is deleted as soon as it has been asked.
+            # A user that the user service does not know would be deleted by the refresh.
             self._cluster.user_service.put(user_id, "active")
             self._traffic.states[user_id] = "active"
             self._write_and_read(user_id, writes_to=partition % 2)

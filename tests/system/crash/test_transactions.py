@@ -13,7 +13,7 @@ from segments.streams import maintenance, startup_checks
 from tests.support import deployments, records
 
 LONG_MS = 60_000
-"""Between two checkpoints: longer than a test needs to kill a process before its first."""
+"""Checkpoint interval that is long enough to kill a process before its first checkpoint."""
 
 
 def user(number: int) -> str:
@@ -45,7 +45,7 @@ def wait_for_results(settings: Settings, changes: int) -> None:
 
 
 def additions(settings: Settings, *, committed_only: bool = True) -> Counter[str]:
-    """How many rows of history each command wrote."""
+    """Number of history rows of each command."""
     rows = records.read(settings, "segments.history", committed_only=committed_only)
     return Counter(row.json["command_id"] for row in rows)
 
@@ -125,7 +125,7 @@ def test_another_process_takes_over_after_a_kill_inside_a_transaction(deployment
 
 
 def test_a_restart_succeeds_after_a_kill_in_the_first_transaction(deployment: Settings) -> None:
-    # What that leaves: offsets in the changelog, no record there, no committed offset.
+    # Such a kill leaves offsets but no record in the changelog, and no committed offset.
     foreign_transaction(deployment, f"{deployment.group('shards')}-0").abort_transaction(30)
     deployments.start(deployment, "router")
     deployments.start(deployment, "shards")
@@ -158,7 +158,7 @@ def test_an_incomplete_recovery_is_rejected(deployment: Settings) -> None:
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 20)
     wait_for_results(deployment, 20)
-    # Another process's transaction hangs: what is committed behind it cannot be read.
+    # The open transaction of another process hides everything that is committed after it.
     hanging = foreign_transaction(deployment, "hanging")
     send_changes(deployment, 20, 20)
     wait_for_results(deployment, 40)

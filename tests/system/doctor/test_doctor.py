@@ -26,7 +26,7 @@ from tests.support.shell import run
 
 
 class Usage(NamedTuple):
-    """As shutil.disk_usage answers."""
+    """The result of shutil.disk_usage."""
 
     total: int
     used: int
@@ -74,9 +74,9 @@ def test_a_healthy_deployment_has_no_failures(running: Deployment) -> None:
     }
     assert found["user service"]["status"] == "warn"
     assert "transactions" in found["broker API"]["seen"]
-    told = run("doctor", **variables(running.settings))
-    assert told.returncode == 0
-    assert "0 fail" in told.stdout
+    result = run("doctor", **variables(running.settings))
+    assert result.returncode == 0
+    assert "0 fail" in result.stdout
 
 
 def test_missing_or_different_topics_fail(running: Deployment) -> None:
@@ -204,8 +204,8 @@ AT_S = 1_800_000_000.0
     [(0.0, "ok"), (0.9, "ok"), (2.5, "ok"), (4.0, "warn"), (-4.0, "warn"), (100.0, "fail")],
 )
 def test_rounding_of_the_date_header_is_no_clock_difference(local_s: float, status: str) -> None:
-    told = datetime.fromtimestamp(AT_S, UTC)
-    found = service.clock(told, AT_S + local_s - 0.1, AT_S + local_s)
+    server_time = datetime.fromtimestamp(AT_S, UTC)
+    found = service.clock(server_time, AT_S + local_s - 0.1, AT_S + local_s)
     assert found.status == status
 
 

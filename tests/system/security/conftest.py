@@ -19,7 +19,7 @@ FIRST_TIMEOUT_S = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first also waits for a broker and five processes."""
+    """Extend the timeout: the first test also waits for a broker and five processes."""
     for item in items:
         if {"secured", "guarded_broker"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(FIRST_TIMEOUT_S))
@@ -34,7 +34,7 @@ def hushed() -> Secrets:
 def guarded_broker(
     hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """An embedded Kafka that asks for a password."""
+    """An embedded Kafka that requires a password."""
     credentials = Credentials(USER, hushed.new("kafka.password"))
     kafka = EmbeddedKafka(tmp_path_factory.mktemp("guarded"), credentials=credentials)
     kafka.start()
@@ -48,7 +48,7 @@ def guarded_broker(
 def secured(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Secured]:
-    """Every application, with a secret wherever one can be set, telling all it can."""
+    """Every application, with every possible secret and the most verbose logging."""
     jwt_secret = hushed.new("auth.jwt_secret")
     service = LeakyUserService()
     s3 = {

@@ -20,7 +20,7 @@ def _settings(folder: Path, **kafka: object) -> Settings:
 
 
 def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
-    """(what is found of Kafka, all that is printed)."""
+    """(findings about Kafka, complete output)."""
     finished = run("doctor", "--json", "--timeout-s", "10", **variables(settings))
     assert finished.returncode == 1
     checks = orjson.loads(finished.stdout)["checks"]

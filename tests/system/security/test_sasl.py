@@ -71,14 +71,14 @@ def test_unauthenticated_connections_are_rejected(
     guarded_broker: EmbeddedKafka, tmp_path: Path
 ) -> None:
     at = guarded_broker.bootstrap_servers
-    nobody = settings_of(
+    wrong_user = settings_of(
         tmp_path, bootstrap_servers=at, password="secret", options=SASL | {"sasl.username": "x"}
     )
     with pytest.raises(KafkaError, match="refused the connection"):
-        admin_client(nobody, timeout_s=20)
-    unguarded = settings_of(tmp_path, bootstrap_servers=at)
+        admin_client(wrong_user, timeout_s=20)
+    plaintext = settings_of(tmp_path, bootstrap_servers=at)
     with pytest.raises(KafkaError, match=r"security\.protocol"):
-        admin_client(unguarded, timeout_s=1)
+        admin_client(plaintext, timeout_s=1)
 
 
 def test_files_with_credentials_are_private(guarded_broker: EmbeddedKafka, hushed: Secrets) -> None:
@@ -94,12 +94,12 @@ def test_files_with_credentials_are_private(guarded_broker: EmbeddedKafka, hushe
 
 
 def test_the_broker_requires_the_credentials_of_the_clients(tmp_path: Path) -> None:
-    asked = credentials_of(settings_of(tmp_path, options=SASL, password="p"))
-    assert asked == Credentials(USER, "p")
-    assert repr(asked) == f"Credentials('{USER}', **********)"
+    credentials = credentials_of(settings_of(tmp_path, options=SASL, password="p"))
+    assert credentials == Credentials(USER, "p")
+    assert repr(credentials) == f"Credentials('{USER}', **********)"
     assert credentials_of(settings_of(tmp_path)) is None
     assert credentials_of(settings_of(tmp_path, options={"security.protocol": "plaintext"})) is None
-    Producer(asked.of_client())
+    Producer(credentials.of_client())
 
 
 @pytest.mark.parametrize(

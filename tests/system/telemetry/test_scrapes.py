@@ -35,7 +35,7 @@ QUIET = {"Alerts firing", "Requests refused", "Connections closed"}
 
 
 class Watched:
-    """A deployment with everything running, its user service, and who scrapes it."""
+    """A running deployment with its user service and a scraper."""
 
     def __init__(self, deployment: Deployment, service: UserService, scraper: Scraper) -> None:
         self.deployment = deployment
@@ -44,18 +44,18 @@ class Watched:
         self.scraper = scraper
 
     def event(self) -> None:
-        """Say that something about a user of the user service has changed."""
+        """Send the event of a change of a user."""
         body = f'{{"user_id": "{self.service.ids()[0]}"}}'.encode()
         send(self.settings, "users.events", [body])
 
     def user(self) -> str:
-        """A new user that the service knows: others are deleted as soon as it has been asked."""
+        """A new user of the user service; unknown ones would be deleted by the refresh."""
         user_id = str(uuid.uuid4())
         self.service.put(user_id, "active")
         return user_id
 
     def traffic(self) -> None:
-        """One of everything."""
+        """Cause one event of every kind."""
         api = self.deployment.api
         user_id, segment = self.user(), api.segment()
         api.changed(user_id, add=[segment])
@@ -64,7 +64,7 @@ class Watched:
 
     @contextmanager
     def without(self, application: str) -> Iterator[None]:
-        """A process that has ended, and is started again."""
+        """Stop a process while the block runs, then start it again."""
         self.deployment.stop(application)
         try:
             assert self.scraper.number(f'up{{job="segments-{application}"}}') == 0
@@ -73,14 +73,14 @@ class Watched:
             self.deployment.start(application)
 
     def report(self) -> None:
-        """Put a report somewhere."""
-        wanted = {"month": f"{datetime.now(UTC):%Y-%m}", "destination": "files"}
-        assert self.deployment.api.client.post("/v1/reports", json=wanted).status_code == 202
+        """Deliver a report."""
+        job = {"month": f"{datetime.now(UTC):%Y-%m}", "destination": "files"}
+        assert self.deployment.api.client.post("/v1/reports", json=job).status_code == 202
 
 
 @pytest.fixture(scope="module")
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Each test mends what it breaks."""
+    """The shared deployment; each test repairs what it breaks."""
     ports = {f"{name}_port": free_port() for name in metrics.STREAM_APPLICATIONS}
     folder = tmp_path_factory.mktemp("watched")
     reports = folder / "reports"
@@ -130,20 +130,20 @@ def risen(watched: Watched, expression: str, above: float) -> None:
 @pytest.mark.parametrize("application", metrics.APPLICATIONS)
 def test_every_process_serves_its_metrics(watched: Watched, application: str) -> None:
     watched.scraper.scrape()
-    wanted = {
+    expected = {
         next(iter(metric.describe())).name
         for metric, applications in metrics.SERVED_BY.items()
         if application in applications
     }
     served = watched.scraper.families[application]
-    assert {name for name in served if name.startswith("segments_")} == wanted
+    assert {name for name in served if name.startswith("segments_")} == expected
     assert "process_start_time_seconds" in {f"{name}" for name in served}
 
 
 def test_every_process_serves_its_build_info(watched: Watched) -> None:
     found = watched.scraper.ask("segments_build_info")
-    told = {dict(labels)["application"]: dict(labels)["version"] for labels in found}
-    assert told == dict.fromkeys(metrics.APPLICATIONS, __version__)
+    versions = {dict(labels)["application"]: dict(labels)["version"] for labels in found}
+    assert versions == dict.fromkeys(metrics.APPLICATIONS, __version__)
 
 
 def test_every_panel_has_data(watched: Watched) -> None:
@@ -241,8 +241,8 @@ def test_a_stopped_history_is_visible_in_metrics(watched: Watched) -> None:
 def test_a_stopped_router_leaves_a_lag(watched: Watched) -> None:
     known = "sum by (application) (segments_lag_records)"
     with watched.without("router"):
-        told = {dict(labels)["application"] for labels in watched.scraper.ask(known)}
-        assert "router" not in told
+        applications = {dict(labels)["application"] for labels in watched.scraper.ask(known)}
+        assert "router" not in applications
         command = {"type": "create_segment", "segment": f"w-{uuid.uuid4()}"}
         send(watched.settings, "segments.commands", [orjson.dumps(command)])
     waiting = 'sum(segments_lag_records{application="router"})'

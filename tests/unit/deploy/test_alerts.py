@@ -81,7 +81,7 @@ def test_an_alert_says_what_it_is_about(alert: rules.Rule) -> None:
 
 
 def _labels_of(expression: str) -> set[str] | None:
-    """The labels that an expression leaves; None = those of its series."""
+    """The labels of an expression's result; None = those of its series."""
     node = promql.parse(expression)
     while isinstance(node, promql.BinaryExpr):
         node = (

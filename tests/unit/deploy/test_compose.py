@@ -139,9 +139,9 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 
 def test_monitoring_mounts_repository_files_read_only() -> None:
     for service in MONITORING.values():
-        told = [volume for volume in service["volumes"] if volume.startswith("./")]
-        assert told
-        for volume in told:
+        mounts = [volume for volume in service["volumes"] if volume.startswith("./")]
+        assert mounts
+        for volume in mounts:
             path, _, mode = volume.split(":")
             assert (ROOT / path).is_dir(), path
             assert mode == "ro"

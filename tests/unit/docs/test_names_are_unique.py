@@ -57,7 +57,7 @@ def _is_type_variable(value: ast.expr) -> bool:
 
 
 def _is_mirrored(modules: set[str]) -> bool:
-    """Whether a name stands in the client's models and in one module of the contracts."""
+    """Whether a name is defined in the client's models and in one module of the contracts."""
     return (
         len(modules) == 2
         and "client/models.py" in modules
