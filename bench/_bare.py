@@ -1,9 +1,9 @@
-"""The yardstick of GET: a bare aiohttp handler over RocksDB, with the documents given to it.
+"""Baseline for GET: a bare aiohttp handler over RocksDB with the same documents.
 
     python -m bench._bare --port N --folder DIR --documents FILE
 
-FILE has one document a line, as they stand on segments.users. The handler gets one by its key,
-reads and writes its JSON, and does nothing else.
+FILE has one document per line, as on segments.users. The handler reads a document by its key,
+parses and serializes its JSON, and does nothing else.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from rocksdict import Options, Rdict
 
 
 def build(database: Rdict) -> web.Application:
-    """One route over one database."""
+    """The application: one route that reads from the database."""
 
-    async def show(request: web.Request) -> web.Response:
+    async def get_segments(request: web.Request) -> web.Response:
         raw = database.get(request.match_info["user_id"].encode())
         if raw is None:
             raise web.HTTPNotFound
@@ -27,7 +27,7 @@ def build(database: Rdict) -> web.Application:
         return web.Response(body=body, content_type="application/json")
 
     app = web.Application()
-    app.router.add_get("/v1/users/{user_id}/segments", show)
+    app.router.add_get("/v1/users/{user_id}/segments", get_segments)
     return app
 
 

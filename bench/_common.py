@@ -1,4 +1,4 @@
-"""What the measurements share: a broker, a deployment, processes, and the conditions to print."""
+"""Shared by the benchmarks: a broker, deployments, processes, and the conditions to print."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ _STOP_TIMEOUT_S = 60.0
 
 
 class BenchError(RuntimeError):
-    """The measurement is worth nothing; the message says why."""
+    """The measurement is invalid; the message says why."""
 
 
-# --- surroundings ---
+# --- broker and deployments ---
 
 
 def arguments(description: str | None, **defaults: int) -> argparse.ArgumentParser:
-    """A parser with an option for each default, `kafka` and `work_dir`."""
+    """A parser with an integer option for each default, and `--kafka` and `--work-dir`."""
     parser = argparse.ArgumentParser(description=description)
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    parser.add_argument("--kafka", help="bootstrap servers; without it an embedded broker")
-    parser.add_argument("--work-dir", type=Path, help="where folders are made and removed")
+    parser.add_argument("--kafka", help="bootstrap servers; default: an embedded broker")
+    parser.add_argument("--work-dir", type=Path, help="where temporary folders are created")
     return parser
 
 
 @contextlib.contextmanager
-def surroundings(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """(bootstrap servers, an empty folder); both are gone afterwards."""
+def broker_and_folder(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """(bootstrap servers, an empty folder); the broker and the folder are removed at exit."""
     with tempfile.TemporaryDirectory(dir=options.work_dir, prefix="bench-") as name:
         folder = Path(name)
         if options.kafka:
@@ -71,30 +71,33 @@ _brokers: list[int] = []
 
 
 def broker_cpu_s() -> float:
-    """Processor time of the embedded broker so far; 0 when it is not ours."""
+    """CPU time of the embedded broker so far; 0 for an external one."""
     return sum(cpu_s(pid) for pid in _brokers)
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process so far."""
+    """CPU time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-_made = 0
+_deployment_count = 0
 
 
 @contextlib.contextmanager
 def deployment(
     bootstrap_servers: str, folder: Path, partitions: int, **overrides: Any
 ) -> Iterator[Settings]:
-    """A deployment of its own with its topics applied; what was started in it ends with it."""
-    global _made  # noqa: PLW0603 - numbers the deployments of a run
-    _made += 1
+    """A new deployment with its topics; its processes and topics are removed at exit."""
+    global _deployment_count  # noqa: PLW0603 - numbers the deployments of a run
+    _deployment_count += 1
     settings = Settings(
-        data_dir=folder / f"deployment-{_made}",
+        data_dir=folder / f"deployment-{_deployment_count}",
         partitions=partitions,
-        kafka={"bootstrap_servers": bootstrap_servers, "prefix": f"b{os.getpid()}-{_made}."},
+        kafka={
+            "bootstrap_servers": bootstrap_servers,
+            "prefix": f"b{os.getpid()}-{_deployment_count}.",
+        },
         http={"port": free_port()},
         metrics={"enabled": False},
         log_level="warning",
@@ -143,19 +146,19 @@ class Process:
         return self._popen.pid
 
     def check(self) -> None:
-        """BenchError with its last words when it has ended with an error."""
+        """Raise BenchError with the end of its output if it exited with an error."""
         if self._popen.poll():
             raise BenchError(f"status {self._popen.returncode}:\n{tail(self._log)}")
 
     def wait(self, timeout_s: float) -> str:
-        """All it printed, once it has ended."""
+        """Wait until it exits and return its output."""
         self._popen.wait(timeout_s)
         self.check()
         _running.remove(self)
         return self.output()
 
     def stop(self) -> None:
-        """SIGTERM, by force when that takes too long."""
+        """SIGTERM, then SIGKILL after a timeout."""
         _running.remove(self)
         self._popen.send_signal(signal.SIGTERM)
         try:
@@ -164,14 +167,14 @@ class Process:
             self._popen.kill()
             self._popen.wait()
 
-    def end(self) -> str:
-        """SIGTERM, then all it printed; BenchError when it ended with an error."""
+    def stop_and_read(self) -> str:
+        """Stop it and return its output; BenchError if it exited with an error."""
         self.stop()
         self.check()
         return self.output()
 
     def output(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def rss_bytes(self) -> int:
@@ -179,11 +182,11 @@ class Process:
         return self._status_kib("VmRSS") * 1024
 
     def peak_rss_bytes(self) -> int:
-        """The most it had since the start, or since `forget_peak`."""
+        """Peak resident memory since the start, or since `reset_peak_rss`."""
         return self._status_kib("VmHWM") * 1024
 
-    def forget_peak(self) -> None:
-        """Let the peak begin anew."""
+    def reset_peak_rss(self) -> None:
+        """Reset the peak to the current value."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _status_kib(self, field: str) -> int:
@@ -204,7 +207,7 @@ def start(settings: Settings, application: str) -> Process:
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float, what: str, poll_s: float = 0.1) -> T:
-    """The first truthy value of `predicate`; BenchError when a process or time ends before."""
+    """The first truthy value of `predicate`; BenchError if a process fails or time runs out."""
     deadline = time.monotonic() + timeout_s
     while True:
         for process in _running:
@@ -213,7 +216,7 @@ def wait_until(predicate: Callable[[], T], timeout_s: float, what: str, poll_s: 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise BenchError(f"{what} did not come within {timeout_s:.0f} s")
+            raise BenchError(f"timed out after {timeout_s:.0f} s waiting for {what}")
         time.sleep(poll_s)
 
 
@@ -239,7 +242,7 @@ def bulk_producer(settings: Settings) -> Producer:
 
 
 def produce(producer: Producer, topic: str, value: bytes, key: str, **options: Any) -> None:
-    """Produce, waiting for room in the queue."""
+    """Produce; block while the queue of the producer is full."""
     while True:
         try:
             producer.produce(topic, value, key, **options)
@@ -251,20 +254,20 @@ def produce(producer: Producer, topic: str, value: bytes, key: str, **options: A
 
 def flush(producer: Producer) -> None:
     if producer.flush(120):
-        raise BenchError("the broker did not take all records")
+        raise BenchError("the broker did not acknowledge all records")
 
 
-# --- what is printed ---
+# --- output ---
 
 
 def conditions(**facts: Any) -> str:
-    """One line: machine, versions and whatever else the figure depends on."""
+    """One line: the facts that the figure depends on, the machine and the versions."""
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    kafka = next((each for each in _kafka_versions()), "unknown")
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    kafka = next(_kafka_versions(), "unknown")
+    shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
     now = dt.datetime.now(dt.UTC).isoformat(timespec="minutes")
     return (
-        f"conditions: {told}; {_cpu()}, {os.cpu_count()} cores, load before {_load_before:.1f}; "
+        f"conditions: {shown}; {_cpu()}, {os.cpu_count()} cores, load before {_load_before:.1f}; "
         f"Python {platform.python_version()}, Kafka {kafka} on the same machine, {versions}; {now}"
     )
 
@@ -288,6 +291,6 @@ def _kafka_versions() -> Iterator[str]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Nearest rank."""
+    """Percentile of non-empty `values` by the nearest-rank method; `share` is 0 to 1."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

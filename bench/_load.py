@@ -1,12 +1,12 @@
-"""Requests over keep-alive connections from a process of its own; prints what came as JSON.
+"""Load generator: sends requests over keep-alive connections and prints its figures as JSON.
 
     python -m bench._load get|query --port N --connections N --seconds S --users N
         [--batch N] [--rate N]
 
-A client library would be slower than the server that it measures: this one writes requests made
-beforehand to plain sockets and looks for the end of each answer. Each connection sends its next
-request when it has the whole answer. An answer other than 200 ends the run. `warm` is printed when
-the measurement begins; SIGTERM ends a run at a steady rate before its time.
+A client library would be slower than the server it measures, so this one writes prepared requests
+to plain sockets and only looks for the end of each response. Each connection sends its next request
+once it has received the complete response. A status other than 200 ends the run. `warm` is printed
+when the measurement begins; SIGTERM ends a run at a steady rate early.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _stopping = threading.Event()
 
 
 class Connection:
-    """One socket with at most one request under way."""
+    """One socket with at most one request in flight."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -41,12 +41,12 @@ class Connection:
         self._received = b""
 
     def send(self, request: bytes) -> None:
-        """Send a request; it fits the socket's buffer or the call waits."""
+        """Send a request; blocks if it exceeds the socket buffer."""
         self.sent_at_s = time.perf_counter()
         self.socket.sendall(request)
 
     def receive(self) -> bool:
-        """Take what has come; whether the answer is whole now."""
+        """Read what is available; returns whether the response is complete."""
         chunk = self.socket.recv(1 << 20)
         if not chunk:
             raise common.BenchError("the server closed a connection")
@@ -65,7 +65,7 @@ class Connection:
 
 
 def gets(users: int) -> list[bytes]:
-    """GET of random users' segments."""
+    """GET requests for the segments of random users."""
     ids = common.user_ids(users)
     return [
         f"GET /v1/users/{user_id}/segments HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
@@ -74,7 +74,7 @@ def gets(users: int) -> list[bytes]:
 
 
 def queries(users: int, batch: int) -> list[bytes]:
-    """POST of the memberships query about random users."""
+    """POST requests of the memberships query for random users, `batch` ids each."""
     chooser, ids = random.Random(1), common.user_ids(users)
     prepared = []
     for _ in range(max(1, min(_PREPARED_USERS, 50 * batch) // batch)):
@@ -90,7 +90,7 @@ def queries(users: int, batch: int) -> list[bytes]:
 def run(
     requests: list[bytes], port: int, connections: int, seconds: float
 ) -> tuple[list[float], float]:
-    """(latency of each answer in s, time it took in s); a new request for each answer."""
+    """Closed loop: (latency of each response in s, duration in s)."""
     selector = selectors.DefaultSelector()
     number = 0
     for connection in _connect(selector, port, connections):
@@ -114,39 +114,39 @@ def run(
 def run_paced(
     requests: list[bytes], port: int, connections: int, seconds: float, rate: float
 ) -> tuple[list[float], float]:
-    """As `run`, at a steady rate; latency counts from the instant at which a request was due.
+    """Open loop at a steady rate: as `run`, but latency counts from when a request was due.
 
-    A request that finds no connection free waits for one, and its wait counts.
+    A request that finds no idle connection waits for one; the wait is part of its latency.
     """
     selector = selectors.DefaultSelector()
-    free = _connect(selector, port, connections)
+    idle = _connect(selector, port, connections)
     latencies: list[float] = []
     started_s = now_s = time.perf_counter()
     number, answered, count = 0, 0, int(rate * seconds)
     while answered < count and not _stopping.is_set():
-        while free and number < count and started_s + number / rate <= now_s:
-            # Each in turn: one that never asks for anything would be closed.
-            connection = free.pop(0)
+        while idle and number < count and started_s + number / rate <= now_s:
+            # Round robin: the sidecar would close a connection that stays idle.
+            connection = idle.pop(0)
             connection.send(requests[number % len(requests)])
             connection.sent_at_s = started_s + number / rate
             number += 1
-        due_s = started_s + number / rate - now_s if free and number < count else 30.0
+        due_s = started_s + number / rate - now_s if idle and number < count else 30.0
         for key, _ in selector.select(max(0.0, due_s)):
             if key.data.receive():
                 now_s = time.perf_counter()
                 latencies.append(now_s - key.data.sent_at_s)
                 answered += 1
-                free.append(key.data)
+                idle.append(key.data)
         now_s = time.perf_counter()
     _close(selector)
     return latencies, now_s - started_s
 
 
 def _connect(selector: selectors.BaseSelector, port: int, connections: int) -> list[Connection]:
-    made = [Connection(port) for _ in range(connections)]
-    for connection in made:
+    opened = [Connection(port) for _ in range(connections)]
+    for connection in opened:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
-    return made
+    return opened
 
 
 def _close(selector: selectors.BaseSelector) -> None:
@@ -164,7 +164,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--users", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1_000)
-    parser.add_argument("--rate", type=float, default=0.0, help="requests/s; 0 = as fast as can be")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="requests/s; 0 = as fast as possible"
+    )
     options = parser.parse_args()
     if options.kind == "get":
         requests = gets(options.users)
@@ -175,7 +177,7 @@ def main() -> None:
     print("warm", flush=True)
     shape = (requests, options.port, options.connections, options.seconds)
     latencies, elapsed_s = run_paced(*shape, options.rate) if options.rate else run(*shape)
-    told = {
+    figures = {
         "requests": len(latencies),
         "answered": len(before) + len(latencies),
         "elapsed_s": elapsed_s,
@@ -183,7 +185,7 @@ def main() -> None:
         "p99_ms": common.percentile(latencies, 0.99) * 1000,
         "max_ms": max(latencies) * 1000,
     }
-    print(orjson.dumps(told).decode())
+    print(orjson.dumps(figures).decode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The log of the shards, written without a router, and how far its readers are."""
+"""Writes the shard log directly, without a router, and tracks the progress of its consumers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = tuple[str, list[str], list[str]]
 
 
 def define_segments(settings: Settings, names: list[str]) -> None:
-    """Put the definition of each segment into the log of every shard."""
+    """Append the definition of each segment to the log of every shard."""
     producer = common.bulk_producer(settings)
     for name in names:
         value = orjson.dumps(
@@ -57,7 +57,7 @@ def define_segments(settings: Settings, names: list[str]) -> None:
 
 
 def log_changes(settings: Settings, changes: Iterable[Change], first_id: int = 0) -> None:
-    """Put changes (user id, names to add, names to remove) into the log, as the router does."""
+    """Append changes to the log, as the router does."""
     producer = common.bulk_producer(settings)
     topic = settings.topic("segments.shards")
     for number, (user_id, add, remove) in enumerate(changes, first_id):
@@ -83,7 +83,7 @@ def log_changes(settings: Settings, changes: Iterable[Change], first_id: int = 0
 
 
 def log_users(settings: Settings, users: Iterable[str]) -> None:
-    """Put active users into the log, as the users application does."""
+    """Append active users to the log, as the users application does."""
     producer = common.bulk_producer(settings)
     topic = settings.topic("segments.shards")
     for number, user_id in enumerate(users):
@@ -101,7 +101,7 @@ def log_users(settings: Settings, users: Iterable[str]) -> None:
 
 
 def log_creation(settings: Settings, segment: str, auto: dict[str, Any]) -> None:
-    """Put the creation of an automatic segment into the log of its home."""
+    """Append the creation of an automatic segment to the log of its home shard."""
     value = {
         "id": f"create {segment}",
         "segment": segment,
@@ -121,17 +121,18 @@ def log_creation(settings: Settings, segment: str, auto: dict[str, Any]) -> None
 
 
 def newest_definitions(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The definition of each segment as it stands now."""
+    """The newest version of each definition, by segment."""
     found: dict[str, dict[str, Any]] = {}
     for message in read_all(settings, settings.topic("segments.definitions")):
-        told = orjson.loads(message.value())
-        if told["version"] > found.get(told["segment"], {"version": 0})["version"]:
-            found[told["segment"]] = told
+        definition = orjson.loads(message.value())
+        name = definition["segment"]
+        if definition["version"] > found.get(name, {"version": 0})["version"]:
+            found[name] = definition
     return found
 
 
 def start_shards(settings: Settings, timeout_s: float) -> common.Process:
-    """The shards process, once it has applied all that the log has now."""
+    """Start the shards process and wait until it has applied the current log."""
     offsets = Offsets(settings, "segments.shards", "shards")
     ends = offsets.ends()
     process = common.start(settings, "shards")
@@ -146,7 +147,7 @@ def start_shards(settings: Settings, timeout_s: float) -> common.Process:
 
 
 class Offsets:
-    """How far a group is with a topic."""
+    """End offsets of a topic and committed offsets of a consumer group."""
 
     def __init__(self, settings: Settings, topic: str, application: str) -> None:
         self._consumer = Consumer(
@@ -157,7 +158,7 @@ class Offsets:
         self._partitions = range(settings.partitions)
 
     def ends(self) -> list[int]:
-        """The end of each partition now."""
+        """The current end offset of each partition."""
         return [
             self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=30)[1]
             for p in self._partitions
@@ -165,21 +166,21 @@ class Offsets:
 
     def committed(self) -> list[int]:
         """The committed offset of each partition; negative before the first commit."""
-        asked = [TopicPartition(self._topic, p) for p in self._partitions]
+        partitions = [TopicPartition(self._topic, p) for p in self._partitions]
         try:
-            return [tp.offset for tp in self._consumer.committed(asked, timeout=30)]
+            return [tp.offset for tp in self._consumer.committed(partitions, timeout=30)]
         except KafkaException as error:
-            # A broker that has just started may not know yet who coordinates the group.
+            # A broker that has just started may not have elected the group's coordinator yet.
             if error.args[0].code() != KafkaError.NOT_COORDINATOR:
                 raise
-            return [-1] * len(asked)
+            return [-1] * len(partitions)
 
     def close(self) -> None:
         self._consumer.close()
 
 
 def read_all(settings: Settings, topic_on_cluster: str) -> Iterator[Any]:
-    """Every committed message of a topic, in no order across partitions."""
+    """Every committed message of a topic; the order across partitions is undefined."""
     consumer = Consumer(
         settings.client_config()
         | {

@@ -1,4 +1,4 @@
-"""All applications of a deployment as processes, and commands for them."""
+"""Starts all applications of a deployment and sends commands to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def base_url(settings: Settings) -> str:
 
 
 def start(settings: Settings, client: httpx.Client) -> dict[str, common.Process]:
-    """Every application by name, ready, with the segments made."""
+    """Start every application, wait until they are ready, and create the segments."""
     processes = {name: common.start(settings, name) for name in APPLICATIONS}
     view.wait_for(f"{base_url(settings)}/readyz")
     for name in view.SEGMENTS:
@@ -31,7 +31,7 @@ def start(settings: Settings, client: httpx.Client) -> dict[str, common.Process]
 
 
 def changes(users: list[str], first: int, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """(user id, command): seven of ten add a segment, the others remove one."""
+    """(user id, command): 70 % add a segment, the others remove one."""
     chooser = random.Random(seed)
     for number in range(first, first + count):
         segment = [chooser.choice(view.SEGMENTS)]
@@ -57,15 +57,15 @@ def change(user_id: str, command_id: str, add: list[str], remove: list[str]) -> 
 
 
 def send(settings: Settings, producer: Producer, command: tuple[str, bytes]) -> None:
-    """Produce a command keyed by its user, as a service would that cares for the order."""
+    """Produce a command keyed by its user, which keeps the order of the user's commands."""
     key, value = command
     common.produce(producer, settings.topic("segments.commands"), value, key)
 
 
 def wait_until_visible(client: httpx.Client, user_id: str, positions: dict[int, int]) -> None:
-    """Return when the view is at these offsets of the log ({partition: offset})."""
-    wanted = ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
-    headers = {"Segments-Min-Position": wanted, "Prefer": f"wait={_VISIBLE_TIMEOUT_S / 2:.0f}"}
+    """Wait until the view has reached these offsets of the log ({partition: offset})."""
+    minimum = ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
+    headers = {"Segments-Min-Position": minimum, "Prefer": f"wait={_VISIBLE_TIMEOUT_S / 2:.0f}"}
 
     def visible() -> bool:
         answer = client.get(f"/v1/users/{user_id}/segments", headers=headers)
@@ -73,4 +73,4 @@ def wait_until_visible(client: httpx.Client, user_id: str, positions: dict[int, 
             raise common.BenchError(f"{answer.status_code}: {answer.text[:300]}")
         return answer.status_code == httpx.codes.OK
 
-    common.wait_until(visible, _VISIBLE_TIMEOUT_S, f"the view at {wanted}")
+    common.wait_until(visible, _VISIBLE_TIMEOUT_S, f"the view at {minimum}")

@@ -1,4 +1,4 @@
-"""A deployment that runs with a large population, and shares of it given to segments."""
+"""Runs a deployment with a large population and assigns shares of it to segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASSIGN_TIMEOUT_S = 600.0
 
 
 def start(settings: Settings, users: list[str], client: httpx.Client) -> dict[str, common.Process]:
-    """Every application by name, ready and with all users in the view."""
+    """Start every application and wait until all users are in the view."""
     log.log_users(settings, users)
     processes = {"shards": log.start_shards(settings, _FILL_TIMEOUT_S)}
     for name in pipeline.APPLICATIONS:
@@ -33,46 +33,46 @@ def start(settings: Settings, users: list[str], client: httpx.Client) -> dict[st
     return processes
 
 
-def show(client: httpx.Client, segment: str) -> dict[str, Any]:
-    """A definition with its size."""
+def definition(client: httpx.Client, segment: str) -> dict[str, Any]:
+    """A segment's definition with its size, as GET returns it."""
     answer = client.get(f"/v1/segments/{segment}")
     if answer.status_code != httpx.codes.OK:
         raise common.BenchError(f"{answer.status_code}: {answer.text}")
-    shown: dict[str, Any] = answer.json()
-    return shown
+    found: dict[str, Any] = answer.json()
+    return found
 
 
-def give(client: httpx.Client, segment: str, auto: dict[str, Any]) -> dict[str, Any]:
-    """Make a segment with a rule; its definition, once it is active and all have it."""
+def create_segment(client: httpx.Client, segment: str, auto: dict[str, Any]) -> dict[str, Any]:
+    """Create a segment with a rule; its definition once it is active and fully assigned."""
     body = {"segment": segment, "auto": auto}
     client.post("/v1/segments", json=body).raise_for_status()
 
     def done() -> dict[str, Any] | None:
-        shown = show(client, segment)
-        all_have_it = shown["size"] == shown["auto"]["assigned"]
-        return shown if shown["state"] == "active" and all_have_it else None
+        found = definition(client, segment)
+        assigned = found["size"] == found["auto"]["assigned"]
+        return found if found["state"] == "active" and assigned else None
 
-    return common.wait_until(done, _ASSIGN_TIMEOUT_S, f"all of {segment}") or {}
+    return common.wait_until(done, _ASSIGN_TIMEOUT_S, f"all members of {segment}") or {}
 
 
-def share(count: int, percent: int) -> int:
-    """So many percent of so many users, rounded half up."""
+def share_size(count: int, percent: int) -> int:
+    """`percent` of `count` users, rounded half up."""
     return (count * percent + 50) // 100
 
 
-def chosen(segment: str, users: list[str], count: int) -> set[str]:
-    """Who must have the first generation of a segment: plain code, by the definition."""
+def expected_members(segment: str, users: list[str], count: int) -> set[str]:
+    """The `count` users that a rule selects in the first generation, computed independently."""
     seed = xxhash.xxh3_64_intdigest(f"{segment}/1".encode())
 
-    def place(user_id: str) -> tuple[int, bytes]:
+    def rank(user_id: str) -> tuple[int, bytes]:
         raw = uuid.UUID(user_id).bytes
         return xxhash.xxh3_64_intdigest(raw, seed), raw
 
-    return set(heapq.nsmallest(count, users, key=place))
+    return set(heapq.nsmallest(count, users, key=rank))
 
 
 def members(client: httpx.Client, segment: str) -> set[str]:
-    """All members as the service streams them; BenchError when somebody comes twice."""
+    """All members as the service streams them; BenchError if one is repeated."""
     found: list[str] = []
     headers = {"Accept": "application/x-ndjson"}
     with client.stream("GET", f"/v1/segments/{segment}/users", headers=headers) as answer:
@@ -81,7 +81,7 @@ def members(client: httpx.Client, segment: str) -> set[str]:
             if "user_id" in item:
                 found.append(item["user_id"])
             elif item["count"] != len(found):
-                raise common.BenchError(f"{len(found)} members came, {item['count']} were promised")
+                raise common.BenchError(f"received {len(found)} members of {item['count']}")
     if len(set(found)) != len(found):
-        raise common.BenchError(f"{len(found) - len(set(found))} members came twice")
+        raise common.BenchError(f"{len(found) - len(set(found))} members are repeated")
     return set(found)

@@ -1,4 +1,4 @@
-"""The topics behind the http process, written as shards write them, and processes that answer."""
+"""Writes the topics of the view as shards do, and starts the sidecar, baseline and load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def documents(
     segments: Sequence[str] = SEGMENTS,
     each: int = SEGMENTS_PER_USER,
 ) -> Iterator[tuple[str, bytes]]:
-    """(user id, document): each user in so many of the segments, one membership with an end."""
+    """(user id, document): each user has `each` segments, one of them with an expiry."""
     chooser = random.Random(1)
     now_ms = time.time_ns() // 1_000_000
     for number, user_id in enumerate(common.user_ids(users)):
@@ -93,7 +93,7 @@ def write_markers(
     defined: dict[int, int],
     history_rows: dict[int, int] | None = None,
 ) -> None:
-    """A progress marker of each partition, as of now."""
+    """Write a progress marker with the current time for each partition."""
     producer = common.bulk_producer(settings)
     for partition, log_offset in log_offsets.items():
         now_ms = time.time_ns() // 1_000_000
@@ -111,7 +111,7 @@ def write_markers(
 
 
 def start(settings: Settings) -> common.Process:
-    """The http process, once it answers with a user's segments."""
+    """Start the http process and wait until it serves a user's segments."""
     process = common.start(settings, "http")
     user_id = common.user_ids(1)[0]
     wait_for(f"http://127.0.0.1:{settings.http.port}/v1/users/{user_id}/segments")
@@ -119,7 +119,7 @@ def start(settings: Settings) -> common.Process:
 
 
 def start_bare(settings: Settings, port: int, users: int) -> common.Process:
-    """The yardstick, once it answers; it has the same documents."""
+    """Start the baseline with the same documents and wait until it serves them."""
     lines = settings.data_dir / "documents.ndjson"
     with lines.open("wb") as file:
         file.writelines(document + b"\n" for _, document in documents(settings, users))
@@ -134,16 +134,16 @@ def start_bare(settings: Settings, port: int, users: int) -> common.Process:
 
 
 def wait_for(url: str) -> None:
-    """Return once the address answers 200."""
+    """Wait until the URL returns 200."""
     with httpx.Client(timeout=30) as client:
 
-        def answers() -> bool:
+        def succeeds() -> bool:
             try:
                 return client.get(url).status_code == httpx.codes.OK
             except httpx.TransportError:
                 return False
 
-        common.wait_until(answers, _READY_TIMEOUT_S, url)
+        common.wait_until(succeeds, _READY_TIMEOUT_S, url)
 
 
 def module(settings: Settings, name: str, argv: list[str]) -> common.Process:
@@ -156,26 +156,26 @@ def module(settings: Settings, name: str, argv: list[str]) -> common.Process:
 def load(
     settings: Settings, kind: str, server: common.Process, port: int, **options: Any
 ) -> dict[str, float]:
-    """What `bench._load` measured, with the CPU time of the server for each answer (in µs)."""
+    """Run `bench._load` and return its figures, with the server's CPU time per response in µs."""
     before_s = cpu_s(server)
-    told = measured(start_load(settings, kind, port, **options).wait(_LOAD_TIMEOUT_S))
-    told["cpu_us"] = (cpu_s(server) - before_s) / told["answered"] * 1e6
-    return told
+    figures = parse_load(start_load(settings, kind, port, **options).wait(_LOAD_TIMEOUT_S))
+    figures["cpu_us"] = (cpu_s(server) - before_s) / figures["answered"] * 1e6
+    return figures
 
 
 def start_load(settings: Settings, kind: str, port: int, **options: Any) -> common.Process:
-    """`bench._load` as a process of its own."""
+    """Start `bench._load` as a process."""
     argv = [kind, "--port", str(port)]
     for name, value in options.items():
         argv += [f"--{name}", str(value)]
     return module(settings, "_load", argv)
 
 
-def measured(said: str) -> dict[str, float]:
-    """What `bench._load` has printed, with its rate."""
-    told: dict[str, float] = orjson.loads(said.splitlines()[-1])
-    told["rate"] = told["requests"] / told["elapsed_s"]
-    return told
+def parse_load(output: str) -> dict[str, float]:
+    """The figures that `bench._load` printed, with the rate in requests/s."""
+    figures: dict[str, float] = orjson.loads(output.splitlines()[-1])
+    figures["rate"] = figures["requests"] / figures["elapsed_s"]
+    return figures
 
 
 def cpu_s(process: common.Process) -> float:

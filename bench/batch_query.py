@@ -1,4 +1,4 @@
-"""POST /v1/memberships/query to one http process: users a second.
+"""Rate of POST /v1/memberships/query to one http process, in users/s.
 
 python -m bench.batch_query
 """
@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
     shape = {name: getattr(options, name) for name in ("users", "batch", "connections", "seconds")}
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
     ):
         view.fill(settings, options.users)
@@ -33,15 +33,15 @@ def main() -> None:
     middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     print(
         f"memberships query: {statistics.median(rates):,.0f} users/s (target "
-        f"{TARGET_USERS_PER_S:,}; {min(rates):,.0f} to {max(rates):,.0f}), a call p50 "
+        f"{TARGET_USERS_PER_S:,}; {min(rates):,.0f} to {max(rates):,.0f}), per call p50 "
         f"{middle['p50_ms']:.1f} ms, p99 {middle['p99_ms']:.1f} ms, server CPU "
-        f"{middle['cpu_us'] / options.batch:.1f} µs a user"
+        f"{middle['cpu_us'] / options.batch:.1f} µs per user"
     )
     print(
         common.conditions(
             users=f"{options.users:,}",
-            segments_a_user=view.SEGMENTS_PER_USER,
-            ids_a_call=f"{options.batch:,}",
+            segments_per_user=view.SEGMENTS_PER_USER,
+            ids_per_call=f"{options.batch:,}",
             connections=options.connections,
             rounds=f"{options.rounds} x {options.seconds} s",
             aiohttp=importlib.metadata.version("aiohttp"),

@@ -1,11 +1,11 @@
-"""GET /v1/users/{id}/segments from one http process, beside a bare handler.
+"""GET /v1/users/{id}/segments from one http process, compared with a bare handler.
 
     python -m bench.get
 
-The view is filled from the real topics, the yardstick (bench/_bare.py) gets the same documents.
-Load comes from a process of its own, to one server and the other in turns; the ratio is the median
-of each pair's. Server CPU is what the server's process used for an answer: unlike the rate, it is
-hardly touched by whatever else runs on the machine.
+The view is filled from the real topics; the baseline (bench/_bare.py) has the same documents. A
+separate process generates the load, on one server and the other in turns; the ratio is the median
+of the pairs. Server CPU is the CPU time of the server's process per response: unlike the rate, it
+is hardly affected by other processes on the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TARGET_P99_MS = 5
 
 
 def main() -> None:
-    """Measure in turns and print."""
+    """Measure both in turns and print."""
     parser = common.arguments(
         __doc__, users=100_000, partitions=8, connections=16, seconds=5, rounds=5
     )
@@ -35,7 +35,7 @@ def main() -> None:
     ours: list[dict[str, float]] = []
     bare: list[dict[str, float]] = []
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
     ):
         view.fill(settings, options.users)
@@ -44,8 +44,8 @@ def main() -> None:
         for _ in range(options.rounds):
             bare.append(view.load(settings, "get", handler, bare_port, **shape))
             ours.append(view.load(settings, "get", http, settings.http.port, **shape))
-    print(f"GET segments: {_told(ours)} (target p99 < {TARGET_P99_MS} ms)")
-    print(f"bare handler: {_told(bare)}")
+    print(f"GET segments: {_summary(ours)} (target p99 < {TARGET_P99_MS} ms)")
+    print(f"bare handler: {_summary(bare)}")
     ratios = [our["rate"] / its["rate"] for our, its in zip(ours, bare, strict=True)]
     cpu = [its["cpu_us"] / our["cpu_us"] for our, its in zip(ours, bare, strict=True)]
     print(
@@ -55,15 +55,15 @@ def main() -> None:
     print(
         common.conditions(
             users=f"{options.users:,}",
-            segments_a_user=view.SEGMENTS_PER_USER,
+            segments_per_user=view.SEGMENTS_PER_USER,
             connections=options.connections,
-            turns=f"{options.rounds} x {options.seconds} s each",
+            rounds=f"{options.rounds} x {options.seconds} s each",
             aiohttp=importlib.metadata.version("aiohttp"),
         )
     )
 
 
-def _told(runs: list[dict[str, float]]) -> str:
+def _summary(runs: list[dict[str, float]]) -> str:
     middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     return (
         f"{middle['rate']:,.0f} /s, p50 {middle['p50_ms']:.2f} ms, p99 {middle['p99_ms']:.2f} ms, "

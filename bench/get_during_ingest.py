@@ -1,12 +1,12 @@
-"""GET /v1/users/{id}/segments while commands go through the whole pipeline.
+"""GET /v1/users/{id}/segments while the pipeline processes commands.
 
     python -m bench.get_during_ingest
 
 Router, shards, history and http run as in a deployment. Commands are produced at a steady rate; the
-run counts only when all of them came out in the view. GETs come as fast as the connections give
-them, which takes all the processor time there is, and at a steady rate; each time to the http
-process and then to the bare handler (bench/_bare.py), which has nothing to do with the commands:
-what it needs longer than on an idle machine is the price of sharing the processors.
+run is valid only if the view has the results of all of them. GETs are sent as fast as possible,
+which uses all CPU time there is, and then at a steady rate; each time to the http process and to
+the bare handler (bench/_bare.py), which does not process commands: its slowdown compared with an
+idle machine is the cost of sharing the CPUs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUERY_IDS = 10_000
 
 
 class Sender:
-    """Produces changes at a steady rate from a thread, from `with` to its end."""
+    """Produces changes at a steady rate from a thread, while its `with` block runs."""
 
     def __init__(self, settings: Settings, users: int, rate: int) -> None:
         self._topic = settings.topic("segments.commands")
@@ -47,7 +47,7 @@ class Sender:
         self.started_s = 0.0
 
     def seed(self) -> None:
-        """One segment for each user, as fast as it goes."""
+        """Add one segment to each user, as fast as possible."""
         for number, user_id in enumerate(self._ids):
             self._send(f"seed-{number}", user_id, [view.SEGMENTS[number % 50]], [])
         common.flush(self._producer)
@@ -97,9 +97,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     shape = {name: getattr(options, name) for name in ("users", "connections", "seconds")}
-    told = []
+    runs = []
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
         httpx.Client(base_url=f"http://127.0.0.1:{settings.http.port}", timeout=30) as client,
     ):
@@ -108,13 +108,13 @@ def main() -> None:
         _wait_for_users(client, options.users)
         bare = view.start_bare(settings, bare_port, options.users)
         with Sender(settings, options.users, options.rate) as sender:
-            for name, rate in (("as fast as it goes", 0), ("at a steady rate", options.get_rate)):
+            for name, rate in (("as fast as possible", 0), ("at a steady rate", options.get_rate)):
                 for server, port in ((http, settings.http.port), (bare, bare_port)):
                     run = view.load(settings, "get", server, port, rate=rate, **shape)
-                    told.append((name, "http" if server is http else "bare handler", run))
+                    runs.append((name, "http" if server is http else "bare handler", run))
         rate = sender.sent / (time.monotonic() - sender.started_s)
         behind_s = _catch_up(client, sender.sent)
-    for name, which, run in told:
+    for name, which, run in runs:
         print(
             f"GET during ingest, {name}, {which}: {run['rate']:,.0f} /s, p50 {run['p50_ms']:.2f} "
             f"ms, p99 {run['p99_ms']:.2f} ms, longest {run['max_ms']:.0f} ms"
@@ -127,7 +127,7 @@ def main() -> None:
             connections=options.connections,
             partitions=options.partitions,
             applications=" ".join((*_APPLICATIONS, "http")),
-            turns=f"{options.seconds} s each",
+            rounds=f"{options.seconds} s each",
             aiohttp=importlib.metadata.version("aiohttp"),
         )
     )
@@ -157,17 +157,17 @@ def _wait_for_users(client: httpx.Client, users: int) -> None:
     common.wait_until(known, _BEHIND_TIMEOUT_S, "the users", poll_s=1.0)
 
 
-def _answers(client: httpx.Client, path: str) -> bool:
+def _succeeds(client: httpx.Client, path: str) -> bool:
     return client.get(path).status_code == httpx.codes.OK
 
 
 def _catch_up(client: httpx.Client, sent: int) -> float:
-    """Seconds until the results of the last commands were there."""
+    """Seconds until the results of the last commands are available."""
     started_s = time.monotonic()
     for number in range(max(0, sent - 200), sent):
         path = f"/v1/commands/change-{number}"
         common.wait_until(
-            partial(_answers, client, path),
+            partial(_succeeds, client, path),
             _BEHIND_TIMEOUT_S,
             path,
             poll_s=0.01,

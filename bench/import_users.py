@@ -1,10 +1,10 @@
-"""1,000,000 users through POST /dev/users/import, until the replica shows every one of them.
+"""Import of 1,000,000 users through POST /dev/users/import until the replica has all of them.
 
     python -m bench.import_users
 
-http, users and shards run as in a deployment. The body is streamed from a file made beforehand; the
-time counts from its first byte until the view shows the last user of each partition, after which
-every user is asked for. The processor time of each process tells where the work is.
+http, users and shards run as in a deployment. The body is streamed from a prepared file; the time
+counts from its first byte until the view shows the last user of each partition. Every user is
+queried afterwards. The CPU time of each process shows where the work is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser = common.arguments(__doc__, users=1_000_000, partitions=8)
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(
             bootstrap_servers, folder, options.partitions, dev={"enabled": True}
         ) as settings,
@@ -51,15 +51,15 @@ def main() -> None:
         before = _cpu(processes)
         started_s = time.monotonic()
         _import(client, file, len(users))
-        taken_s = time.monotonic() - started_s
+        accepted_s = time.monotonic() - started_s
         _wait_for_last(settings, client, users)
-        shown_s = time.monotonic() - started_s
+        visible_s = time.monotonic() - started_s
         spent = {name: cpu_s - before[name] for name, cpu_s in _cpu(processes).items()}
         _check(client, users)
-    print(f"import: {len(users) / shown_s:,.0f} users/s (target {TARGET_RATE:,})")
-    print(f"all taken after {taken_s:.1f} s, shown by the replica after {shown_s:.1f} s")
-    told = ", ".join(f"{name} {cpu_s / len(users) * 1e6:.0f}" for name, cpu_s in spent.items())
-    print(f"processor time a user, µs: {told}")
+    print(f"import: {len(users) / visible_s:,.0f} users/s (target {TARGET_RATE:,})")
+    print(f"all accepted after {accepted_s:.1f} s, visible in the replica after {visible_s:.1f} s")
+    cpu_us = ", ".join(f"{name} {cpu_s / len(users) * 1e6:.0f}" for name, cpu_s in spent.items())
+    print(f"CPU time per user, µs: {cpu_us}")
     print(
         common.conditions(
             users=f"{options.users:,}",
@@ -83,7 +83,7 @@ def _pieces(file: Path) -> Iterator[bytes]:
 
 
 def _wait_for_last(settings: Settings, client: httpx.Client, users: list[str]) -> None:
-    """A partition's users come in the order in which they were sent."""
+    """Wait for the last user of each partition; a partition keeps the order of the import."""
     last = {partition_of(user_id, settings.partitions): user_id for user_id in users}
     for user_id in last.values():
         common.wait_until(
@@ -101,11 +101,11 @@ def _check(client: httpx.Client, users: list[str]) -> None:
         for start in range(0, len(users), _QUERY_IDS)
     )
     if known != len(users):
-        raise common.BenchError(f"{known} of {len(users)} users are shown")
+        raise common.BenchError(f"{known} of {len(users)} users are visible")
 
 
 def _known(client: httpx.Client, users: list[str]) -> int:
-    """How many of these the view shows as active."""
+    """How many of these users are active in the view."""
     answer = client.post("/v1/memberships/query", json={"user_ids": users}).raise_for_status()
     return sum(item["account"] == "active" for item in orjson.loads(answer.content)["items"])
 

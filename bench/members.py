@@ -1,10 +1,10 @@
-"""All members of a segment of 1,000,000 as NDJSON, and a page of 1,000 anywhere in it.
+"""All members of a segment of 1,000,000 users as NDJSON, and pages of 1,000 of them.
 
     python -m bench.members
 
-The view is filled from the real topics; only the http process runs. Memory is the process's peak
-during a stream above what it had before. Pages are asked for one after another until the end, so
-that every place of the segment is met. The client only counts.
+The view is filled from the real topics; only the http process runs. Memory is the peak of the
+process during a stream minus its value before. Pages are requested one after another to the end, so
+that they cover the whole segment. The client only counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     parser = common.arguments(__doc__, users=1_000_000, partitions=8, limit=1_000, rounds=3)
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
     ):
         view.fill(settings, options.users, segments=[_SEGMENT], each=1)
@@ -57,7 +57,7 @@ def main() -> None:
         f"{' '.join(f'{run.peak_bytes / 1e6:.0f}' for run in runs)} MB (target {TARGET_MEMORY_MB})"
     )
     print(
-        f"a page of {options.limit:,}: p50 {common.percentile(pages_ms, 0.5):.1f} ms, p99 "
+        f"page of {options.limit:,}: p50 {common.percentile(pages_ms, 0.5):.1f} ms, p99 "
         f"{common.percentile(pages_ms, 0.99):.1f} ms (target {TARGET_PAGE_P99_MS}), longest "
         f"{max(pages_ms):.1f} ms, {len(pages_ms)} pages"
     )
@@ -77,20 +77,20 @@ def _pages(settings: Settings, members: int, limit: int) -> list[float]:
     count, cursor = 0, None
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.http.port}", timeout=60) as client:
         while cursor is not None or not times_ms:
-            asked = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
+            params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
             started_s = time.perf_counter()
-            answer = client.get(_PATH, params=asked)
+            answer = client.get(_PATH, params=params)
             times_ms.append((time.perf_counter() - started_s) * 1000)
             page = orjson.loads(answer.raise_for_status().content)
             count, cursor = count + len(page["items"]), page["next"]
     if count != members:
-        raise common.BenchError(f"the pages have {count} members, {members} were written")
+        raise common.BenchError(f"the pages have {count} of {members} members")
     return times_ms
 
 
 def _stream(settings: Settings, http: common.Process, members: int) -> Stream:
     before_bytes, before_s = http.rss_bytes(), common.cpu_s(http.pid)
-    http.forget_peak()
+    http.reset_peak_rss()
     lines = size_bytes = 0
     first_byte_s = 0.0
     end = b""
@@ -109,7 +109,7 @@ def _stream(settings: Settings, http: common.Process, members: int) -> Stream:
     connection.close()
     seconds = time.perf_counter() - started_s
     if lines != members + 1 or not end.endswith(b'{"count":%d}\n' % members):
-        raise common.BenchError(f"{lines - 1} of {members} members came; the end: {end!r}")
+        raise common.BenchError(f"{lines - 1} of {members} members received; the end: {end!r}")
     peak_bytes = http.peak_rss_bytes() - before_bytes
     spent_s = common.cpu_s(http.pid) - before_s
     return Stream(seconds, first_byte_s, size_bytes, peak_bytes, spent_s)

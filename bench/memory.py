@@ -2,8 +2,8 @@
 
     python -m bench.memory
 
-Measured after the commands that made the users, after a start with the state's folder, and after a
-start without it, which restores everything from the changelog.
+Measured after the commands that create the users, after a restart with the state folder, and after
+a restart without it, which restores the state from the changelog.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(
             bootstrap_servers,
             folder,
@@ -40,38 +40,38 @@ def main() -> None:
             (user_id, restore.SEGMENTS[:1], []) for user_id in common.user_ids(options.users)
         ]
         log.log_changes(settings, changes)
-        told = [_run(settings, "making the users")]
+        runs = [_run(settings, "creating the users")]
         again: list[log.Change] = [
             (user_id, restore.SEGMENTS[1:2], []) for user_id, _, _ in changes
         ]
         log.log_changes(settings, again[: options.touched], first_id=options.users)
-        told.append(_run(settings, "a start with the folder"))
+        runs.append(_run(settings, "a restart with the folder"))
         shutil.rmtree(maintenance.state_dir(settings))
         again = again[options.touched : 2 * options.touched]
         log.log_changes(settings, again, first_id=options.users + options.touched)
-        told.append(_run(settings, "a start without it"))
-    peak = max(peak for _, _, peak in told)
+        runs.append(_run(settings, "a restart without it"))
+    peak = max(peak for _, _, peak in runs)
     print(
         f"memory of a shards process: {peak / 1e6:,.0f} MB at most "
         f"(target {TARGET_BYTES / 1e6:,.0f})"
     )
-    for what, resident, peak in told:
+    for what, resident, peak in runs:
         print(f"after {what}: {resident / 1e6:,.0f} MB, at most {peak / 1e6:,.0f} MB")
     print(
         common.conditions(
             users=f"{options.users:,}",
-            of_them_touched_after_each_start=f"{options.touched:,}",
+            changed_after_each_restart=f"{options.touched:,}",
             partitions=options.partitions,
         )
     )
 
 
 def _run(settings: Settings, what: str) -> tuple[str, int, int]:
-    """(what, resident, peak) once the process has done all there is to do."""
+    """(what, resident, peak) once the process has applied the log."""
     process = log.start_shards(settings, _TIMEOUT_S)
-    told = (what, process.rss_bytes(), process.peak_rss_bytes())
+    run = (what, process.rss_bytes(), process.peak_rss_bytes())
     process.stop()
-    return told
+    return run
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Commands through router, shards, history and the view together, as fast as they go.
+"""Throughput of router, shards, history and view together.
 
     python -m bench.pipeline
 
 All applications run as in a deployment. The commands are produced at once; the time counts from the
 first of them until the last is visible over HTTP and its history row is in the store. Every command
-must have exactly one result, every change one row. The processor time of each process tells where
-the work is.
+must have exactly one result, every change one row. The CPU time of each process shows where the
+work is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TIMEOUT_S = 600.0
 
 
 class Results(NamedTuple):
-    """What came out in segments.results."""
+    """Records of segments.results: number of changes, and {partition: last offset}."""
 
     changes: int
     positions: dict[int, int]
@@ -39,7 +39,7 @@ def main() -> None:
     parser = common.arguments(__doc__, commands=100_000, users=50_000, partitions=8)
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
         httpx.Client(base_url=pipeline.base_url(settings), timeout=60) as client,
     ):
@@ -67,8 +67,8 @@ def main() -> None:
         f"all produced after {produced_s:.1f} s, decided {decided_s:.1f} s, "
         f"visible {visible_s:.1f} s, in the history store {stored_s:.1f} s"
     )
-    told = ", ".join(f"{n} {cpu / options.commands * 1e6:.0f}" for n, cpu in spent.items())
-    print(f"processor time a command, µs: {told}")
+    cpu_us = ", ".join(f"{n} {cpu / options.commands * 1e6:.0f}" for n, cpu in spent.items())
+    print(f"CPU time per command, µs: {cpu_us}")
     print(
         common.conditions(
             commands=f"{options.commands:,}",
@@ -131,7 +131,7 @@ def _wait_for_rows(settings: Settings, rows: int) -> None:
         def stored() -> bool:
             [(count,)] = store.execute("SELECT count(*) FROM history").fetchall()
             if count > rows:
-                raise common.BenchError(f"{count} history rows of {rows} changes")
+                raise common.BenchError(f"{count} history rows for {rows} changes")
             return bool(count == rows)
 
         common.wait_until(stored, _TIMEOUT_S, f"{rows} history rows")

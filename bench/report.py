@@ -1,10 +1,10 @@
-"""The CSV of a month of 1,000,000 rows: seconds, and how much memory the http process takes for it.
+"""Time and memory of the http process for a monthly CSV of 1,000,000 rows.
 
     python -m bench.report
 
-The rows are written by the history store's own writer; progress markers promise exactly as many, so
-that the report is complete. Memory is the process's peak during a download above what it had
-before. The client only counts lines.
+The rows are written by the history store's own writer; the progress markers announce exactly as
+many, so that the report is complete. Memory is the peak of the process during a download minus its
+value before. The client only counts lines.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser = common.arguments(__doc__, rows=1_000_000, users=100_000, partitions=8, rounds=3)
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
     ):
         month, rows = _write(settings, options.rows, options.users)
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, int]]:
-    """(month, rows by partition) of a history spread over last month."""
+    """Write a history spread over last month; returns (month, rows by partition)."""
     first = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     month = (first - timedelta(days=1)).replace(day=1)
     begin_ms = int(month.timestamp() * 1000)
@@ -105,8 +105,8 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
                 for offset in range(rows[partition])
             ]
             for start in range(0, len(entries), _APPENDED):
-                some = entries[start : start + _APPENDED]
-                writer.append(partition, some, some[-1].offset + 1)
+                batch = entries[start : start + _APPENDED]
+                writer.append(partition, batch, batch[-1].offset + 1)
     finally:
         writer.close()
     return f"{month:%Y-%m}", rows
@@ -114,7 +114,7 @@ def _write(settings: Settings, count: int, users: int) -> tuple[str, dict[int, i
 
 def _download(url: str, http: common.Process, expected: int) -> Download:
     before_bytes, before_s = http.rss_bytes(), view.cpu_s(http)
-    http.forget_peak()
+    http.reset_peak_rss()
     address = urlsplit(url)
     lines = size_bytes = 0
     first_byte_s = 0.0
@@ -132,7 +132,7 @@ def _download(url: str, http: common.Process, expected: int) -> Download:
     connection.close()
     seconds = time.perf_counter() - started_s
     if lines != expected:
-        raise common.BenchError(f"{lines} rows came, {expected} were written")
+        raise common.BenchError(f"received {lines} of {expected} rows")
     return Download(
         seconds,
         first_byte_s,

@@ -1,10 +1,10 @@
-"""Restore of shards from their changelog: the state folder wiped, the process started again.
+"""Restore of shards from their changelog after the state folder was removed.
 
     python -m bench.restore
 
-The same process is started with its folder, too: what that takes (imports, joining the group,
-building the machines from their documents) is subtracted. The restored state must be the one that
-was wiped, document by document.
+The time of a start with the folder (imports, joining the group, building the machines from their
+documents) is measured too and subtracted. The restored state must equal the removed one, document
+by document.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser = common.arguments(__doc__, users=400_000, commands_per_user=1, partitions=8)
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(
             bootstrap_servers, folder, options.partitions, commit_interval_ms=200
         ) as settings,
@@ -44,7 +44,7 @@ def main() -> None:
         shutil.rmtree(maintenance.state_dir(settings))
         cold_s = _start_and_stop(settings, "cold")
         if _digests(settings) != before:
-            raise common.BenchError("the restored state is not the one that was wiped")
+            raise common.BenchError("the restored state differs from the removed one")
         rows, size = _changelog(settings)
     restore_s = cold_s - warm_s
     print(
@@ -58,14 +58,14 @@ def main() -> None:
     print(
         common.conditions(
             users=f"{options.users:,}",
-            commands_a_user=options.commands_per_user,
+            commands_per_user=options.commands_per_user,
             partitions=options.partitions,
         )
     )
 
 
 def fill(settings: Settings, users: int, commands_per_user: int) -> None:
-    """A state in which every user has had so many commands; its process stopped."""
+    """Build a state in which every user had `commands_per_user` commands; stop the process."""
     log.define_segments(settings, SEGMENTS)
     ids = common.user_ids(users)
     for turn in range(commands_per_user):
@@ -77,13 +77,13 @@ def fill(settings: Settings, users: int, commands_per_user: int) -> None:
 
 def _start_and_stop(settings: Settings, name: str) -> float:
     """Seconds from the start of the process until every shard was ready."""
-    told = settings.model_copy(update={"log_level": "info"})
+    verbose = settings.model_copy(update={"log_level": "info"})
     started_s = time.monotonic()
-    process = common.start(told, "shards")
-    output = told.data_dir / "shards-0.log"
+    process = common.start(verbose, "shards")
+    output = verbose.data_dir / "shards-0.log"
 
     def ready() -> bool:
-        return output.read_text(encoding="utf-8").count('"shard_ready"') == told.partitions
+        return output.read_text(encoding="utf-8").count('"shard_ready"') == verbose.partitions
 
     common.wait_until(ready, _TIMEOUT_S, f"{name} start", poll_s=0.02)
     took_s = time.monotonic() - started_s
@@ -92,7 +92,7 @@ def _start_and_stop(settings: Settings, name: str) -> float:
 
 
 def _digests(settings: Settings) -> list[str]:
-    """One number for the users of each shard."""
+    """The digest of the users of each shard."""
     found = []
     for partition in range(settings.partitions):
         path = maintenance.state_dir(settings) / str(partition)

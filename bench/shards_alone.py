@@ -1,12 +1,12 @@
-"""The shards application alone on a backlog of changes, with every output, exactly once.
+"""Throughput of the shards application alone on a backlog, exactly once, with every output.
 
     python -m bench.shards_alone [--prototype DIR]
 
 The backlog is written first. The rate is taken from the results' own timestamps, first to last, so
 that starting the process does not count; every command must have exactly one result and every
-applied change one history row. With `--prototype`, the sketch in DIR (a yardstick: a
-document, a history record and a changelog row a command) works on as many records of its own on
-the same broker, before and after, and the ratio is printed.
+applied change one history row. With `--prototype`, the prototype in DIR (the baseline: a document,
+history record and changelog row per command) processes as many records on the same broker, before
+and after, and the ratio is printed.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from segments.settings import Settings
 SEGMENTS = [f"SEG_{n}" for n in range(50)]
 TARGET_RATIO = 0.5
 TARGET_RATE = 10_000
-_SKETCH_ADDRESS = "127.0.0.1:19092"
-_SKETCH_PARTITIONS = 4
+_PROTOTYPE_ADDRESS = "127.0.0.1:19092"
+_PROTOTYPE_PARTITIONS = 4
 _TIMEOUT_S = 600.0
 
 
 def main() -> None:
-    """Measure, in turns with the prototype where there is one, and print."""
+    """Measure, in turns with the prototype if there is one, and print."""
     parser = common.arguments(
         __doc__, records=200_000, users=50_000, partitions=4, rounds=1, commit_interval_ms=50
     )
-    parser.add_argument("--prototype", type=Path, help="folder of the yardstick")
+    parser.add_argument("--prototype", type=Path, help="folder of the prototype")
     options = parser.parse_args()
     rates: list[float] = []
-    sketch: list[float] = []
-    with common.surroundings(options) as (bootstrap_servers, folder):
+    prototype: list[float] = []
+    with common.broker_and_folder(options) as (bootstrap_servers, folder):
         for number in range(options.rounds):
             if options.prototype:
-                sketch.append(_prototype(options, bootstrap_servers, folder / f"a{number}"))
+                prototype.append(_prototype(options, bootstrap_servers, folder / f"a{number}"))
             rates.append(_measure(options, bootstrap_servers, folder))
             if options.prototype:
-                sketch.append(_prototype(options, bootstrap_servers, folder / f"b{number}"))
+                prototype.append(_prototype(options, bootstrap_servers, folder / f"b{number}"))
     rate = statistics.median(rates)
     print(f"shards alone: {rate:,.0f} records/s (target {TARGET_RATE:,}){_all(rates)}")
-    if sketch:
-        beside = statistics.median(sketch)
-        print(f"prototype: {beside:,.0f} records/s{_all(sketch)}")
-        print(f"ratio: {rate / beside:.2f} (target {TARGET_RATIO})")
+    if prototype:
+        baseline = statistics.median(prototype)
+        print(f"prototype: {baseline:,.0f} records/s{_all(prototype)}")
+        print(f"ratio: {rate / baseline:.2f} (target {TARGET_RATIO})")
     print(
         common.conditions(
             records=f"{options.records:,}",
@@ -95,7 +95,7 @@ def _changes(records: int, users: int) -> list[log.Change]:
 
 
 def _rate(settings: Settings, records: int) -> float:
-    """Records a second, after a look at whether each was answered exactly once."""
+    """Records/s; BenchError unless each command has exactly one result."""
     answered: set[str] = set()
     changes = 0
     times: list[int] = []
@@ -109,24 +109,24 @@ def _rate(settings: Settings, records: int) -> float:
     rows = sum(1 for _ in log.read_all(settings, settings.topic("segments.history")))
     if len(answered) != records or rows != changes:
         raise common.BenchError(
-            f"{len(answered)} of {records} results, {rows} history rows of {changes} changes"
+            f"{len(answered)} of {records} results, {rows} history rows for {changes} changes"
         )
     return records / (max(times) - min(times)) * 1000
 
 
 def _prototype(options: argparse.Namespace, bootstrap_servers: str, folder: Path) -> float:
-    """The sketch's own figure, with its address replaced by this broker's."""
+    """Records/s as the prototype reports it, run on this broker."""
     shutil.copytree(options.prototype, folder)
     for script in folder.glob("*.py"):
         text = script.read_text(encoding="utf-8")
-        script.write_text(text.replace(_SKETCH_ADDRESS, bootstrap_servers), encoding="utf-8")
+        script.write_text(text.replace(_PROTOTYPE_ADDRESS, bootstrap_servers), encoding="utf-8")
     records, users = options.records, options.users
     _script(folder, ["topics.py"])
     _script(folder, ["load.py", str(records), str(users)])
     seconds = str(options.commit_interval_ms / 1000)
-    environment = {"CI": seconds, "GRP": f"sketch-{folder.name}", "STOP": str(records)}
-    said = _script(folder, ["shard.py"], environment)
-    final = [line.split() for line in said.splitlines() if line.startswith("final")]
+    environment = {"CI": seconds, "GRP": f"prototype-{folder.name}", "STOP": str(records)}
+    output = _script(folder, ["shard.py"], environment)
+    final = [line.split() for line in output.splitlines() if line.startswith("final")]
     return float(final[0][2])
 
 

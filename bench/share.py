@@ -1,12 +1,12 @@
-"""10 % of 1,000,000 users, then 25 %, while commands and reads go on: exact, and how long it takes.
+"""Assignment of 10 %, then 25 % of 1,000,000 users to a segment under load.
 
     python -m bench.share
 
 All applications run as in a deployment. `decided`: the definition shows its target; `written`: it
-is active and the view shows every member; `history`: the store has every row. Who has the segment
-is compared with a plain computation. Meanwhile GETs of users and commands come at a steady rate,
-some of the commands watched until they are visible; the same is measured beforehand, with nothing
-else going on.
+is active and the view shows every member; `history`: the store has every row. The members are
+compared with an independent computation. Meanwhile GETs and commands are sent at a steady rate, and
+a sample of the commands is followed until it is visible; the same is measured beforehand without an
+assignment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench import _common as common
 from bench import _pipeline as pipeline
 from bench import _population as population
 from bench import _view as view
-from bench._watch import Watch
+from bench._probe import VisibilityProbe
 from segments.settings import Settings
 from segments.state.history.sqlite import database_path
 
@@ -36,15 +36,15 @@ TARGET_GET_P99_MS, TARGET_VISIBLE_P99_MS = 20, 1_000
 FIRST_PERCENT, RAISED_PERCENT = 10, 25
 _SEGMENT = "SHARE"
 _TIMEOUT_S = 600.0
-_LOOK_EVERY_S = 0.02
-_WATCH_EVERY_S = 0.01
+_POLL_INTERVAL_S = 0.02
+_PROBE_INTERVAL_S = 0.01
 _ENDLESS = 10_000_000
 
 T = TypeVar("T")
 
 
 class Times(NamedTuple):
-    """Seconds from the request on."""
+    """Seconds since the request."""
 
     decided_s: float
     written_s: float
@@ -52,7 +52,7 @@ class Times(NamedTuple):
 
 
 class Load:
-    """GETs and commands at a steady rate, while something else is measured."""
+    """Sends GETs and commands at a steady rate while something else is measured."""
 
     def __init__(
         self, settings: Settings, client: httpx.Client, options: argparse.Namespace
@@ -65,9 +65,9 @@ class Load:
         self._first = 0
 
     def during(self, work: Callable[[], T]) -> tuple[T, str]:
-        """(what `work` gives, what is to be said about the load)"""
+        """(result of `work`, summary of the load)"""
         options = self._options
-        watch = Watch(self._settings, self._client, view.SEGMENTS[0], _WATCH_EVERY_S)
+        probe = VisibilityProbe(self._settings, self._client, view.SEGMENTS[0], _PROBE_INTERVAL_S)
         shape = {name: getattr(options, name) for name in ("users", "connections")}
         endless_s = _ENDLESS / options.get_rate
         port = self._settings.http.port
@@ -79,26 +79,26 @@ class Load:
         changes = pipeline.changes(self._users, self._first, _ENDLESS, seed=self._first)
         self._first += _ENDLESS
         commands = takewhile(lambda _: not stopping.is_set(), changes)
-        every = options.rate // options.watched_rate
+        every = options.rate // options.sampled_rate
         with ThreadPoolExecutor(1) as pool:
-            watching = pool.submit(watch.run, commands, self._fresh, options.rate, every)
+            probing = pool.submit(probe.run, commands, self._fresh, options.rate, every)
             try:
-                given = work()
+                result = work()
             finally:
                 stopping.set()
-            read = view.measured(gets.end())
-            watching.result()
-        return given, _told(read, watch)
+            read = view.parse_load(gets.stop_and_read())
+            probing.result()
+        return result, _summary(read, probe)
 
 
-def _told(read: dict[str, float], watch: Watch) -> str:
-    seen_ms = watch.seen_ms
+def _summary(read: dict[str, float], probe: VisibilityProbe) -> str:
+    visible_ms = probe.visible_ms
     return (
         f"GET p50 {read['p50_ms']:.1f} ms, p99 {read['p99_ms']:.1f} ms (target "
         f"{TARGET_GET_P99_MS}), longest {read['max_ms']:.0f} ms at {read['rate']:,.0f} /s; "
-        f"command visible p50 {common.percentile(seen_ms, 0.5):.0f} ms, "
-        f"p99 {common.percentile(seen_ms, 0.99):.0f} ms (target {TARGET_VISIBLE_P99_MS}), "
-        f"longest {max(seen_ms):.0f} ms at {watch.rate:,.0f} /s, {len(seen_ms)} watched"
+        f"command visible p50 {common.percentile(visible_ms, 0.5):.0f} ms, "
+        f"p99 {common.percentile(visible_ms, 0.99):.0f} ms (target {TARGET_VISIBLE_P99_MS}), "
+        f"longest {max(visible_ms):.0f} ms at {probe.rate:,.0f} /s, {len(visible_ms)} sampled"
     )
 
 
@@ -109,14 +109,14 @@ def main() -> None:
         users=1_000_000,
         partitions=8,
         rate=100,
-        watched_rate=10,
+        sampled_rate=10,
         connections=4,
         get_rate=200,
         quiet_s=15,
     )
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
         httpx.Client(base_url=pipeline.base_url(settings), timeout=60) as client,
     ):
@@ -126,7 +126,7 @@ def main() -> None:
         _, quiet = load.during(lambda: time.sleep(options.quiet_s))
         run = Run(settings, client, users, processes)
         first, with_first = load.during(run.create)
-        raised, with_raised = load.during(run.raise_it)
+        raised, with_raised = load.during(run.raise_percent)
         run.check()
     print(
         f"{FIRST_PERCENT} % of {options.users:,} users: exact; decided {first.decided_s:.2f} s "
@@ -137,9 +137,9 @@ def main() -> None:
         f"raised to {RAISED_PERCENT} %: exact; decided {raised.decided_s:.2f} s, written "
         f"{raised.written_s:.2f} s (target {TARGET_RAISED_S}), history {raised.history_s:.2f} s"
     )
-    for name, told in (("before", quiet), ("10 %", with_first), ("25 %", with_raised)):
-        print(f"{name}: {told}")
-    print(f"processor time a membership, µs: {run.spent}")
+    for name, summary in (("before", quiet), ("10 %", with_first), ("25 %", with_raised)):
+        print(f"{name}: {summary}")
+    print(f"CPU time per membership, µs: {run.spent}")
     print(
         common.conditions(
             partitions=options.partitions,
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 class Run:
-    """One segment, made and raised; `spent` says where the processor time went."""
+    """Creates one segment, then raises its percentage; `spent` is the CPU time by process."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Run:
         self.spent = ""
 
     def create(self) -> Times:
-        """Give the segment to the first share."""
+        """Create the segment for the first share."""
         before = self._cpu()
         body = {"segment": _SEGMENT, "auto": {"percent": FIRST_PERCENT}}
         started_s = time.monotonic()
@@ -180,15 +180,15 @@ class Run:
         self._compare(FIRST_PERCENT)
         return times
 
-    def raise_it(self) -> Times:
-        """Give it to more."""
+    def raise_percent(self) -> Times:
+        """Raise the percentage."""
         body = {"auto": {"percent": RAISED_PERCENT}}
         started_s = time.monotonic()
         self._client.patch(f"/v1/segments/{_SEGMENT}", json=body).raise_for_status()
         return self._follow(started_s, RAISED_PERCENT)
 
     def check(self) -> None:
-        """BenchError unless exactly those have it who must, each with one row."""
+        """BenchError unless exactly the expected users are members, each with one row."""
         self._compare(RAISED_PERCENT)
         with closing(self._store()) as store:
             [(users,)] = store.execute(
@@ -199,16 +199,16 @@ class Run:
         self._client.close()
 
     def _count(self, percent: int) -> int:
-        return population.share(len(self._users), percent)
+        return population.share_size(len(self._users), percent)
 
     def _follow(self, started_s: float, percent: int) -> Times:
         count = self._count(percent)
 
         def decided() -> bool:
-            return bool(population.show(self._client, _SEGMENT)["auto"]["target"] == count)
+            return bool(population.definition(self._client, _SEGMENT)["auto"]["target"] == count)
 
         def written() -> bool:
-            shown = population.show(self._client, _SEGMENT)
+            shown = population.definition(self._client, _SEGMENT)
             return bool(shown["state"] == "active" and shown["size"] == count)
 
         return Times(
@@ -218,24 +218,24 @@ class Run:
         )
 
     def _when(self, started_s: float, predicate: Callable[[], bool], what: str) -> float:
-        common.wait_until(predicate, _TIMEOUT_S, what, poll_s=_LOOK_EVERY_S)
+        common.wait_until(predicate, _TIMEOUT_S, what, poll_s=_POLL_INTERVAL_S)
         return time.monotonic() - started_s
 
     def _rows(self) -> int:
         with closing(self._store()) as store:
-            asked = "SELECT count(*) FROM history WHERE segment = ?"
-            [(count,)] = store.execute(asked, (_SEGMENT,)).fetchall()
+            query = "SELECT count(*) FROM history WHERE segment = ?"
+            [(count,)] = store.execute(query, (_SEGMENT,)).fetchall()
         return int(count)
 
     def _store(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{database_path(self._settings)}?mode=ro", uri=True)
 
     def _compare(self, percent: int) -> None:
-        expected = population.chosen(_SEGMENT, self._users, self._count(percent))
+        expected = population.expected_members(_SEGMENT, self._users, self._count(percent))
         found = population.members(self._client, _SEGMENT)
         if found != expected:
             raise common.BenchError(
-                f"{len(expected - found)} lack the segment, {len(found - expected)} have it wrongly"
+                f"{len(expected - found)} members are missing, {len(found - expected)} unexpected"
             )
 
     def _cpu(self) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Memory of one shards process with 1,000,000 users and 20 segments of 10 %, and its rebuild.
+"""Memory of one shards process with 1,000,000 users and 20 segments of 10 %; rebuild time.
 
     python -m bench.shares_memory
 
-Measured while the segments are given, and after a start with the state's folder, at which the
-process reads all documents and builds its index of the population: `rebuild` is the sum over all
-shards of what they log as `rebuild_ms`.
+Measured during the assignment of the segments, and after a restart with the state folder, for which
+the process reads all documents and builds its index of the population: `rebuild` is the sum of
+`rebuild_ms` that the shards log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(
             bootstrap_servers,
             folder,
@@ -36,18 +36,18 @@ def main() -> None:
     ):
         log.log_users(settings, common.user_ids(options.users))
         process = log.start_shards(settings, _TIMEOUT_S)
-        _give(settings, options.segments, options.percent)
-        given = (process.rss_bytes(), process.peak_rss_bytes())
+        _create_segments(settings, options.segments, options.percent)
+        assigning = (process.rss_bytes(), process.peak_rss_bytes())
         process.stop()
         again = log.start_shards(settings.model_copy(update={"log_level": "info"}), _TIMEOUT_S)
         rebuilds_ms = _rebuilds_ms(again, options.partitions)
-        started = (again.rss_bytes(), again.peak_rss_bytes())
-    peak = max(given[1], started[1])
+        restarted = (again.rss_bytes(), again.peak_rss_bytes())
+    peak = max(assigning[1], restarted[1])
     print(
         f"memory of a shards process: {peak / 1e6:,.0f} MB at most "
         f"(target {TARGET_BYTES / 1e6:,.0f})"
     )
-    for what, (resident, most) in (("giving", given), ("a start", started)):
+    for what, (resident, most) in (("the assignment", assigning), ("a restart", restarted)):
         print(f"after {what}: {resident / 1e6:,.0f} MB, at most {most / 1e6:,.0f} MB")
     print(
         f"rebuild of the population: {sum(rebuilds_ms) / 1000:.1f} s (target {TARGET_REBUILD_S}), "
@@ -62,7 +62,7 @@ def main() -> None:
     )
 
 
-def _give(settings: Settings, segments: int, percent: int) -> None:
+def _create_segments(settings: Settings, segments: int, percent: int) -> None:
     names = [f"SHARE_{number}" for number in range(segments)]
     for name in names:
         log.log_creation(settings, name, {"percent": percent})
@@ -75,15 +75,15 @@ def _give(settings: Settings, segments: int, percent: int) -> None:
 
 
 def _rebuilds_ms(process: common.Process, partitions: int) -> list[int]:
-    """What each shard has told of its start."""
-    told = [
+    """`rebuild_ms` of each shard, from its log."""
+    rebuilds_ms = [
         orjson.loads(line)["rebuild_ms"]
         for line in process.output().splitlines()
         if '"shard_ready"' in line
     ]
-    if len(told) != partitions:
-        raise common.BenchError(f"{len(told)} of {partitions} shards are ready")
-    return told
+    if len(rebuilds_ms) != partitions:
+        raise common.BenchError(f"{len(rebuilds_ms)} of {partitions} shards are ready")
+    return rebuilds_ms
 
 
 if __name__ == "__main__":

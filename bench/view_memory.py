@@ -1,4 +1,4 @@
-"""Memory of one http process with a view of 1,000,000 users, and how fast such a view is filled.
+"""Memory of one http process with a view of 1,000,000 users, and the rate of filling it.
 
 python -m bench.view_memory
 """
@@ -20,7 +20,7 @@ def main() -> None:
     options = parser.parse_args()
     shape = {name: getattr(options, name) for name in ("users", "connections", "seconds")}
     with (
-        common.surroundings(options) as (bootstrap_servers, folder),
+        common.broker_and_folder(options) as (bootstrap_servers, folder),
         common.deployment(bootstrap_servers, folder, options.partitions) as settings,
     ):
         view.fill(settings, options.users)
@@ -28,7 +28,7 @@ def main() -> None:
         http = view.start(settings)
         filled_s = time.monotonic() - started_s
         filled, peak = http.rss_bytes(), http.peak_rss_bytes()
-        told = view.load(settings, "get", http, settings.http.port, **shape)
+        run = view.load(settings, "get", http, settings.http.port, **shape)
         read, read_peak = http.rss_bytes(), http.peak_rss_bytes()
         http.stop()
         started_s = time.monotonic()
@@ -37,17 +37,17 @@ def main() -> None:
         reopened = again.rss_bytes()
     print(
         f"memory of http: filled {filled / _MIB:.0f} MiB (peak {peak / _MIB:.0f}), after "
-        f"{told['answered']:,.0f} GETs {read / _MIB:.0f} MiB (peak {read_peak / _MIB:.0f}), "
-        f"started again {reopened / _MIB:.0f} MiB (target {TARGET_MIB})"
+        f"{run['answered']:,.0f} GETs {read / _MIB:.0f} MiB (peak {read_peak / _MIB:.0f}), "
+        f"restarted {reopened / _MIB:.0f} MiB (target {TARGET_MIB})"
     )
     print(
         f"filled from the topics in {filled_s:.1f} s, {options.users / filled_s:,.0f} users/s; "
-        f"started again in {opened_s:.1f} s; GET {told['rate']:,.0f} /s"
+        f"restarted in {opened_s:.1f} s; GET {run['rate']:,.0f} /s"
     )
     print(
         common.conditions(
             users=f"{options.users:,}",
-            segments_a_user=view.SEGMENTS_PER_USER,
+            segments_per_user=view.SEGMENTS_PER_USER,
             partitions=options.partitions,
             connections=options.connections,
         )

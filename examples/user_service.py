@@ -1,15 +1,15 @@
-"""A user service to try the segmentation service with: real HTTP, users made from a seed.
+"""An example user service for trying the segmentation service; users are generated from a seed.
 
     python examples/user_service.py --port 8090 --users 1000
 
-    GET    /users              ids of all users, one a line
+    GET    /users              ids of all users, one per line
     GET    /users/{id}         {"id", "state", "version"} or 404
-    PUT    /users/{id}         {"state": "active" | "blocked"} makes or changes a user
-    DELETE /users/{id}         from now on 404
+    PUT    /users/{id}         {"state": "active" | "blocked"} creates or changes a user
+    DELETE /users/{id}         deletes a user
     GET    /stats              {"calls": GETs of users so far, "by_user": {id: calls}}
-    POST   /faults             what goes wrong from now on; an empty body ends it
+    POST   /faults             sets a fault; an empty body clears all faults
 
-A fault, for all users or for the one named:
+A fault, for all users or for the one with the id `user`:
 
     {"user": id?, "delay_ms": 0, "status": 503?, "retry_after": "5"?,
      "answer": "garbage" | "wrong_id" | "huge" | "redirect" | "unknown_state"?}
@@ -31,7 +31,7 @@ HUGE_BYTES = 10_000_000
 
 
 class Users:
-    """The users, their faults, and how often each was asked for."""
+    """The users, their faults, and the number of GETs of each."""
 
     def __init__(self, count: int, seed: int) -> None:
         numbers = random.Random(seed)
@@ -82,7 +82,7 @@ async def get_user(request: web.Request) -> web.StreamResponse:
 async def put_user(request: web.Request) -> web.Response:
     body = await request.json()
     if body.get("state") not in ("active", "blocked"):
-        raise web.HTTPBadRequest(text="state is active or blocked")
+        raise web.HTTPBadRequest(text="state must be active or blocked")
     return web.json_response(request.app[USERS].put(request.match_info["id"], body["state"]))
 
 
@@ -131,8 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An example user service.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)
-    parser.add_argument("--users", type=int, default=1000, help="how many there are at the start")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same ids")
+    parser.add_argument("--users", type=int, default=1000, help="initial number of users")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed generates the same ids")
     arguments = parser.parse_args()
     app = make_app(arguments.users, arguments.seed)
     web.run_app(app, host=arguments.host, port=arguments.port, access_log=None)

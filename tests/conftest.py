@@ -21,7 +21,7 @@ FIRST_TIMEOUT_S = 300
 _UNIT = Path(__file__).with_name("unit")
 _LONGEST = (
     "system/crash/test_crash.py",
-    "system/crash/test_more_than_one.py",
+    "system/crash/test_several_processes.py",
     "system/crash/test_transactions.py",
     "system/http/test_fuzzing.py",
     "system/crash/test_assignment.py",
@@ -39,9 +39,9 @@ _LONGEST = (
     "system/telemetry/test_scrapes.py",
     "unit/state/machine/test_volume.py",
 )
-"""Files that take longest, the longest first: none of them is left for one worker at the end."""
+"""The slowest files, the slowest first, so that none of them is left to one worker at the end."""
 _DEPLOYMENTS = 2
-"""How many deployments the tests that share one are spread over."""
+"""Number of deployments that the tests with a shared deployment are spread over."""
 _shared_broker = pytest.StashKey[EmbeddedKafka]()
 
 # A shell that runs the tests in the background makes them ignore SIGINT, and so every process they
@@ -58,7 +58,7 @@ def pytest_configure_node(node: Any) -> None:
         return
     kafka = node.config.stash.get(_shared_broker, None)
     if kafka is None:
-        # It ends with the thread that starts it: this one lives as long as the run.
+        # The broker exits with the thread that starts it: this one lives as long as the run.
         kafka = EmbeddedKafka(Path(tempfile.mkdtemp(prefix="segments-tests-")))
         kafka.start()
         node.config.stash[_shared_broker] = kafka
@@ -66,7 +66,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the broker of the workers."""
+    """Stop the broker of the workers."""
     kafka = config.stash.get(_shared_broker, None)
     if kafka is not None:
         kafka.kill()
@@ -92,16 +92,16 @@ def broker(
 
 @pytest.fixture
 def deployment(broker: str, tmp_path: Path) -> Iterator[Settings]:
-    """A deployment of the test's own on the shared broker, its topics applied."""
+    """A new deployment on the shared broker with its topics; no process is started."""
     with deployments.deployment(broker, tmp_path / "data") as settings:
         yield settings
 
 
 @pytest.fixture(scope="session")
 def running(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Everything runs. Each test uses users and segments of its own."""
+    """The shared deployment with all applications; each test uses its own users and segments."""
     folder = tmp_path_factory.mktemp("running") / "data"
-    # Ticks more often than by default, so that nobody waits long for an instant to be complete.
+    # Shorter ticks than the default, so that tests wait less for log time to pass.
     with deployments.deployment(
         broker,
         folder,
@@ -145,17 +145,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             group = "security"
         item.add_marker(pytest.mark.xdist_group(group))
 
-    def place(item: pytest.Item) -> float:
+    def rank(item: pytest.Item) -> float:
         if "running" in getattr(item, "fixturenames", ()):
             return 2.5
         return order.get(item.path.relative_to(root).as_posix(), len(order))
 
-    items.sort(key=place)
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """Show what the processes of a failed test said."""
+    """Add the logs of its processes to the report of a failed test."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined] # a hook wrapper's Result
     if report.failed:

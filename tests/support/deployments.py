@@ -1,4 +1,4 @@
-"""What tests of running processes share: deployments, child processes, waiting for conditions."""
+"""Helpers for tests of running processes: deployments, child processes, waiting."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ class Process:
         self._popen.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, as a crash."""
+        """SIGKILL, like a crash."""
         self._popen.kill()
         self._popen.wait()
 
     def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
-        """Its exit status; TimeoutExpired when it goes on."""
+        """Wait for its exit status; TimeoutExpired if it keeps running."""
         return self._popen.wait(timeout_s)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """SIGTERM, and by force after the timeout: its exit status (negative = signal)."""
+        """SIGTERM, then SIGKILL after the timeout; returns the exit status (negative = signal)."""
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -81,7 +81,7 @@ class Process:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has."""
+    """Whether a process has exited; a zombie has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -123,9 +123,9 @@ def stop_all(data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def deployment(bootstrap_servers: str, data_dir: Path, **overrides: Any) -> Iterator[Settings]:
-    """A deployment of its own on a shared cluster: own topics, groups, folder and ports.
+    """A new deployment on a shared cluster with its own topics, groups, folder and ports.
 
-    `overrides` are settings; sections are given as dictionaries and merged.
+    `overrides` are settings; sections are dictionaries and are merged.
     """
     defaults: dict[str, Any] = {
         "data_dir": data_dir,
@@ -161,7 +161,7 @@ def wait_until(
     what: str = "the condition",
     poll_s: float = _POLL_S,
 ) -> T:
-    """The first truthy value of `predicate`; AssertionError saying what never came.
+    """The first truthy value of `predicate`; AssertionError after the timeout.
 
     An AssertionError inside the predicate means "not yet" and is shown when time is up.
     """
@@ -176,5 +176,7 @@ def wait_until(
         except AssertionError as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {timeout_s:.0f} s; last: {last!r}")
+            raise AssertionError(
+                f"timed out after {timeout_s:.0f} s waiting for {what}; last: {last!r}"
+            )
         time.sleep(poll_s)

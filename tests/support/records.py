@@ -1,4 +1,4 @@
-"""Records of a deployment's topics, written and read by tests."""
+"""Writes and reads records of a deployment's topics."""
 
 from __future__ import annotations
 

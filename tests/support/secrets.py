@@ -13,13 +13,13 @@ from joserfc.jwk import OctKey
 from segments.kafka.embedded import EmbeddedKafka
 from segments.settings import Settings
 from tests.support import deployments
-from tests.support.talkative_service import TalkativeService
+from tests.support.leaky_user_service import LeakyUserService
 
 USER = "segments-tests"
 
 
 class Secrets:
-    """Texts that are found wherever they get to, by what they are for."""
+    """Recognizable secrets by their purpose."""
 
     def __init__(self) -> None:
         self.all: dict[str, str] = {}
@@ -29,33 +29,33 @@ class Secrets:
         return self.all[purpose]
 
     def token(self, name: str, role: str, secret: str) -> str:
-        """A token of a client, which is a secret as well."""
+        """A client token; its signature is a secret as well."""
         claims = {"iss": "us", "aud": "segments", "sub": name, "role": role, "exp": 4_000_000_000}
-        made = jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
-        self.all[f"token of {name}"] = made.rpartition(".")[2]
-        return made
+        token = jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
+        self.all[f"token of {name}"] = token.rpartition(".")[2]
+        return token
 
 
 @dataclass
 class Secured:
-    """Everything runs."""
+    """A running deployment and its secrets."""
 
     settings: Settings
     secrets: Secrets
-    service: TalkativeService
+    service: LeakyUserService
     client: httpx.Client
     processes: dict[str, deployments.Process] = field(default_factory=dict)
 
 
 def kafka_section(broker: EmbeddedKafka, password: str, **options: str) -> dict[str, Any]:
-    asked = {
+    sasl = {
         "security.protocol": "SASL_PLAINTEXT",
         "sasl.mechanism": "PLAIN",
         "sasl.username": USER,
     }
     return {
         "bootstrap_servers": broker.bootstrap_servers,
-        "options": asked | options,
+        "options": sasl | options,
         "password": password,
         "prefix": "t.",
     }

@@ -1,4 +1,4 @@
-"""The example user service as a process of a test."""
+"""The example user service as a child process."""
 
 from __future__ import annotations
 

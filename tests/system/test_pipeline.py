@@ -12,7 +12,7 @@ from tests.support import deployments
 from tests.support.records import read
 
 
-def test_a_command_ends_as_document_result_and_history_row(deployment: Settings) -> None:
+def test_a_command_yields_document_result_and_history_row(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     deployments.start(deployment, "shards")
     user_id = str(uuid.uuid4())

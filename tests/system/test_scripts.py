@@ -1,4 +1,4 @@
-"""The scripts of the repository, and the lists they install from."""
+"""The scripts of the repository and their lock files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCRIPTS = (
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_can_be_run(name: str) -> None:
+def test_scripts_are_executable(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / name)], check=True, timeout=30)
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
-def test_locks_name_hashes_and_no_place(name: str) -> None:
+def test_locks_have_hashes_and_no_local_paths(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.findall(r"^[a-z0-9][^\n]*==[^\n]*", text, flags=re.MULTILINE)
     hashed = re.findall(r"^[a-z0-9][^\n]*==[^\n]*\\\n +--hash=sha256:", text, flags=re.MULTILINE)
@@ -43,7 +43,7 @@ def test_the_dev_lock_has_the_runtime_versions() -> None:
     assert pins[0].items() <= pins[1].items()
 
 
-def test_without_a_python_the_script_says_which_is_needed(tmp_path: Path) -> None:
+def test_without_python_the_script_names_the_required_version(tmp_path: Path) -> None:
     for tool in ("bash", "dirname", "cksum", "tr"):
         found = subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout
         (tmp_path / tool).symlink_to(found.strip())

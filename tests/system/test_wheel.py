@@ -1,4 +1,4 @@
-"""What is built from the sources holds every module, and they import outside the repository."""
+"""The sdist and wheel contain every module, and the modules import outside the repository."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Code = Literal["unreachable", "refused", "full", "timeout", "differs", "failed",
 
 
 class DestinationError(Exception):
-    """An upload failed; the message tells an operator why and contains no secret.
+    """An upload failed; the message gives the reason to operators and contains no secret.
 
     `lasting`: a retry would fail the same way. `retry_after_s`: the delay that the destination
     requested.

@@ -39,7 +39,7 @@ def require_free(host: str, port: int, *, purpose: str, setting: str) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which nobody listens.
+    """A free port.
 
     It is below the ephemeral range: a client that keeps reconnecting to a stopped server on an
     ephemeral port eventually connects to itself (TCP self-connect) and occupies the port.

@@ -177,12 +177,12 @@ def _schemas() -> dict[str, Any]:
     models = dict.fromkeys(
         model for kind in MESSAGE_TYPES for model in (kind.value, kind.headers) if model is not None
     )
-    _, made = models_json_schema(
+    _, generated = models_json_schema(
         [(model, MODE) for model in models],
         ref_template="#/components/schemas/{model}",
         schema_generator=Generator,
     )
-    schemas: dict[str, Any] = _as_draft_07(made["$defs"])
+    schemas: dict[str, Any] = _as_draft_07(generated["$defs"])
     return schemas
 
 
@@ -192,7 +192,7 @@ def _as_draft_07(schema: Any) -> Any:
         return [_as_draft_07(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {name: _as_draft_07(value) for name, value in schema.items()}
-    if (tuple_of := made.pop("prefixItems", None)) is not None:
-        made |= {"items": tuple_of, "additionalItems": False}
-    return made
+    converted = {name: _as_draft_07(value) for name, value in schema.items()}
+    if (tuple_of := converted.pop("prefixItems", None)) is not None:
+        converted |= {"items": tuple_of, "additionalItems": False}
+    return converted

@@ -27,9 +27,9 @@ class Generator(GenerateJsonSchema):
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> dict[str, Any]:
         """A plain `oneOf`: `discriminator` is specific to OpenAPI."""
-        made = super().tagged_union_schema(schema)
-        made.pop("discriminator", None)
-        return made
+        converted = super().tagged_union_schema(schema)
+        converted.pop("discriminator", None)
+        return converted
 
 
 MODE: JsonSchemaMode = "validation"
@@ -37,8 +37,8 @@ MODE: JsonSchemaMode = "validation"
 
 def of_model(model: type[BaseModel]) -> dict[str, Any]:
     """The self-contained schema of a model."""
-    made = model.model_json_schema(mode=MODE, schema_generator=Generator)
-    return {"$schema": DIALECT, **made}
+    schema = model.model_json_schema(mode=MODE, schema_generator=Generator)
+    return {"$schema": DIALECT, **schema}
 
 
 def files() -> dict[str, dict[str, Any]]:

@@ -27,6 +27,8 @@ EVENTS: dict[str, str] = {
     "attempt tries again",
     # shards, router and the view
     "record_not_processed": "processing a record failed; the process exits",
+    "shard_ready": "the state of a shard is restored; `rebuild_ms` is the time to build its "
+    "index of users",
     "state_damaged": "the state of a shard is corrupt; it is restored from the changelog",
     "tick_not_appended": "a tick could not be appended to the log of a shard",
     "view_complete": "the view has read every topic up to its end",
@@ -40,12 +42,15 @@ EVENTS: dict[str, str] = {
     "http_ready": "the sidecar listens",
     "jwk_ignored": "a key of the JWK Set cannot be used",
     "jwks_loaded": "the keys for tokens were read",
+    "jwks_unavailable": "the keys for tokens could not be loaded; the previous ones stay valid",
     "no_api_keys": "no API key exists, so every request is rejected",
+    "open_files_limit_too_low": "the limit on open files is too low for http.max_connections",
     "records_not_delivered": "records were not delivered to Kafka before shutdown",
     "request_failed": "an unexpected error; the request got 500",
     "response_aborted": "a streamed response was aborted, and its connection closed",
     "response_failed": "a streamed response failed unexpectedly, and its connection was closed",
     "user_state_set": "the state of a user was set through /dev/users",
+    "users_imported": "a request to /dev/users/import has ended",
     # reports
     "report_attempt_failed": "an attempt to deliver a report failed; it is retried",
     "report_delivered": "a report was delivered to its destination",
@@ -53,6 +58,7 @@ EVENTS: dict[str, str] = {
     "report_job_crashed": "a report job failed with an unexpected error",
     "report_job_not_requeued": "a report job could not be put back into the queue",
     "report_job_result_not_stored": "the end of a report job could not be stored; it is retried",
+    "report_job_waiting": "a report job waits for its next attempt or for the history store",
     "report_jobs_requeued": "unfinished report jobs of the previous process are queued again",
     "report_jobs_reset": "the job store was unreadable; it was set aside and created anew",
     "report_jobs_unavailable": "the job store could not be read or written; it is retried",

@@ -1,4 +1,4 @@
-"""The embedded Kafka: its jars, its port, its end."""
+"""The embedded Kafka: its jars, its port, its shutdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def jars(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return folder, expected
 
 
-def test_whole_jars_pass(jars: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_intact_jars_pass(jars: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     folder, expected = jars
     assert kafka_jars.ensure(tmp_path, expected) == folder
 
@@ -93,7 +93,7 @@ def test_the_embedded_broker_stays_on_loopback() -> None:
         embedded_port(elsewhere)
 
 
-def test_records_outlive_a_crash_of_the_broker(tmp_path: Path) -> None:
+def test_records_survive_a_crash_of_the_broker(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path) as kafka:
         config = {"bootstrap.servers": kafka.bootstrap_servers}
         admin = AdminClient(config)
@@ -114,7 +114,9 @@ def test_records_outlive_a_crash_of_the_broker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_segments_kafka_leaves_no_java_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_segments_kafka_leaves_no_java_process_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     port = free_port()
     settings = Settings(
         data_dir=tmp_path / "data",

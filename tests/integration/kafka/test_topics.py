@@ -1,4 +1,4 @@
-"""topics.yaml against a real broker."""
+"""topics.yaml applied to a real broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _set_config(settings: Settings, name: str, key: str, value: str) -> None:
         future.result(timeout=30)
 
 
-def test_every_topic_stands_with_its_partitions(deployment: Settings) -> None:
+def test_every_topic_exists_with_its_partitions(deployment: Settings) -> None:
     found = _admin(deployment).list_topics(timeout=30).topics
     for topic in topics.load():
         assert len(found[topic.on_cluster(deployment)].partitions) == deployment.partitions
@@ -56,7 +56,7 @@ def test_applying_again_creates_nothing(deployment: Settings) -> None:
     assert topics.apply(deployment) == []
 
 
-def test_two_at_the_same_time_make_each_topic_once(deployment: Settings) -> None:
+def test_concurrent_applies_create_each_topic_once(deployment: Settings) -> None:
     _delete(deployment, [topic.on_cluster(deployment) for topic in topics.load()])
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(topics.apply, deployment) for _ in range(2)]
@@ -71,7 +71,7 @@ def _delete(settings: Settings, names: list[str]) -> None:
     wait_until(lambda: not set(names) & set(admin.list_topics(timeout=30).topics), what="deletion")
 
 
-def test_a_missing_topic_is_made_again(deployment: Settings) -> None:
+def test_a_missing_topic_is_recreated(deployment: Settings) -> None:
     name = deployment.topic("segments.dlq")
     _delete(deployment, [name])
     with pytest.raises(topics.TopicsError, match=f"{name}: missing"):
@@ -79,7 +79,7 @@ def test_a_missing_topic_is_made_again(deployment: Settings) -> None:
     assert topics.apply(deployment) == [name]
 
 
-def test_other_partitions_are_refused(deployment: Settings) -> None:
+def test_a_different_partition_count_is_rejected(deployment: Settings) -> None:
     wider = deployment.model_copy(update={"partitions": deployment.partitions + 2})
     with pytest.raises(topics.TopicsError) as caught:
         topics.apply(wider)
@@ -96,7 +96,7 @@ def test_other_partitions_are_refused(deployment: Settings) -> None:
         ("segments.history", "retention.ms", "1000000", "2592000000"),
     ],
 )
-def test_other_config_is_refused_by_name(
+def test_different_config_is_rejected_by_name(
     deployment: Settings, topic: str, key: str, value: str, expected: str
 ) -> None:
     name = deployment.topic(topic)

@@ -1,4 +1,4 @@
-"""The supervisor on real processes."""
+"""The supervisor with real processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Lines:
         self.all.append((name, line))
 
 
-def test_a_killed_child_runs_again_and_none_is_left() -> None:
+def test_a_killed_child_is_restarted_and_none_is_left() -> None:
     lines = _Lines()
     with Supervisor(on_line=lines) as supervisor:
         supervisor.start(_spec("a"))
@@ -53,7 +53,7 @@ def test_a_killed_child_runs_again_and_none_is_left() -> None:
     assert all(gone(pid) for pid in {*before.values(), *after.values()})
 
 
-def test_restarts_come_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restarts_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segments.process.supervisor.BACKOFF_FIRST_S", 0.1)
     starts = _Lines()
     with Supervisor(on_line=starts) as supervisor:
@@ -69,7 +69,7 @@ def test_restarts_come_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at[3] - at[2] >= 0.4
 
 
-def test_stages_end_one_after_the_other(tmp_path: Path) -> None:
+def test_stages_stop_in_order(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time, pathlib\n"
         "def end(*_):\n"
@@ -86,7 +86,7 @@ def test_stages_end_one_after_the_other(tmp_path: Path) -> None:
     assert ended == sorted(ended)
 
 
-def test_what_does_not_end_is_killed() -> None:
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
     lines = _Lines()
     supervisor = Supervisor(on_line=lines)
     supervisor.start(_spec("stubborn", _STUBBORN))
@@ -98,7 +98,7 @@ def test_what_does_not_end_is_killed() -> None:
     assert gone(pid)
 
 
-def test_children_end_with_a_supervisor_that_was_killed() -> None:
+def test_children_exit_when_the_supervisor_is_killed() -> None:
     code = (
         "import os, sys, threading\n"
         "from segments.process.supervisor import Spec, Supervisor\n"

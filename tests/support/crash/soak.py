@@ -1,9 +1,7 @@
 """Random histories of the state machine, then rounds of kills; run by scripts/soak.
 
-Rounds go on until enough processes were killed or the time is over.
-
-Each round is a deployment of its own with the seed after the last round's, so that a round that
-went wrong can be run again alone.
+Rounds are repeated until enough processes were killed or the time is up. Each round is a new
+deployment, and its seed is the previous one plus 1, so that a failed round can be run again alone.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.crash.storm import Chances
-from tests.support.crash.trial import Outcome, new_seed, trial
+from tests.support.crash.crash_run import Outcome, new_seed, run_kills
+from tests.support.crash.kill_schedule import KillChances
 from tests.support.paths import ROOT
 
 _SHOWN = 10
 
 
 def main() -> int:
-    """Exit status 0 when nothing was different from what it must be."""
+    """Exit status 0 if there are no differences."""
     arguments = _arguments()
     names = ["users", "history"]
     names += [f"router-{number}" for number in range(arguments.routers)]
@@ -47,7 +45,7 @@ def main() -> int:
         try:
             outcome = _round(arguments, names, seed, kills, deadline - time.monotonic())
         except AssertionError as error:
-            # What never came: the rounds before it count, it is a difference of its own.
+            # The outputs never became complete: report the earlier rounds and fail.
             console.print(f"  gave up: {error}", style="red", markup=False)
             console.print(_table(outcomes))
             return 1
@@ -72,7 +70,7 @@ def _round(
     arguments: argparse.Namespace, names: list[str], seed: int, kills: int, duration_s: float
 ) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="segments-soak-") as folder:
-        return trial(
+        return run_kills(
             Path(folder),
             names,
             seed=seed,
@@ -80,14 +78,14 @@ def _round(
             broker_restarts=arguments.broker_restarts,
             commands_per_s=arguments.rate,
             duration_s=duration_s,
-            chances=Chances(stands_still=arguments.stands_still),
+            chances=KillChances(freeze=arguments.freeze),
         )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/soak",
-        description="Kills processes again and again, then compares all that came out.",
+        description="Kills processes repeatedly, then compares all outputs with an oracle.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
@@ -99,20 +97,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--records", type=int, default=300_000, help="length of the state machine's longest log"
     )
-    parser.add_argument("--kills", type=int, default=300, help="how many in all")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end after this long")
-    parser.add_argument("--seed", type=int, default=new_seed(), help="of the first round")
-    parser.add_argument("--round", type=int, default=60, help="kills a round")
-    parser.add_argument("--broker-restarts", type=int, default=1, help="in each round")
-    parser.add_argument("--routers", type=int, default=2, help="processes of the router")
-    parser.add_argument("--shards", type=int, default=2, help="processes of shards")
-    parser.add_argument("--http", type=int, default=1, help="processes of http")
-    parser.add_argument("--rate", type=float, default=120.0, help="commands and events a second")
+    parser.add_argument("--kills", type=int, default=300, help="kills in total")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="maximum duration")
+    parser.add_argument("--seed", type=int, default=new_seed(), help="seed of the first round")
+    parser.add_argument("--round", type=int, default=60, help="kills per round")
     parser.add_argument(
-        "--stands-still",
+        "--broker-restarts", type=int, default=1, help="restarts of the broker per round"
+    )
+    parser.add_argument("--routers", type=int, default=2, help="router processes")
+    parser.add_argument("--shards", type=int, default=2, help="shards processes")
+    parser.add_argument("--http", type=int, default=1, help="http processes")
+    parser.add_argument("--rate", type=float, default=120.0, help="commands and events per second")
+    parser.add_argument(
+        "--freeze",
         type=float,
         default=0.05,
-        help="chance before each kill that a router or shards stands still past its session",
+        help="chance before a kill to freeze a router or shards past its session",
     )
     return parser.parse_args()
 
@@ -125,33 +125,33 @@ def _line(outcome: Outcome) -> str:
     return (
         f"  {outcome.kills.total()} kills, {outcome.sent['commands']} commands, "
         f"{outcome.history_rows} history rows, {outcome.digests} digests, "
-        f"{len(outcome.differences)} differences; {outcome.storm_s:.0f} s of kills, settled after "
+        f"{len(outcome.differences)} differences; {outcome.killing_s:.0f} s of kills, settled in "
         f"{outcome.settle_s:.0f} s"
     )
 
 
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table("what", "count", title="soak")
-    counted = {"killed": Counter[str](), "wiped": Counter[str](), "stood still": Counter[str]()}
+    counted = {"killed": Counter[str](), "wiped": Counter[str](), "frozen": Counter[str]()}
     for outcome in outcomes:
         counted["killed"] += outcome.kills
         counted["wiped"] += outcome.wipes
-        counted["stood still"] += outcome.freezes
+        counted["frozen"] += outcome.freezes
     for what, counts in counted.items():
         for name, count in sorted(counts.items()):
             table.add_row(f"{what}: {name}", str(count))
-        table.add_row(f"{what} in all", str(counts.total()), end_section=True)
+        table.add_row(f"{what} in total", str(counts.total()), end_section=True)
     sums = {
         "broker restarts": sum(outcome.broker_restarts for outcome in outcomes),
-        "processes that ended by themselves": sum(len(outcome.ends) for outcome in outcomes),
+        "processes that exited by themselves": sum(len(outcome.ends) for outcome in outcomes),
         "commands sent": sum(outcome.sent["commands"] for outcome in outcomes),
-        "of them repeated": sum(outcome.sent["repeated"] for outcome in outcomes),
+        "repeated commands": sum(outcome.sent["repeated"] for outcome in outcomes),
         "user events sent": sum(outcome.sent["events"] for outcome in outcomes),
         "records of the shard log": sum(outcome.log_records for outcome in outcomes),
-        "repeats of the router left out": sum(outcome.router_repeats for outcome in outcomes),
+        "duplicates of the router dropped": sum(outcome.router_repeats for outcome in outcomes),
         "results": sum(outcome.results for outcome in outcomes),
         "history rows": sum(outcome.history_rows for outcome in outcomes),
-        "digests compared": sum(outcome.digests for outcome in outcomes),
+        "digests compare": sum(outcome.digests for outcome in outcomes),
         "differences": sum(len(outcome.differences) for outcome in outcomes),
         "seconds": round(sum(outcome.total_s for outcome in outcomes)),
     }

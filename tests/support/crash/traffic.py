@@ -1,4 +1,4 @@
-"""Commands and user events as other services send them, and a record of all that was sent."""
+"""Sends commands and user events as other services do, and records what was sent."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from segments.settings import Settings
 from tests.support.user_service import UserService
 
 SEGMENTS = [f"segment-{n}" for n in range(12)]
-STRANGERS = 15
-"""Users whom only commands name: the user service has never heard of them."""
+UNKNOWN_USERS = 15
+"""Number of users in commands that the user service does not know."""
 _SHORT_MS = (300, 6_000)
 _LONG_MS = 86_400_000
 _FLUSH_TIMEOUT_S = 120.0
 
 
 class Traffic:
-    """Sends until it is stopped. One seed sends the same commands in the same order.
+    """Sends until it is stopped, the same commands in the same order for one seed.
 
-    `commands`: id -> command, of everything that must be decided. `invalid`: ids of what must be
-    refused by the router.
+    `commands`: id -> command, of those that must have a result. `invalid`: ids of those that the
+    router must reject.
     """
 
     def __init__(self, settings: Settings, service: UserService, seed: int, rate: float) -> None:
@@ -52,19 +52,19 @@ class Traffic:
             Producer(config | {"partitioner": "consistent_random"}),
         ]
         self._users = service.ids()
-        self._users += [_uuid(self._random) for _ in range(STRANGERS)]
+        self._users += [_uuid(self._random) for _ in range(UNKNOWN_USERS)]
         self._known = set(service.ids())
         self.commands: dict[str, dict[str, Any]] = {}
         self.invalid: set[str] = set()
         self.sent: Counter[str] = Counter()
         self.states: dict[str, str] = dict.fromkeys(self._known, "active")
-        """What the user service says of each user in the end; who is missing is deleted."""
+        """Final state of each user in the user service; missing users are deleted."""
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when all that was sent is in Kafka; raises what went wrong while sending."""
+        """Stop and flush; raises the error of the sending thread, if any."""
         self._stopping.set()
         self._thread.join(_FLUSH_TIMEOUT_S)
         assert not self._thread.is_alive()
@@ -74,8 +74,8 @@ class Traffic:
             assert producer.flush(_FLUSH_TIMEOUT_S) == 0
 
     @contextlib.contextmanager
-    def flowing(self) -> Iterator[None]:
-        """Sending inside, all of it in Kafka afterwards."""
+    def sending(self) -> Iterator[None]:
+        """Send while the block runs; everything is flushed at its end."""
         self.start()
         try:
             yield
@@ -97,8 +97,8 @@ class Traffic:
             [
                 self._change,
                 self._segment_command,
-                self._again,
-                self._not_understood,
+                self._repeated_command,
+                self._invalid_command,
                 self._user_event,
                 self._user_service_fault,
             ],
@@ -123,7 +123,7 @@ class Traffic:
         if kind < 0.75:
             return {"segment": segment, "ttl": short_ms / 1000}
         if kind < 0.9:
-            # Now and then in the past when it is read: refused then.
+            # May be in the past when it is applied, and is rejected then.
             return {"segment": segment, "expires_at": to_rfc3339(_now_ms() + short_ms)}
         return {"segment": segment, "ttl": _LONG_MS // 1000}
 
@@ -140,14 +140,14 @@ class Traffic:
         self.commands[command["id"]] = command
         self._produce_command(key, command)
 
-    def _again(self) -> None:
-        """The same command once more, perhaps by another way."""
+    def _repeated_command(self) -> None:
+        """Repeat a recent command, possibly with another producer or key."""
         recent = list(self.commands.values())[-20:]
         command = self._random.choice(recent)
         self.sent["repeated"] += 1
         self._produce_command(command.get("user_id") or command["segment"], command)
 
-    def _not_understood(self) -> None:
+    def _invalid_command(self) -> None:
         command_id = _uuid(self._random)
         self.invalid.add(command_id)
         self._produce_command("k", {"type": "change_memberships", "id": command_id, "wrong": 1})
@@ -171,7 +171,7 @@ class Traffic:
             self.states[user_id] = self._random.choice(["active", "blocked"])
             self._service.put(user_id, self.states[user_id])
         elif user_id in self._known and kind < 0.65:
-            # Nobody comes back: a user made anew counts their versions from one again.
+            # Deleted users stay deleted: a new user would restart its versions at 1.
             self._known.discard(user_id)
             self.states.pop(user_id)
             self._service.delete(user_id)

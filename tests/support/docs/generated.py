@@ -229,7 +229,7 @@ def between(text: str, name: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Write every part anew."""
+    """Regenerate every part."""
     for (file, name), make in PARTS.items():
         path = ROOT / file
         before, inside, after = between(path.read_text(encoding="utf-8"), name)

@@ -1,4 +1,4 @@
-"""What a query may name: the catalogue's series with their labels, and what Prometheus adds."""
+"""The series that a query may use: the metric catalogue and what Prometheus adds."""
 
 from __future__ import annotations
 

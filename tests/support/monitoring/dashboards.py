@@ -1,4 +1,4 @@
-"""Grafana's dashboards as the tests read them."""
+"""Reads the Grafana dashboards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
 
 
 def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The panels that show something."""
+    """The panels that show data."""
     return (panel for panel in dashboard["panels"] if panel["type"] != "row")
 
 

@@ -1,7 +1,7 @@
 """Enough of PromQL to evaluate the rules and panels of deploy/, over samples held in memory.
 
 Parsing is left to a library; what is evaluated here is held against promtool by
-test_alerts.py::test_promtool_says_the_same, where that is installed. Anything else is refused.
+test_alerts.py::test_promtool_agrees, where that is installed. Anything else is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules evaluated as Prometheus does, and tests of them as promtool reads them."""
+"""Evaluates rules as Prometheus does, and runs test files of promtool."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _values(text: str) -> Iterator[float | None]:
 
 
 def run(test: RuleTest, rules: list[Rule], evaluation_interval_s: float) -> list[str]:
-    """What came out otherwise than expected."""
+    """Results that differ from the expectations."""
     samples = Samples()
     engine = Engine(rules, samples)
     fed = 0
@@ -183,10 +183,10 @@ def run(test: RuleTest, rules: list[Rule], evaluation_interval_s: float) -> list
             fed += 1
         engine.turn(at_s)
         while expectations and expectations[0].at_s < at_s + evaluation_interval_s:
-            wanted = expectations.pop(0)
-            found = evaluate(wanted.expression, samples, wanted.at_s)
-            if found != wanted.samples:
-                wrong.append(f"at {wanted.at_s:g} s {wanted.expression}: {found}")
+            expected = expectations.pop(0)
+            found = evaluate(expected.expression, samples, expected.at_s)
+            if found != expected.samples:
+                wrong.append(f"at {expected.at_s:g} s {expected.expression}: {found}")
         at_s += evaluation_interval_s
     return wrong
 

@@ -1,4 +1,4 @@
-"""Scrapes of a running deployment's processes, kept as Prometheus would keep them."""
+"""Scrapes the processes of a running deployment and stores samples as Prometheus would."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scraper:
         self._client.close()
 
     def scrape(self) -> float:
-        """Scrape every target that answers; the Unix time of it."""
+        """Scrape every reachable target; returns the Unix time."""
         at_s = time.time()
         for application in self._targets:
             self._scrape(application, at_s)
@@ -64,7 +64,7 @@ class Scraper:
         return value
 
     def number(self, expression: str) -> float:
-        """The one value of an expression after another scrape. AssertionError unless it is one."""
+        """The value of an expression after another scrape; AssertionError unless there is one."""
         values = list(self.ask(expression).values())
         assert len(values) == 1, f"{expression}: {values}"
         return values[0]

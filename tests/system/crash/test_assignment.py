@@ -1,4 +1,4 @@
-"""10 % of 100,000 users on a real broker, while commands flow and shards are killed (S7, S4)."""
+"""A rule for 10 % of 100,000 users while commands are sent and shards are killed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def user_ids(count: int) -> list[str]:
     return [str(uuid.UUID(int=numbers.getrandbits(128), version=4)) for _ in range(count)]
 
 
-def place(user_id: str) -> tuple[int, bytes]:
+def rank(user_id: str) -> tuple[int, bytes]:
     seed = xxhash.xxh3_64_intdigest(b"tenth/1")
     raw = uuid.UUID(user_id).bytes
     return xxhash.xxh3_64_intdigest(raw, seed), raw
 
 
 def fill(settings: Settings, users: list[str]) -> None:
-    """Users as the users application would tell of them."""
+    """Append users to the shard log, as the users application does."""
     producer = Producer(settings.client_config() | {"linger.ms": 20, "compression.type": "lz4"})
     topic = settings.topic("segments.shards")
     for user_id in users:
@@ -72,22 +72,20 @@ def _has_more_history(settings: Settings, rows: int) -> bool:
     return len(read(settings, "segments.history")) > rows
 
 
-def killed_again_and_again(
-    settings: Settings, shards: deployments.Process, changes: list[bytes]
-) -> int:
-    """Kill the shards a few times, each time after further rows; how often before the end.
+def kill_repeatedly(settings: Settings, shards: deployments.Process, changes: list[bytes]) -> int:
+    """Kill the shards repeatedly, each time after further history rows, and send part of `changes`.
 
-    In between a part of the changes is sent each time.
+    Returns how many kills hit the unfinished assignment.
     """
     deployments.wait_until(
         lambda: (definition(settings, "tenth").get("auto") or {}).get("target"),
         timeout_s=120,
         what="the decision",
     )
-    in_the_middle = 0
+    while_assigning = 0
     for number in range(KILLS):
         shards.kill()
-        in_the_middle += definition(settings, "tenth")["state"] == "assigning"
+        while_assigning += definition(settings, "tenth")["state"] == "assigning"
         before = len(read(settings, "segments.history"))
         send(settings, "segments.commands", changes[number::KILLS], partition=number % 2)
         shards = deployments.start(settings, "shards", label=f"shards-after-{number}")
@@ -96,12 +94,12 @@ def killed_again_and_again(
             timeout_s=90,
             what="further history rows",
         )
-    return in_the_middle
+    return while_assigning
 
 
 @pytest.fixture
 def slow_jobs(broker: str, tmp_path: Path) -> Iterator[Settings]:
-    """A deployment whose ticks write few users each, so that there is time to kill."""
+    """A deployment whose ticks assign few users each, so that kills hit an assignment."""
     limits = {"job_slice": 8}
     with deployments.deployment(
         broker, tmp_path / "data", limits=limits, job_rest_ratio=0
@@ -110,7 +108,7 @@ def slow_jobs(broker: str, tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.mark.timeout(420)
-def test_a_tenth_is_exact_whatever_dies(slow_jobs: Settings) -> None:
+def test_an_assignment_is_exact_when_shards_are_killed(slow_jobs: Settings) -> None:
     deployment = slow_jobs
     users = user_ids(USERS)
     fill(deployment, users)
@@ -122,8 +120,8 @@ def test_a_tenth_is_exact_whatever_dies(slow_jobs: Settings) -> None:
         "segments.commands",
         [command("create_segment", "c2", segment="tenth", auto=auto)],
     )
-    # By hand, while the segment is being given: half of those whom it is given to lose it again.
-    expected = sorted(users, key=place)[: USERS // 10]
+    # Commands remove the segment from half of its members during the assignment.
+    expected = sorted(users, key=rank)[: USERS // 10]
     losing = expected[::2][:2_000]
     changes = [
         command("change_memberships", f"m{n}", user_id=user, add=["hand"], remove=["tenth"])
@@ -134,22 +132,22 @@ def test_a_tenth_is_exact_whatever_dies(slow_jobs: Settings) -> None:
         return definition(deployment, "tenth").get("state") == "active"
 
     shards = deployments.start(deployment, "shards")
-    assert killed_again_and_again(deployment, shards, changes) > 0
+    assert kill_repeatedly(deployment, shards, changes) > 0
     deployments.wait_until(over, timeout_s=120, what="the end of the assignment", poll_s=0.5)
     deployments.wait_until(
         lambda: len(results(deployment)) == 2 + len(changes), timeout_s=120, what="all results"
     )
     rows = [r.json for r in read(deployment, "segments.history")]
-    given = Counter(r["user_id"] for r in rows if r["cause"] == "auto")
-    told = definition(deployment, "tenth")["auto"]
-    # Whom a removal by hand reached before the decision is not given it at all.
-    by_hand_before = set(losing) - set(given)
-    assert set(given.values()) == {1}
-    assert set(given) | by_hand_before == set(expected)
-    assert told["target"] == USERS // 10
-    assert told["assigned"] + told["skipped"] == USERS // 10
+    assigned = Counter(r["user_id"] for r in rows if r["cause"] == "auto")
+    rule = definition(deployment, "tenth")["auto"]
+    # A removal that is applied before the decision prevents the assignment.
+    removed_before = set(losing) - set(assigned)
+    assert set(assigned.values()) == {1}
+    assert set(assigned) | removed_before == set(expected)
+    assert rule["target"] == USERS // 10
+    assert rule["assigned"] + rule["skipped"] == USERS // 10
     removed = Counter(r["user_id"] for r in rows if r["operation"] == "remove")
-    assert removed == {user: 1 for user in losing if user in given}
+    assert removed == {user: 1 for user in losing if user in assigned}
     documents = {r.key.decode(): r.json for r in read(deployment, "segments.users") if r.key}
     members = {user for user, doc in documents.items() if "tenth" in doc.get("segments", {})}
-    assert members == set(given) - set(removed)
+    assert members == set(assigned) - set(removed)

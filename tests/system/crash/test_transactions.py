@@ -1,4 +1,4 @@
-"""What killed processes leave half done, and what the next process makes of it."""
+"""Unfinished transactions of killed processes, and how the next process recovers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segments.streams import maintenance, startup_checks
 from tests.support import deployments, records
 
 LONG_MS = 60_000
-"""Between two checkpoints: longer than a test needs to kill a process before its first."""
+"""Checkpoint interval that is long enough to kill a process before its first checkpoint."""
 
 
 def user(number: int) -> str:
@@ -45,7 +45,7 @@ def wait_for_results(settings: Settings, changes: int) -> None:
 
 
 def additions(settings: Settings, *, committed_only: bool = True) -> Counter[str]:
-    """How many rows of history each command wrote."""
+    """Number of history rows of each command."""
     rows = records.read(settings, "segments.history", committed_only=committed_only)
     return Counter(row.json["command_id"] for row in rows)
 
@@ -85,7 +85,7 @@ def test_router_killed_between_produce_and_commit(deployment: Settings) -> None:
     assert additions(deployment) == once_each(51)
 
 
-def test_the_same_command_twice_gives_the_same_result_twice(deployment: Settings) -> None:
+def test_a_repeated_command_repeats_its_result(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 20)
@@ -102,7 +102,7 @@ def test_the_same_command_twice_gives_the_same_result_twice(deployment: Settings
     assert additions(deployment) == once_each(20)
 
 
-def test_killed_inside_a_transaction_and_another_takes_over(deployment: Settings) -> None:
+def test_another_process_takes_over_after_a_kill_inside_a_transaction(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 50)
@@ -124,8 +124,8 @@ def test_killed_inside_a_transaction_and_another_takes_over(deployment: Settings
     assert additions(deployment, committed_only=False).total() == 150
 
 
-def test_killed_in_its_very_first_transaction_starts_again(deployment: Settings) -> None:
-    # What that leaves: offsets in the changelog, no record there, no committed offset.
+def test_a_restart_succeeds_after_a_kill_in_the_first_transaction(deployment: Settings) -> None:
+    # Such a kill leaves offsets but no record in the changelog, and no committed offset.
     foreign_transaction(deployment, f"{deployment.group('shards')}-0").abort_transaction(30)
     deployments.start(deployment, "router")
     deployments.start(deployment, "shards")
@@ -133,7 +133,7 @@ def test_killed_in_its_very_first_transaction_starts_again(deployment: Settings)
     wait_for_results(deployment, 20)
 
 
-def test_a_state_wiped_while_stopped_is_restored(deployment: Settings) -> None:
+def test_a_removed_state_is_restored(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 50)
@@ -153,12 +153,12 @@ def test_a_state_wiped_while_stopped_is_restored(deployment: Settings) -> None:
     assert additions(deployment) == once_each(50)
 
 
-def test_a_recovery_that_cannot_see_everything_is_refused(deployment: Settings) -> None:
+def test_an_incomplete_recovery_is_rejected(deployment: Settings) -> None:
     deployments.start(deployment, "router")
     shards = deployments.start(deployment, "shards")
     send_changes(deployment, 0, 20)
     wait_for_results(deployment, 20)
-    # Another process's transaction hangs: what is committed behind it cannot be read.
+    # The open transaction of another process hides everything that is committed after it.
     hanging = foreign_transaction(deployment, "hanging")
     send_changes(deployment, 20, 20)
     wait_for_results(deployment, 40)

@@ -1,4 +1,4 @@
-"""The documents' Python examples run on a running service and print what they claim."""
+"""The Python examples of the documents run on a running service and print what they claim."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_lines_of_the_readme_run(api: Api) -> None:
     names["client"].close()
 
 
-def test_the_tree_of_errors_is_the_clients() -> None:
+def test_the_documented_error_tree_matches_the_client() -> None:
     def names(text: str) -> list[str]:
         words = (line.strip("│├└─ ").partition(" ")[0] for line in text.splitlines())
         return [word for word in words if word.endswith("Error")]
@@ -71,7 +71,7 @@ def test_the_tree_of_errors_is_the_clients() -> None:
     assert names(drawn) == names(errors.__doc__ or "")
 
 
-def test_every_call_stands_in_the_table() -> None:
+def test_every_call_is_in_the_table() -> None:
     table = reading.table(reading.read("docs/client.md"), "call", "gives")
     documented = " ".join(row[0] for row in table)
     calls = {name for name in vars(SegmentsClient) if not name.startswith("_")} - {"close"}

@@ -1,4 +1,4 @@
-"""The documents' curl lines return what is printed below them, on a running service."""
+"""The curl commands of the documents print the documented output on a running service."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def _field_names(text: str) -> set[str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", ["README.md", "docs/http.md"])
-def test_every_curl_line_does_what_is_printed(document: str, base_url: str, tmp_path: Path) -> None:
+def test_every_curl_command_prints_the_documented_output(
+    document: str, base_url: str, tmp_path: Path
+) -> None:
     examples = list(_examples(document, base_url))
     assert len(examples) >= 4
     for number, (commands, below) in enumerate(examples):
@@ -114,7 +116,7 @@ def test_every_curl_line_does_what_is_printed(document: str, base_url: str, tmp_
 
 
 @pytest.mark.parametrize("arguments", ["topics table", "topics diagram", "settings --tables"])
-def test_what_is_printed_for_a_document_is_all_that_is_printed(arguments: str) -> None:
+def test_commands_print_exactly_the_published_documents(arguments: str) -> None:
     argv = [sys.executable, "-m", "segments.cli", *arguments.split()]
     finished = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert finished.stdout in {make() for make in generated.UNMARKED}

@@ -1,4 +1,4 @@
-"""`segments doctor`: what it finds, on a deployment that is well and on one that is not."""
+"""`segments doctor` on a healthy deployment and on broken ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.shell import run
 
 
 class Usage(NamedTuple):
-    """As shutil.disk_usage answers."""
+    """The result of shutil.disk_usage."""
 
     total: int
     used: int
@@ -45,7 +45,7 @@ def _by_check(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {each["check"]: each for each in document["checks"]}
 
 
-def test_a_deployment_that_is_well_has_nothing_that_fails(running: Deployment) -> None:
+def test_a_healthy_deployment_has_no_failures(running: Deployment) -> None:
     def well() -> dict[str, Any]:
         status, document = _examined(running.settings)
         assert status == 0, document
@@ -74,12 +74,12 @@ def test_a_deployment_that_is_well_has_nothing_that_fails(running: Deployment) -
     }
     assert found["user service"]["status"] == "warn"
     assert "transactions" in found["broker API"]["seen"]
-    told = run("doctor", **variables(running.settings))
-    assert told.returncode == 0
-    assert "0 fail" in told.stdout
+    result = run("doctor", **variables(running.settings))
+    assert result.returncode == 0
+    assert "0 fail" in result.stdout
 
 
-def test_topics_that_are_missing_or_differ_fail(running: Deployment) -> None:
+def test_missing_or_different_topics_fail(running: Deployment) -> None:
     settings = running.settings
     status, document = _examined(settings.model_copy(update={"partitions": 5}))
     assert status == 1
@@ -99,7 +99,7 @@ def test_topics_that_are_missing_or_differ_fail(running: Deployment) -> None:
     assert [name for name in there if name.startswith("elsewhere.")] == []
 
 
-def test_nothing_reachable_keeps_nothing_else_waiting(tmp_path: Path) -> None:
+def test_unreachable_services_do_not_block_other_checks(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path / "data",
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}", "password": "hidden"},
@@ -120,7 +120,7 @@ def test_nothing_reachable_keeps_nothing_else_waiting(tmp_path: Path) -> None:
     assert "hidden" not in str(document)
 
 
-def test_a_check_that_hangs_or_fails_is_told_and_the_others_go_on(
+def test_a_hanging_or_failing_check_is_reported_and_the_others_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     never = threading.Event()
@@ -143,7 +143,7 @@ def test_a_check_that_hangs_or_fails_is_told_and_the_others_go_on(
     assert found["goes on"].status == "ok"
 
 
-def test_too_little_room_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_too_little_disk_space_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 1 << 40, 1 << 20))
     found = {each.check: each for each in machine.look_at_folder(Settings(data_dir=tmp_path), 1)}
     assert found["disk"].status == "fail"
@@ -191,7 +191,7 @@ def test_too_little_room_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         ),
     ],
 )
-def test_each_finding_has_its_weight_and_its_remedy(finding: Finding, status: str) -> None:
+def test_each_finding_has_a_status_and_a_remedy(finding: Finding, status: str) -> None:
     assert finding.status == status
     assert bool(finding.todo) == (status != "ok")
 
@@ -203,16 +203,16 @@ AT_S = 1_800_000_000.0
     ("local_s", "status"),
     [(0.0, "ok"), (0.9, "ok"), (2.5, "ok"), (4.0, "warn"), (-4.0, "warn"), (100.0, "fail")],
 )
-def test_a_date_of_whole_seconds_is_no_difference(local_s: float, status: str) -> None:
-    told = datetime.fromtimestamp(AT_S, UTC)
-    found = service.clock(told, AT_S + local_s - 0.1, AT_S + local_s)
+def test_rounding_of_the_date_header_is_no_clock_difference(local_s: float, status: str) -> None:
+    server_time = datetime.fromtimestamp(AT_S, UTC)
+    found = service.clock(server_time, AT_S + local_s - 0.1, AT_S + local_s)
     assert found.status == status
 
 
 @pytest.mark.parametrize(
     ("partitions", "status"), [({0, 1}, "ok"), ({0}, "warn"), ({0, 1, 2}, "fail")]
 )
-def test_a_sidecar_of_other_settings_is_found(partitions: set[int], status: str) -> None:
+def test_a_sidecar_with_other_settings_is_reported(partitions: set[int], status: str) -> None:
     each = {"position": "0:1", "staleness_ms": 7}
     health = Health.model_validate(
         {"ready": True, "partitions": {str(number): each for number in partitions}}
@@ -237,7 +237,7 @@ def test_a_view_that_is_not_ready_says_why() -> None:
         (KafkaError._TRANSPORT, "Connection refused", False, "kafka.bootstrap_servers"),
     ],
 )
-def test_causes_of_a_failed_connection_are_told_apart(
+def test_causes_of_a_failed_connection_are_distinguished(
     code: int, text: str, listening: bool, todo: str
 ) -> None:
     general = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
@@ -274,5 +274,5 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
         (1_000, 1_001, "warn"),
     ],
 )
-def test_a_folder_of_another_user_is_told(owner: int, ours: int, status: str) -> None:
+def test_a_folder_of_another_user_is_reported(owner: int, ours: int, status: str) -> None:
     assert machine.owned(Path("data"), owner, ours).status == status

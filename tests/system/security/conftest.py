@@ -1,4 +1,4 @@
-"""One deployment for all tests of secrets: Kafka asks for a password, the sidecar for tokens."""
+"""The deployment of the security tests: Kafka requires SASL, the sidecar requires tokens."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from segments.kafka.access import Credentials
 from segments.kafka.embedded import EmbeddedKafka
 from tests.support import deployments
+from tests.support.leaky_user_service import LeakyUserService
 from tests.support.secrets import USER, Secrets, Secured, kafka_section
-from tests.support.talkative_service import TalkativeService
 
 APPLICATIONS = ("router", "users", "shards", "history", "http")
 FIRST_TIMEOUT_S = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first also waits for a broker and five processes."""
+    """Extend the timeout: the first test also waits for a broker and five processes."""
     for item in items:
         if {"secured", "guarded_broker"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(FIRST_TIMEOUT_S))
@@ -34,7 +34,7 @@ def hushed() -> Secrets:
 def guarded_broker(
     hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """An embedded Kafka that asks for a password."""
+    """An embedded Kafka that requires a password."""
     credentials = Credentials(USER, hushed.new("kafka.password"))
     kafka = EmbeddedKafka(tmp_path_factory.mktemp("guarded"), credentials=credentials)
     kafka.start()
@@ -48,9 +48,9 @@ def guarded_broker(
 def secured(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Secured]:
-    """Every application, with a secret wherever one can be set, telling all it can."""
+    """Every application, with every possible secret and the most verbose logging."""
     jwt_secret = hushed.new("auth.jwt_secret")
-    service = TalkativeService()
+    service = LeakyUserService()
     s3 = {
         "kind": "s3",
         "bucket": "reports",

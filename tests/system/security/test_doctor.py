@@ -1,4 +1,4 @@
-"""`segments doctor` where Kafka asks for a password."""
+"""`segments doctor` with a broker that requires SASL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _settings(folder: Path, **kafka: object) -> Settings:
 
 
 def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
-    """(what is found of Kafka, all that is printed)."""
+    """(findings about Kafka, complete output)."""
     finished = run("doctor", "--json", "--timeout-s", "10", **variables(settings))
     assert finished.returncode == 1
     checks = orjson.loads(finished.stdout)["checks"]
@@ -29,7 +29,7 @@ def _kafka(settings: Settings) -> tuple[dict[str, str], str]:
 
 
 @pytest.mark.parametrize("password", ["wrong-password", None])
-def test_refused_credentials_are_told(
+def test_rejected_credentials_are_reported(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path: Path, password: str | None
 ) -> None:
     right = hushed.all["kafka.password"]
@@ -44,14 +44,14 @@ def test_refused_credentials_are_told(
     assert "wrong-password" not in printed
 
 
-def test_a_wrong_protocol_is_told(guarded_broker: EmbeddedKafka, tmp_path: Path) -> None:
+def test_a_wrong_protocol_is_reported(guarded_broker: EmbeddedKafka, tmp_path: Path) -> None:
     servers = guarded_broker.bootstrap_servers
     found, _ = _kafka(_settings(tmp_path, bootstrap_servers=servers))
     assert found["status"] == "fail"
     assert "security.protocol" in found["todo"], found
 
 
-def test_what_is_secret_is_not_printed(secured: Secured) -> None:
+def test_secrets_are_not_printed(secured: Secured) -> None:
     finished = run("doctor", "--json", **variables(secured.settings))
     checks = {each["check"]: each for each in orjson.loads(finished.stdout)["checks"]}
     assert checks["kafka"]["status"] == "ok"

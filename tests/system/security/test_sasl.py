@@ -1,4 +1,4 @@
-"""The main job through a broker that asks for a password (SASL PLAIN), right and wrong."""
+"""Processing through a broker that requires SASL PLAIN, with valid and invalid credentials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_main_job(secured: Secured) -> None:
+def test_a_command_is_processed_with_sasl(secured: Secured) -> None:
     client, user_id = secured.client, str(uuid.uuid4())
     assert client.post("/v1/segments", json={"segment": "sasl"}).status_code == 201
     path = f"/v1/users/{user_id}/segments"
@@ -50,7 +50,7 @@ def test_the_main_job(secured: Secured) -> None:
 
     [row] = wait_until(rows, what="the history row")
     assert (row["segment"], row["operation"], row["actor"]) == ("sasl", "add", "ann")
-    wait_until(lambda: secured.service.asked.get(user_id), what="a fetch of the user's state")
+    wait_until(lambda: secured.service.calls.get(user_id), what="a fetch of the user's state")
 
 
 @pytest.mark.parametrize("application", ["router", "http"])
@@ -67,19 +67,21 @@ def test_no_application_starts_with_a_wrong_password(
     assert wrong not in refused.stderr + refused.stdout
 
 
-def test_other_ways_in_are_closed(guarded_broker: EmbeddedKafka, tmp_path: Path) -> None:
+def test_unauthenticated_connections_are_rejected(
+    guarded_broker: EmbeddedKafka, tmp_path: Path
+) -> None:
     at = guarded_broker.bootstrap_servers
-    nobody = settings_of(
+    wrong_user = settings_of(
         tmp_path, bootstrap_servers=at, password="secret", options=SASL | {"sasl.username": "x"}
     )
     with pytest.raises(KafkaError, match="refused the connection"):
-        admin_client(nobody, timeout_s=20)
-    unguarded = settings_of(tmp_path, bootstrap_servers=at)
+        admin_client(wrong_user, timeout_s=20)
+    plaintext = settings_of(tmp_path, bootstrap_servers=at)
     with pytest.raises(KafkaError, match=r"security\.protocol"):
-        admin_client(unguarded, timeout_s=1)
+        admin_client(plaintext, timeout_s=1)
 
 
-def test_its_files_are_its_owners(guarded_broker: EmbeddedKafka, hushed: Secrets) -> None:
+def test_files_with_credentials_are_private(guarded_broker: EmbeddedKafka, hushed: Secrets) -> None:
     folder, password = guarded_broker.log_file.parent, hushed.all["kafka.password"]
     holding = [
         path
@@ -91,13 +93,13 @@ def test_its_files_are_its_owners(guarded_broker: EmbeddedKafka, hushed: Secrets
     assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
 
 
-def test_the_broker_asks_for_what_clients_show(tmp_path: Path) -> None:
-    asked = credentials_of(settings_of(tmp_path, options=SASL, password="p"))
-    assert asked == Credentials(USER, "p")
-    assert repr(asked) == f"Credentials('{USER}', **********)"
+def test_the_broker_requires_the_credentials_of_the_clients(tmp_path: Path) -> None:
+    credentials = credentials_of(settings_of(tmp_path, options=SASL, password="p"))
+    assert credentials == Credentials(USER, "p")
+    assert repr(credentials) == f"Credentials('{USER}', **********)"
     assert credentials_of(settings_of(tmp_path)) is None
     assert credentials_of(settings_of(tmp_path, options={"security.protocol": "plaintext"})) is None
-    Producer(asked.of_client())
+    Producer(credentials.of_client())
 
 
 @pytest.mark.parametrize(
@@ -110,14 +112,14 @@ def test_the_broker_asks_for_what_clients_show(tmp_path: Path) -> None:
         (SASL, "line\nbreak", "kafka.password"),
     ],
 )
-def test_what_it_cannot_ask_for_is_said(
+def test_unsupported_sasl_settings_are_reported(
     options: dict[str, str], password: str | None, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(KafkaError, match=said):
         credentials_of(settings_of(tmp_path, options=options, password=password))
 
 
-def test_any_password_is_written_as_java_reads_it() -> None:
+def test_any_password_is_escaped_for_java() -> None:
     """Twice: quoted for JAAS, then escaped for a properties file."""
     line = Credentials("u", 'a"b\\c é😀').of_broker("clients").splitlines()[-1]
     name, _, value = line.partition("=")

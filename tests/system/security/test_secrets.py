@@ -1,4 +1,4 @@
-"""Secrets everywhere, everything provoked to talk, and whatever was said searched for them."""
+"""Provokes output of every kind in a deployment full of secrets and searches it for them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from segments.settings.environment import child_environment
 from segments.streams.refresh.user_service import FetchError, UserServiceClient
 from tests.support import deployments, records
 from tests.support.deployments import wait_until
+from tests.support.leaky_user_service import LeakyUserService
 from tests.support.secrets import Secured
-from tests.support.talkative_service import TalkativeService
 
 JSON = {"Content-Type": "application/json"}
 FAULTS = ("redirect", "error", "garbage", "state")
 
 
 class Said:
-    """Everything that was said, by where."""
+    """All output, by its origin."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
 
     def add(self, where: str, text: str | bytes) -> None:
-        told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        self.texts[where] = self.texts.get(where, "") + told
+        decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        self.texts[where] = self.texts.get(where, "") + decoded
 
     def answer(self, where: str, response: httpx.Response) -> httpx.Response:
         self.add(where, f"{response.status_code} {dict(response.headers)} {response.text}\n")
@@ -51,7 +51,7 @@ class Said:
         ]
 
 
-def test_the_search_finds_what_is_there() -> None:
+def test_the_search_finds_a_planted_secret() -> None:
     said = Said()
     said.add("a log", "nothing")
     said.add("a log", b", then hush-1\xff")
@@ -71,7 +71,7 @@ def test_settings_are_printed_without_secrets(secured: Secured) -> None:
 
 
 def test_a_wrong_secret_is_not_repeated(secured: Secured) -> None:
-    """What is wrong with a setting is said without its value."""
+    """The error of an invalid setting does not contain its value."""
     said = Said()
     for variable in (
         "SEGMENTS_AUTH__LINK_SECRET",
@@ -88,7 +88,7 @@ def test_a_wrong_secret_is_not_repeated(secured: Secured) -> None:
     assert said.leaks(secured.secrets.all) == []
 
 
-def test_nothing_that_is_said_holds_a_secret(secured: Secured) -> None:
+def test_no_output_contains_a_secret(secured: Secured) -> None:
     said = Said()
     provoke_the_user_service(secured)
     provoke_over_http(secured, said)
@@ -108,14 +108,14 @@ def test_nothing_that_is_said_holds_a_secret(secured: Secured) -> None:
 
 
 def provoke_the_user_service(secured: Secured) -> None:
-    """It answers with what it was told: a token, in every kind of failure."""
+    """The user service echoes its token in every kind of failure."""
     users = {str(uuid.uuid4()): fault for fault in FAULTS}
     secured.service.faults.update(users)
     events = [orjson.dumps({"user_id": user_id}) for user_id in users]
     records.send(secured.settings, "users.events", [*events, b"no event"])
-    wait_until(lambda: users.keys() <= secured.service.asked.keys(), what="all fetches")
-    told = secured.secrets.all["user_service.token"]
-    assert f"Bearer {told}" in secured.service.authorizations
+    wait_until(lambda: users.keys() <= secured.service.calls.keys(), what="all fetches")
+    token = secured.secrets.all["user_service.token"]
+    assert f"Bearer {token}" in secured.service.authorizations
 
 
 def provoke_over_http(secured: Secured, said: Said) -> None:
@@ -152,9 +152,9 @@ def provoke_over_http(secured: Secured, said: Said) -> None:
 
 
 def provoke_a_report(secured: Secured, said: Said) -> None:
-    """To a store that refuses, and tells what it was told."""
-    asked = {"month": "2026-01", "destination": "s3"}
-    created = said.answer("a report", secured.client.post("/v1/reports", json=asked))
+    """Deliver a report to a store that rejects it and echoes the request."""
+    job = {"month": "2026-01", "destination": "s3"}
+    created = said.answer("a report", secured.client.post("/v1/reports", json=job))
     assert created.status_code == 202
     path = created.headers["location"]
 
@@ -166,7 +166,7 @@ def provoke_a_report(secured: Secured, said: Said) -> None:
 
 
 def provoke_kafka(secured: Secured, said: Said) -> None:
-    """A password that is not the broker's, in a client that tells all it does."""
+    """A wrong Kafka password in a client with debug logging."""
     wrong = secured.secrets.new("a wrong password of kafka")
     kafka = secured.settings.kafka.model_dump() | {"password": wrong}
     settings = secured.settings.model_copy(
@@ -212,7 +212,7 @@ def logs(secured: Secured) -> Iterator[Path]:
 
 
 def assert_it_was_provoked(said: Said) -> None:
-    """Nothing is proved by silence."""
+    """Output without content would prove nothing."""
     everything = "".join(said.texts.values())
     for word in (
         "SASL authentication error",
@@ -228,11 +228,11 @@ def assert_it_was_provoked(said: Said) -> None:
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "away"])
-async def test_a_user_in_an_address_is_not_told(
+async def test_user_info_of_a_url_is_not_printed(
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret, user_id = "hush-1", str(uuid.uuid4())
-    service = TalkativeService()
+    service = LeakyUserService()
     service.faults[user_id] = fault
     base_url = service.url.replace("//", f"//us:{secret}@")
     if fault == "away":
@@ -249,12 +249,12 @@ async def test_a_user_in_an_address_is_not_told(
     sent = b64encode(f"us:{secret}".encode()).decode()
     if fault != "away":
         assert service.authorizations == {f"Basic {sent}"}
-    told = repr(settings) + str(caught.value) + caplog.text
-    assert secret not in told
-    assert sent not in told
+    output = repr(settings) + str(caught.value) + caplog.text
+    assert secret not in output
+    assert sent not in output
 
 
-def test_two_authorizations_are_one_too_many() -> None:
+def test_two_authorizations_are_rejected() -> None:
     with pytest.raises(ValueError, match="but not both") as caught:
         UserServiceSettings(base_url="http://us:hush-1@users", token="hush-2")
     assert "hush" not in str(caught.value)

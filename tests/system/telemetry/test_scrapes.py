@@ -1,4 +1,4 @@
-"""What the processes of a running deployment serve, and what faults do to what alerts look at."""
+"""Metrics of the processes of a running deployment, and the effect of faults on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUIET = {"Alerts firing", "Requests refused", "Connections closed"}
 
 
 class Watched:
-    """A deployment with everything running, its user service, and who scrapes it."""
+    """A running deployment with its user service and a scraper."""
 
     def __init__(self, deployment: Deployment, service: UserService, scraper: Scraper) -> None:
         self.deployment = deployment
@@ -44,18 +44,18 @@ class Watched:
         self.scraper = scraper
 
     def event(self) -> None:
-        """Say that something about a user of the user service has changed."""
+        """Send the event of a change of a user."""
         body = f'{{"user_id": "{self.service.ids()[0]}"}}'.encode()
         send(self.settings, "users.events", [body])
 
     def user(self) -> str:
-        """A new user that the service knows: others are deleted as soon as it has been asked."""
+        """A new user of the user service; unknown ones would be deleted by the refresh."""
         user_id = str(uuid.uuid4())
         self.service.put(user_id, "active")
         return user_id
 
     def traffic(self) -> None:
-        """One of everything."""
+        """Cause one event of every kind."""
         api = self.deployment.api
         user_id, segment = self.user(), api.segment()
         api.changed(user_id, add=[segment])
@@ -64,7 +64,7 @@ class Watched:
 
     @contextmanager
     def without(self, application: str) -> Iterator[None]:
-        """A process that has ended, and is started again."""
+        """Stop a process while the block runs, then start it again."""
         self.deployment.stop(application)
         try:
             assert self.scraper.number(f'up{{job="segments-{application}"}}') == 0
@@ -73,14 +73,14 @@ class Watched:
             self.deployment.start(application)
 
     def report(self) -> None:
-        """Put a report somewhere."""
-        wanted = {"month": f"{datetime.now(UTC):%Y-%m}", "destination": "files"}
-        assert self.deployment.api.client.post("/v1/reports", json=wanted).status_code == 202
+        """Deliver a report."""
+        job = {"month": f"{datetime.now(UTC):%Y-%m}", "destination": "files"}
+        assert self.deployment.api.client.post("/v1/reports", json=job).status_code == 202
 
 
 @pytest.fixture(scope="module")
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Each test mends what it breaks."""
+    """The shared deployment; each test repairs what it breaks."""
     ports = {f"{name}_port": free_port() for name in metrics.STREAM_APPLICATIONS}
     folder = tmp_path_factory.mktemp("watched")
     reports = folder / "reports"
@@ -128,25 +128,25 @@ def risen(watched: Watched, expression: str, above: float) -> None:
 
 
 @pytest.mark.parametrize("application", metrics.APPLICATIONS)
-def test_every_process_serves_its_part_of_the_catalogue(watched: Watched, application: str) -> None:
+def test_every_process_serves_its_metrics(watched: Watched, application: str) -> None:
     watched.scraper.scrape()
-    wanted = {
+    expected = {
         next(iter(metric.describe())).name
         for metric, applications in metrics.SERVED_BY.items()
         if application in applications
     }
     served = watched.scraper.families[application]
-    assert {name for name in served if name.startswith("segments_")} == wanted
+    assert {name for name in served if name.startswith("segments_")} == expected
     assert "process_start_time_seconds" in {f"{name}" for name in served}
 
 
-def test_every_process_says_what_it_is(watched: Watched) -> None:
+def test_every_process_serves_its_build_info(watched: Watched) -> None:
     found = watched.scraper.ask("segments_build_info")
-    told = {dict(labels)["application"]: dict(labels)["version"] for labels in found}
-    assert told == dict.fromkeys(metrics.APPLICATIONS, __version__)
+    versions = {dict(labels)["application"]: dict(labels)["version"] for labels in found}
+    assert versions == dict.fromkeys(metrics.APPLICATIONS, __version__)
 
 
-def test_every_panel_shows_something(watched: Watched) -> None:
+def test_every_panel_has_data(watched: Watched) -> None:
     queries = [
         (f"{name}: {title}", text)
         for name, dashboard in dashboards.DASHBOARDS.items()
@@ -171,7 +171,7 @@ def _fail(left: Any) -> bool:
     raise AssertionError(left)
 
 
-def test_while_all_is_well_no_alert_has_a_reason(watched: Watched) -> None:
+def test_no_alert_is_pending_in_a_healthy_deployment(watched: Watched) -> None:
     watched.deployment.wait_until_ready()
     recorded = [rule for rule in rules.load(*rules.RULE_FILES) if not rule.is_alert]
     alerts = [rule for rule in rules.load(*rules.RULE_FILES) if rule.is_alert]
@@ -189,14 +189,14 @@ def test_while_all_is_well_no_alert_has_a_reason(watched: Watched) -> None:
     deployments.wait_until(lambda: not (left := with_a_reason()) or _fail(left), what="no reason")
 
 
-def test_garbage_is_counted_where_it_was_refused(watched: Watched) -> None:
+def test_invalid_records_are_counted_where_they_are_rejected(watched: Watched) -> None:
     counted = 'segments_dlq_records_total{application="router", stage="decode"}'
     before = watched.scraper.number(counted)
     send(watched.settings, "segments.commands", [b"garbage"])
     risen(watched, counted, before)
 
 
-def test_a_user_service_that_fails_is_seen(watched: Watched) -> None:
+def test_a_failing_user_service_is_visible_in_metrics(watched: Watched) -> None:
     failed = 'sum(segments_user_service_call_seconds_count{outcome!="ok"})'
     succeeded = "segments_user_service_last_success_timestamp_seconds"
     deployments.wait_until(lambda: watched.scraper.number(succeeded) > 0, what="an answer")
@@ -218,7 +218,7 @@ def test_a_user_service_that_fails_is_seen(watched: Watched) -> None:
     deployments.wait_until(lambda: watched.scraper.number(waits) < 1, what="no lag")
 
 
-def test_shards_that_are_away_are_seen(watched: Watched) -> None:
+def test_stopped_shards_are_visible_in_metrics(watched: Watched) -> None:
     stale = "max(segments_view_staleness_seconds)"
     with watched.without("shards"):
         risen(watched, stale, 3)
@@ -228,7 +228,7 @@ def test_shards_that_are_away_are_seen(watched: Watched) -> None:
     assert watched.scraper.number(stale) < 3
 
 
-def test_a_history_that_is_away_is_seen(watched: Watched) -> None:
+def test_a_stopped_history_is_visible_in_metrics(watched: Watched) -> None:
     behind = "max(segments_history_behind_seconds)"
     api = watched.deployment.api
     with watched.without("history"):
@@ -238,11 +238,11 @@ def test_a_history_that_is_away_is_seen(watched: Watched) -> None:
     deployments.wait_until(lambda: watched.scraper.number(behind) < 1, what="a whole history")
 
 
-def test_a_router_that_is_away_leaves_what_waits(watched: Watched) -> None:
+def test_a_stopped_router_leaves_a_lag(watched: Watched) -> None:
     known = "sum by (application) (segments_lag_records)"
     with watched.without("router"):
-        told = {dict(labels)["application"] for labels in watched.scraper.ask(known)}
-        assert "router" not in told
+        applications = {dict(labels)["application"] for labels in watched.scraper.ask(known)}
+        assert "router" not in applications
         command = {"type": "create_segment", "segment": f"w-{uuid.uuid4()}"}
         send(watched.settings, "segments.commands", [orjson.dumps(command)])
     waiting = 'sum(segments_lag_records{application="router"})'

@@ -1,4 +1,4 @@
-"""Rules of Prometheus: what they name is served, and alerts fire when they should, only then."""
+"""Prometheus rules: their series are served, and alerts fire exactly when they should."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ each_alert = pytest.mark.parametrize("alert", ALERTS, ids=[alert.name for alert 
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_what_fires_and_what_does_not(case: rules.RuleTest) -> None:
+def test_alerts_fire_as_expected(case: rules.RuleTest) -> None:
     assert case.expectations
     assert rules.run(case, RULES, EVALUATION_INTERVAL_S) == []
 
 
-def test_every_alert_is_seen_to_fire_and_to_wait_before_it() -> None:
+def test_every_alert_is_tested_firing_and_pending() -> None:
     fired: dict[str, float] = {}
     silent: dict[str, float] = {}
     for case in CASES:
@@ -54,7 +54,7 @@ def test_every_alert_is_seen_to_fire_and_to_wait_before_it() -> None:
     ],
     ids=["config", "rules", "tests"],
 )
-def test_promtool_says_the_same(arguments: list[str]) -> None:
+def test_promtool_agrees(arguments: list[str]) -> None:
     assert PROMTOOL is not None
     done = subprocess.run(
         [PROMTOOL, *arguments], capture_output=True, text=True, timeout=60, check=False
@@ -63,7 +63,7 @@ def test_promtool_says_the_same(arguments: list[str]) -> None:
 
 
 @each_rule
-def test_what_a_rule_names_is_served(rule: rules.Rule) -> None:
+def test_every_series_of_a_rule_is_served(rule: rules.Rule) -> None:
     recorded = {each.name for each in RULES if not each.is_alert}
     assert catalogue.unknown(rule.expression, recorded) == []
 
@@ -81,7 +81,7 @@ def test_an_alert_says_what_it_is_about(alert: rules.Rule) -> None:
 
 
 def _labels_of(expression: str) -> set[str] | None:
-    """The labels that an expression leaves; None = those of its series."""
+    """The labels of an expression's result; None = those of its series."""
     node = promql.parse(expression)
     while isinstance(node, promql.BinaryExpr):
         node = (
@@ -110,7 +110,7 @@ def test_every_runbook_has_an_alert() -> None:
     assert headings == {alert.name for alert in ALERTS}
 
 
-def test_the_scrape_configuration_names_what_it_evaluates() -> None:
+def test_prometheus_loads_every_rule_file() -> None:
     folder = rules.DEPLOY / "prometheus"
     said = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))
     assert [folder / name for name in said["rule_files"]] == list(rules.RULE_FILES)

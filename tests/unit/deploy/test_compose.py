@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile: what can be known without starting them."""
+"""Static checks of docker-compose.yml and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_settings_of_each_application_are_valid(
     require_guard(settings.auth, settings.http.host)
 
 
-def test_state_lies_on_named_volumes() -> None:
+def test_state_is_on_named_volumes() -> None:
     named = set(COMPOSE["volumes"])
     mounted = {
         volume.split(":")[0]: volume.split(":")[1]
@@ -88,7 +88,7 @@ def test_state_lies_on_named_volumes() -> None:
     assert "history-data:/var/lib/segments/history" in SERVICES["history"]["volumes"]
 
 
-def test_every_service_says_whether_it_is_healthy() -> None:
+def test_every_service_has_a_healthcheck() -> None:
     for name, service in SERVICES.items():
         health = service["healthcheck"]
         assert health.get("disable") or (health["test"][0] == "CMD" and health["interval"]), name
@@ -96,7 +96,7 @@ def test_every_service_says_whether_it_is_healthy() -> None:
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_health_is_asked_where_it_is_served(name: str) -> None:
+def test_healthchecks_use_the_served_port(name: str) -> None:
     url = urlsplit(SERVICES[name]["healthcheck"]["test"][-1].split("'")[1])
     settings = Settings()
     if name == "http":
@@ -105,7 +105,7 @@ def test_health_is_asked_where_it_is_served(name: str) -> None:
         assert (url.port, url.path) == (settings.metrics_port(name), "/metrics")
 
 
-def test_applications_start_once_the_topics_stand() -> None:
+def test_applications_start_after_the_topics_were_applied() -> None:
     for name in APPLICATIONS:
         needs = SERVICES[name]["depends_on"]
         assert needs == {"topics": {"condition": "service_completed_successfully"}}
@@ -137,11 +137,11 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 
-def test_what_monitoring_is_told_lies_in_the_repository_and_stays_as_it_is() -> None:
+def test_monitoring_mounts_repository_files_read_only() -> None:
     for service in MONITORING.values():
-        told = [volume for volume in service["volumes"] if volume.startswith("./")]
-        assert told
-        for volume in told:
+        mounts = [volume for volume in service["volumes"] if volume.startswith("./")]
+        assert mounts
+        for volume in mounts:
             path, _, mode = volume.split(":")
             assert (ROOT / path).is_dir(), path
             assert mode == "ro"

@@ -1,4 +1,4 @@
-"""Grafana's dashboards: what they ask for is served, and they can be read by a stranger."""
+"""Grafana dashboards: their series are served, and panels are readable."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=D
 
 
 @each_dashboard
-def test_what_a_panel_asks_for_is_served(dashboard: dict[str, Any]) -> None:
+def test_every_series_of_a_panel_is_served(dashboard: dict[str, Any]) -> None:
     wrong = {title: catalogue.unknown(text) for title, text, _ in queries(dashboard)}
     assert {title: names for title, names in wrong.items() if names} == {}
 
 
 @each_dashboard
-def test_a_legend_names_what_the_series_differ_in(dashboard: dict[str, Any]) -> None:
+def test_a_legend_names_the_labels_that_distinguish_series(dashboard: dict[str, Any]) -> None:
     for title, text, legend in queries(dashboard):
         node = promql.parse(text)
         if isinstance(node, promql.Call) and node.func.name == "histogram_quantile":
@@ -36,7 +36,7 @@ def test_a_legend_names_what_the_series_differ_in(dashboard: dict[str, Any]) -> 
 
 
 @each_dashboard
-def test_every_panel_can_be_read(dashboard: dict[str, Any]) -> None:
+def test_every_panel_is_readable(dashboard: dict[str, Any]) -> None:
     seen = set()
     for panel in panels(dashboard):
         assert panel["title"], panel["id"]
@@ -50,7 +50,7 @@ def test_every_panel_can_be_read(dashboard: dict[str, Any]) -> None:
 
 
 @each_dashboard
-def test_no_panel_lies_on_another(dashboard: dict[str, Any]) -> None:
+def test_panels_do_not_overlap(dashboard: dict[str, Any]) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in dashboard["panels"]:
         at = panel["gridPos"]
@@ -64,7 +64,7 @@ def test_no_panel_lies_on_another(dashboard: dict[str, Any]) -> None:
 
 
 @each_dashboard
-def test_a_dashboard_asks_for_its_prometheus_and_names_none(dashboard: dict[str, Any]) -> None:
+def test_a_dashboard_names_no_particular_prometheus(dashboard: dict[str, Any]) -> None:
     variables = {each["name"]: each for each in dashboard["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     assert {"job", "instance"} <= variables.keys()
@@ -74,13 +74,13 @@ def test_a_dashboard_asks_for_its_prometheus_and_names_none(dashboard: dict[str,
     assert dashboard["id"] is None
 
 
-def test_every_dashboard_has_a_name_of_its_own() -> None:
+def test_dashboard_names_are_unique() -> None:
     assert len(DASHBOARDS) >= 2
     for field in ("uid", "title"):
         assert len({dashboard[field] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
 
 
-def test_grafana_is_told_where_they_are() -> None:
+def test_grafana_is_provisioned_with_the_dashboards() -> None:
     compose = yaml.safe_load((rules.DEPLOY.parent / "docker-compose.yml").read_text())
     mounted = dict(volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"])
     assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"

@@ -1,4 +1,4 @@
-"""The documents' examples of messages parse with the models."""
+"""The example messages of the documents match the models."""
 
 from __future__ import annotations
 

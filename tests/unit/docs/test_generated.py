@@ -1,4 +1,4 @@
-"""What the documents have from the code is as the code has it."""
+"""The generated parts of the documents are up to date."""
 
 from __future__ import annotations
 

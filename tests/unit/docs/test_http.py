@@ -1,4 +1,4 @@
-"""docs/http.md names every route, header and problem code, and none that does not exist."""
+"""docs/http.md names exactly the existing routes, headers and problem codes."""
 
 from __future__ import annotations
 

@@ -15,9 +15,13 @@ _PUBLIC = re.compile(r"[A-Z]")
 MIRRORED = {"client/models.py", "contracts/responses", "contracts/documents.py"}
 """The client's models mirror the contracts: one name for one document on both sides."""
 EXCEPTIONS = {
+    "Membership": "the same membership in the client, in documents and in responses",
     "NAME": "the name of an application, in the module of each",
+    "POSITIONS_MAX": "the client repeats the limit of the protocol: it imports nothing of http",
+    "ROW_COUNT": "the client repeats the name of the header: it imports nothing of http",
+    "Rule": "the client's input mirrors the rule of the contract",
 }
-"""Names that may stand in several modules, and why."""
+"""Names that are defined in several modules with one meaning, and why."""
 
 
 def definitions() -> dict[str, set[str]]:
@@ -53,7 +57,7 @@ def _is_type_variable(value: ast.expr) -> bool:
 
 
 def _is_mirrored(modules: set[str]) -> bool:
-    """Whether a name stands in the client's models and in one module of the contracts."""
+    """Whether a name is defined in the client's models and in one module of the contracts."""
     return (
         len(modules) == 2
         and "client/models.py" in modules

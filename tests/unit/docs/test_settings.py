@@ -1,4 +1,4 @@
-"""Where settings come from, as docs/settings.md says."""
+"""The precedence of settings sources, as docs/settings.md describes it."""
 
 from __future__ import annotations
 

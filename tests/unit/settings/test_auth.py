@@ -1,4 +1,4 @@
-"""What the sidecar refuses to start with, and which settings of `auth` go together."""
+"""Which auth settings the sidecar rejects at its start, and which belong together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_nobody_listens_beyond_loopback_without_auth(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_on_loopback_nothing_is_asked(host: str) -> None:
+def test_no_auth_is_required_on_loopback(host: str) -> None:
     require_guard(AuthSettings(), host)
 
 

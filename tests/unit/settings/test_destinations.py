@@ -1,4 +1,4 @@
-"""Settings of destinations: taken from everywhere, handed on whole, never shown with a secret."""
+"""Destination settings: read from every source, passed to processes, printed without secrets."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_no_secret_is_shown() -> None:
 
 def test_no_secret_is_in_what_is_said_of_wrong_settings() -> None:
     wrong = {**ALL["nas"], "host_key": None, "elsewhere": 1}
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as caught:
         settings(destinations={"nas": wrong})
-    assert "sesame" not in str(told.value)
+    assert "sesame" not in str(caught.value)
 
 
 def test_from_a_toml_file_and_a_secret_from_a_variable(

@@ -1,4 +1,4 @@
-"""A misspelt setting is not silently the default."""
+"""A misspelled setting is an error, not silently the default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison itself: it finds nothing where all is right, and every wrong thing put in."""
+"""The checks of the crash tests pass on correct outputs and detect every corruption."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from segments.state.machine.outputs import public_document
 from segments.state.machine.shard import Shard
 from segments.streams.history import decode
 from segments.streams.shards import shard_config
-from tests.support.crash.checks import oracle_differences
-from tests.support.crash.outside import outside_differences
-from tests.support.crash.tails import TOPICS, Entry, Tail, Tails
+from tests.support.crash.command_checks import command_differences
+from tests.support.crash.oracle_checks import oracle_differences
+from tests.support.crash.topic_tails import TOPICS, Entry, TopicTail, TopicTails
 from tests.support.crash.traffic import Traffic
 from tests.support.machine.hosted_shard import encoded
 
@@ -31,11 +31,11 @@ USERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(6)]
 
 
 class World:
-    """A deployment of one shard in memory: its topics, its history store, what was sent."""
+    """A deployment of one shard in memory: its topics, its history store, the sent commands."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(data_dir=folder, partitions=1)
-        self.topics = {name: Tail(1) for name in TOPICS}
+        self.topics = {name: TopicTail(1) for name in TOPICS}
         self.commands: dict[str, dict[str, Any]] = {}
         self._state = MemoryState()
         self._shard = Shard(shard_config(self.settings, 0), self._state)
@@ -86,41 +86,41 @@ class World:
         records.append(Entry(0, len(records), at_ms, key, value, headers))
 
     def differences(self) -> list[str]:
-        tails = cast(Tails, self.topics)
+        tails = cast(TopicTails, self.topics)
         states = dict.fromkeys(USERS[:5], "active")
         sent = SimpleNamespace(commands=self.commands, invalid=set(), sent=Counter(), states=states)
-        return oracle_differences(tails, self.settings) + outside_differences(
+        return oracle_differences(tails, self.settings) + command_differences(
             tails, cast(Traffic, sent)
         )
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Six users, three segments; ends, a deletion, a deleted user, repetitions, waiting."""
-    made = World(tmp_path)
+    """Six users, three segments; expiries, a deletion, a deleted user, deferred commands."""
+    world = World(tmp_path)
     for name in ("a", "b"):
-        made.command("create", segment=name, description=None)
+        world.command("create", segment=name, description=None)
     for number, user_id in enumerate(USERS):
         account = "deleted" if number == 5 else "active"
-        made.record("user", user_id=user_id, account=account, version=1, refresh=["r", 0, number])
-    made.run()
+        world.record("user", user_id=user_id, account=account, version=1, refresh=["r", 0, number])
+    world.run()
     for user_id in USERS:
         ends = [["a", None, None], ["b", 1_000, None]]
-        made.command("change", user_id=user_id, add=ends, remove=[])
-        made.command("change", user_id=user_id, add=[["c", None, None]], remove=["a"])
-    made.command("create", segment="c", description="late")
-    made.run()
+        world.command("change", user_id=user_id, add=ends, remove=[])
+        world.command("change", user_id=user_id, add=[["c", None, None]], remove=["a"])
+    world.command("create", segment="c", description="late")
+    world.run()
     for _ in range(10):
-        made.record("tick")
-    made.command("delete", segment="c")
-    made.run()
-    made.record("tick")
-    made.run()
-    made.publish()
-    return made
+        world.record("tick")
+    world.command("delete", segment="c")
+    world.run()
+    world.record("tick")
+    world.run()
+    world.publish()
+    return world
 
 
-def test_nothing_is_found_where_all_is_right(world: World) -> None:
+def test_correct_outputs_have_no_differences(world: World) -> None:
     assert world.differences() == []
     rows = [entry.json for entry in world.topics["segments.history"].all()]
     causes = Counter((row["cause"], row["operation"]) for row in rows)
@@ -142,22 +142,22 @@ def change(world: World, topic: str, number: int, **fields: Any) -> None:
     records(world, topic)[number] = entry._replace(value=value)
 
 
-WRONGS: dict[str, Callable[[World], Any]] = {
+CORRUPTIONS: dict[str, Callable[[World], Any]] = {
     "a history row is lost": lambda w: records(w, "segments.history").pop(3),
-    "a history row is doubled": lambda w: records(w, "segments.history").append(
+    "a history row is duplicated": lambda w: records(w, "segments.history").append(
         records(w, "segments.history")[0]
     ),
-    "a history row is another's": lambda w: change(w, "segments.history", 1, user_id=USERS[4]),
-    "an end has another instant": lambda w: change(
+    "a history row has another user": lambda w: change(w, "segments.history", 1, user_id=USERS[4]),
+    "an expiry has another time": lambda w: change(
         w, "segments.history", -1, at="2026-11-24T09:00:00.000Z"
     ),
     "a result is lost": lambda w: records(w, "segments.results").pop(5),
-    "a result is given twice, differently": lambda w: records(w, "segments.results").append(
+    "a command has two different results": lambda w: records(w, "segments.results").append(
         records(w, "segments.results")[2]._replace(
             value=orjson.dumps(records(w, "segments.results")[2].json | {"changes": []})
         )
     ),
-    "a document has a segment that ended": lambda w: change(
+    "a document has an expired segment": lambda w: change(
         w,
         "segments.users",
         0,
@@ -165,14 +165,14 @@ WRONGS: dict[str, Callable[[World], Any]] = {
     ),
     "a document has an old state": lambda w: change(w, "segments.users", 1, account="blocked"),
     "a definition was not published": lambda w: records(w, "segments.definitions").pop(0),
-    "a command never came": lambda w: w.commands.update({"lost": {}}),
+    "a command is not in the log": lambda w: w.commands.update({"lost": {}}),
     "a row is not in the store": lambda w: records(w, "segments.history").append(
         records(w, "segments.history")[0]._replace(offset=99)
     ),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONGS.values(), ids=list(WRONGS))
-def test_whatever_is_wrong_is_found(world: World, wrong: Callable[[World], Any]) -> None:
-    wrong(world)
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=list(CORRUPTIONS))
+def test_every_corruption_is_detected(world: World, corrupt: Callable[[World], Any]) -> None:
+    corrupt(world)
     assert world.differences() != []

@@ -1,4 +1,4 @@
-"""The catalogue of metrics: names as Prometheus wants them, and every metric set by somebody."""
+"""The metric catalogue: names follow the Prometheus conventions, and every metric is set."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ each_metric = pytest.mark.parametrize("name", CATALOGUE)
 
 
 def full_name(metric: MetricWrapperBase) -> str:
-    """The name under which it is documented and asked for."""
+    """The name under which it is documented and queried."""
     [described] = metric.describe()
     return described.name + ("_total" if isinstance(metric, Counter) else "")
 

@@ -1,4 +1,4 @@
-"""Trace context: what is taken, what is dropped, and in which form it goes on."""
+"""Trace context: which headers are accepted, dropped and propagated."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_malformed_state_is_dropped(states: list[str]) -> None:
     )
 )
 def test_headers_never_fail(headers: list[tuple[str, bytes | None]]) -> None:
-    """Whatever goes on is bounded, ASCII, and taken again as it is."""
+    """Propagated headers are bounded, ASCII, and accepted unchanged by the next process."""
     trace = tracing.of_headers(headers)
     if trace is not None:
         written = tracing.to_headers(trace)

@@ -1,7 +1,7 @@
 """The oracle of memberships over the log of a real deployment.
 
-The same oracle that judges the pure state machine; here it reads records as consumed from Kafka and
-gives what it expects in the form in which topics and stores have it.
+It is the oracle of the state machine's tests; here it reads records as consumed from Kafka and
+returns what it expects in the form of topics and stores.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 from segments.contracts.log import DEFINE
 from segments.state.machine.config import Config, LogRecord
-from tests.support.crash.tails import Entry
+from tests.support.crash.topic_tails import Entry
 from tests.support.machine.oracle import Answer, Oracle, names
 
 Row = dict[str, Any]
-"""A history row; instants in milliseconds."""
+"""A history row; times in milliseconds."""
 
 
 class _Everything(set[str]):
-    """Contains every id: what can be decided at a tick is decided, no slice leaves it for later."""
+    """Contains every id: a tick decides all deferred commands that it can, without slices."""
 
     def __contains__(self, _: object) -> bool:
         return True
 
 
 class ShardOracle:
-    """One shard. Feed it the records of its log in order; read what it expects of them."""
+    """The expected outputs of one shard, from the records of its log in order."""
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.partition = partition
@@ -49,9 +49,9 @@ class ShardOracle:
             self.results.append({"command_id": command_id, **self._outcome(answer)})
 
     def _woken(self, definition: dict[str, Any]) -> set[str]:
-        """Ids of the deferred commands that waited for nothing but this definition.
+        """Ids of the deferred commands that only waited for this definition.
 
-        Who has waited for too long is rejected by the next tick or by whatever touches the user.
+        Overdue ones are rejected by the next tick or by the next record of the user.
         """
         known = self._oracle.known.keys() | {definition["segment"]}
         return {
@@ -86,7 +86,7 @@ class ShardOracle:
 
     @property
     def defines(self) -> list[dict[str, Any]]:
-        """Definitions that this shard gave to every shard, as the home of their segments."""
+        """Definitions that this shard sent to every shard, as the home of their segments."""
         return [
             {
                 "segment": command["segment"],

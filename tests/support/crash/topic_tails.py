@@ -1,4 +1,4 @@
-"""All topics of a deployment, read to their ends again and again, each record once."""
+"""Reads all topics of a deployment incrementally, each record once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S = 0.05
 
 
 class Entry(NamedTuple):
-    """A committed record. `timestamp_ms` as the topic's timestamp type says."""
+    """A committed record. `timestamp_ms` is of the type that the topic has."""
 
     partition: int
     offset: int
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
         return orjson.loads(self.value or b"null")
 
 
-class Tail:
+class TopicTail:
     """The committed records of one topic, by partition in the order of their offsets."""
 
     def __init__(self, partitions: int) -> None:
@@ -55,15 +55,15 @@ class Tail:
         return {entry.key: entry for entry in self.all()}
 
     def last_offsets(self) -> dict[int, int]:
-        """Offset of the last record of each partition, -1 where there is none."""
+        """Offset of the last record of each partition, -1 if it has none."""
         return {n: (found[-1].offset if found else -1) for n, found in self.records.items()}
 
 
-class Tails:
-    """Every topic by its name in topics.yaml."""
+class TopicTails:
+    """All topics by their names in topics.yaml."""
 
     def __init__(self, settings: Settings) -> None:
-        self._of = {settings.topic(name): Tail(settings.partitions) for name in TOPICS}
+        self._of = {settings.topic(name): TopicTail(settings.partitions) for name in TOPICS}
         self._on_cluster = {name: settings.topic(name) for name in TOPICS}
         config = settings.client_config() | {
             "group.id": "reads-nothing-back",
@@ -78,14 +78,14 @@ class Tails:
             for number in tail.records
         ]
         self._consumer.assign(self._places)
-        # A question waits behind a fetch that waits for records: it has a connection of its own.
-        self._asking = Consumer(config)
+        # Offset queries would wait behind fetches on one connection, so they use a second consumer.
+        self._metadata_consumer = Consumer(config)
 
-    def __getitem__(self, topic: str) -> Tail:
+    def __getitem__(self, topic: str) -> TopicTail:
         return self._of[self._on_cluster[topic]]
 
-    def update(self) -> Tails:
-        """Read what has been committed since the last time."""
+    def update(self) -> TopicTails:
+        """Read what was committed since the last call."""
         behind = [(place, self._end(place)) for place in self._places]
         while behind := [(place, end) for place, end in behind if self._position(place) < end]:
             for message in self._consumer.consume(_BATCH, _POLL_S):
@@ -93,7 +93,7 @@ class Tails:
         return self
 
     def _end(self, place: TopicPartition) -> int:
-        return int(self._asking.get_watermark_offsets(place, timeout=TIMEOUT_S)[1])
+        return int(self._metadata_consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)[1])
 
     def _position(self, place: TopicPartition) -> int:
         return max(int(self._consumer.position([place])[0].offset), 0)
@@ -101,7 +101,7 @@ class Tails:
     def _keep(self, message: Any) -> None:
         if (error := message.error()) is not None:
             assert error.code() == KafkaError._TRANSPORT, str(error)
-            return  # the broker is away; the client goes on by itself
+            return  # the broker is unavailable; the client reconnects by itself
         self._of[message.topic()].records[message.partition()].append(
             Entry(
                 message.partition(),
@@ -115,4 +115,4 @@ class Tails:
 
     def close(self) -> None:
         self._consumer.close()
-        self._asking.close()
+        self._metadata_consumer.close()

@@ -1,6 +1,6 @@
-"""What came out, row by row, against the oracle.
+"""Compares the outputs with the oracle, row by row.
 
-Every check gives a list of differences in words; an empty list is what is wanted.
+Every check returns a list of differences; an empty list means success.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import orjson
 from segments.contracts.partitioning import partition_of
 from segments.contracts.times import from_rfc3339
 from segments.settings import Settings
-from tests.support.crash.oracle import ShardOracle
-from tests.support.crash.settled import documents, history_rows
-from tests.support.crash.tails import Entry, Tails
+from tests.support.crash.settle import documents, history_rows
+from tests.support.crash.shard_oracle import ShardOracle
+from tests.support.crash.topic_tails import Entry, TopicTails
 
 
-def replayed(tails: Tails) -> dict[int, ShardOracle]:
-    """An oracle for each shard that has read its log."""
+def replayed(tails: TopicTails) -> dict[int, ShardOracle]:
+    """An oracle for each shard that has applied its log."""
     oracles = {}
     logs = tails["segments.shards"].records
     for partition, records in logs.items():
@@ -32,8 +32,8 @@ def replayed(tails: Tails) -> dict[int, ShardOracle]:
     return oracles
 
 
-def oracle_differences(tails: Tails, settings: Settings) -> list[str]:
-    """Everything that the log does not account for."""
+def oracle_differences(tails: TopicTails, settings: Settings) -> list[str]:
+    """Everything that differs from what the log implies."""
     oracles = replayed(tails)
     return [
         *_history_against_oracle(tails, oracles),
@@ -44,8 +44,8 @@ def oracle_differences(tails: Tails, settings: Settings) -> list[str]:
     ]
 
 
-def history(tails: Tails) -> list[tuple[Entry, dict[str, Any]]]:
-    """Rows of segments.history with instants in milliseconds."""
+def history(tails: TopicTails) -> list[tuple[Entry, dict[str, Any]]]:
+    """Rows of segments.history with times in milliseconds."""
     rows = []
     for entry in tails["segments.history"].all():
         row = entry.json
@@ -55,7 +55,7 @@ def history(tails: Tails) -> list[tuple[Entry, dict[str, Any]]]:
     return rows
 
 
-def _history_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> list[str]:
+def _history_against_oracle(tails: TopicTails, oracles: dict[int, ShardOracle]) -> list[str]:
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     wrong = []
     for entry, row in history(tails):
@@ -74,7 +74,7 @@ def _history_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> li
 
 
 def _ordered(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A user's rows; ends of one instant by segment, as the service says them."""
+    """A user's rows; simultaneous expiries and deletions are sorted by segment."""
     for (_, ended), group in groupby(
         rows, key=lambda row: (row["at"], row["cause"] in ("expired", "segment_deleted"))
     ):
@@ -84,7 +84,7 @@ def _ordered(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield from group
 
 
-def _results_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> list[str]:
+def _results_against_oracle(tails: TopicTails, oracles: dict[int, ShardOracle]) -> list[str]:
     found = Counter(
         frozen(
             {
@@ -105,7 +105,7 @@ def _results_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> li
     return _surplus("result", found - expected, expected - found)
 
 
-def _documents_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> list[str]:
+def _documents_against_oracle(tails: TopicTails, oracles: dict[int, ShardOracle]) -> list[str]:
     found = {
         user_id: {"account": document["account"], "segments": document["segments"]}
         for user_id, document in documents(tails).items()
@@ -113,25 +113,25 @@ def _documents_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> 
     expected: dict[str, Any] = {}
     for oracle in oracles.values():
         expected |= dict(oracle.documents())
-    return compared("document of", found, expected)
+    return compare("document of", found, expected)
 
 
-def _definitions_against_oracle(tails: Tails, oracles: dict[int, ShardOracle]) -> list[str]:
-    said = [define for oracle in oracles.values() for define in oracle.defines]
+def _definitions_against_oracle(tails: TopicTails, oracles: dict[int, ShardOracle]) -> list[str]:
+    defines = [define for oracle in oracles.values() for define in oracle.defines]
     wrong = []
     for partition, records in tails["segments.shards"].records.items():
-        heard = Counter(frozen(r.json) for r in records if r.headers["type"] == b"define")
-        expected = Counter(frozen(define) for define in said)
-        wrong += _surplus(f"define in {partition}", heard - expected, expected - heard)
+        found = Counter(frozen(r.json) for r in records if r.headers["type"] == b"define")
+        expected = Counter(frozen(define) for define in defines)
+        wrong += _surplus(f"define in {partition}", found - expected, expected - found)
     published = Counter(frozen(entry.json) for entry in tails["segments.definitions"].all())
     expected = Counter(
         frozen({k: v for k, v in define.items() if k not in ("command_id", "actor")})
-        for define in said
+        for define in defines
     )
     return wrong + _surplus("definition", published - expected, expected - published)
 
 
-def _store_against_topic(tails: Tails, settings: Settings) -> list[str]:
+def _store_against_topic(tails: TopicTails, settings: Settings) -> list[str]:
     found = {row[:2]: row[2:] for row in history_rows(settings)}
     expected = {
         (entry.partition, entry.offset): (
@@ -152,7 +152,7 @@ def _store_against_topic(tails: Tails, settings: Settings) -> list[str]:
         )
         for entry, row in history(tails)
     }
-    return compared("stored row", found, expected)
+    return compare("stored row", found, expected)
 
 
 def frozen(value: Any) -> bytes:
@@ -163,7 +163,7 @@ def _without_detail(error: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if error is None else {"code": error["code"], "segments": error.get("segments")}
 
 
-def compared(what: str, found: dict[Any, Any], expected: dict[Any, Any]) -> list[str]:
+def compare(what: str, found: dict[Any, Any], expected: dict[Any, Any]) -> list[str]:
     return [
         f"{what} {key}: found {found.get(key)}, expected {expected.get(key)}"
         for key in sorted(found.keys() | expected.keys(), key=str)
@@ -172,6 +172,6 @@ def compared(what: str, found: dict[Any, Any], expected: dict[Any, Any]) -> list
 
 
 def _surplus(what: str, more: Counter[bytes], fewer: Counter[bytes]) -> list[str]:
-    return [f"{what} that must not be: {each!r}" for each in more.elements()] + [
-        f"{what} that is missing: {each!r}" for each in fewer.elements()
+    return [f"unexpected {what}: {each!r}" for each in more.elements()] + [
+        f"missing {what}: {each!r}" for each in fewer.elements()
     ]

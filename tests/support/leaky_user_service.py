@@ -1,4 +1,4 @@
-"""A user service that tells everybody everything it was told, in every kind of failure."""
+"""A user service that echoes its token in every kind of failure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class TalkativeService:
-    """`faults`: user id -> what it is answered with; all others are active."""
+class LeakyUserService:
+    """`faults`: user id -> the kind of failure; other users are active."""
 
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
-        self.asked: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
         self.authorizations: set[str] = set()
         service = self
 
@@ -26,7 +26,7 @@ class TalkativeService:
             do_PUT = do_POST = do_HEAD = do_GET  # noqa: N815 - the library's names
 
             def log_message(self, *_: Any) -> None:
-                """Said by `asked`."""
+                """`calls` records the requests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -35,23 +35,23 @@ class TalkativeService:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         user_id = request.path.rpartition("/")[2]
-        told = request.headers.get("Authorization", "")
-        self.authorizations.add(told)
-        self.asked[user_id] = self.asked.get(user_id, 0) + 1
+        token = request.headers.get("Authorization", "")
+        self.authorizations.add(token)
+        self.calls[user_id] = self.calls.get(user_id, 0) + 1
         request.rfile.read(int(request.headers.get("Content-Length") or 0))
         fault = self.faults.get(user_id, "")
         status, headers = 200, {"Content-Type": "application/json"}
         body = json.dumps({"id": user_id, "state": "active"}).encode()
         if fault == "redirect":
-            status, headers["Location"] = 302, f"http://us:{told}@127.0.0.1:1/{told}"
+            status, headers["Location"] = 302, f"http://us:{token}@127.0.0.1:1/{token}"
         elif fault == "error":
-            status, body = 500, told.encode()
+            status, body = 500, token.encode()
         elif fault == "garbage":
-            body = told.encode()
+            body = token.encode()
         elif fault == "state":
-            body = json.dumps({"id": user_id, "state": "frozen", "told": told}).encode()
+            body = json.dumps({"id": user_id, "state": "frozen", "token": token}).encode()
         elif not request.path.startswith("/users/"):
-            status, body = 403, told.encode()
+            status, body = 403, token.encode()
         request.send_response(status)
         for name, value in headers.items():
             request.send_header(name, value)

@@ -1,4 +1,4 @@
-"""What an http process answers about every user and segment, against the topics it reads."""
+"""Compares the responses of an http process with the topics that it reads."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import httpx
 
 from segments.contracts.times import to_rfc3339
 from tests.support import deployments
-from tests.support.crash.checks import compared
-from tests.support.crash.harness import Plant
-from tests.support.crash.settled import documents, markers
-from tests.support.crash.tails import Tails
+from tests.support.crash.cluster import Cluster
+from tests.support.crash.oracle_checks import compare
+from tests.support.crash.settle import documents, markers
+from tests.support.crash.topic_tails import TopicTails
 
 READY_TIMEOUT_S = 90.0
 TIMEOUT_S = 60.0
-_USERS_AT_ONCE = 50
-_SEGMENTS_AT_ONCE = 5
+_QUERY_USERS = 50
+_PAGE_SEGMENTS = 5
 
 
-def view_differences(plant: Plant, name: str, tails: Tails) -> list[str]:
-    """Every difference between what `name` answers and the newest documents of the topics."""
-    deployments.wait_until(lambda: plant.ready(name), READY_TIMEOUT_S, f"{name} ready")
+def view_differences(cluster: Cluster, name: str, tails: TopicTails) -> list[str]:
+    """Every difference between the responses of `name` and the newest documents of the topics."""
+    deployments.wait_until(lambda: cluster.ready(name), READY_TIMEOUT_S, f"{name} ready")
     positions = ",".join(
         f"{partition}:{marker['log_offset']}" for partition, marker in markers(tails).items()
     )
     headers = {"Segments-Min-Position": positions, "Prefer": "wait=30"}
     with httpx.Client(
-        base_url=plant.url(name), headers=headers, timeout=TIMEOUT_S, trust_env=False
+        base_url=cluster.url(name), headers=headers, timeout=TIMEOUT_S, trust_env=False
     ) as client:
         return _users(client, name, tails) + _segments(client, name, tails)
 
 
-def _users(client: httpx.Client, name: str, tails: Tails) -> list[str]:
-    shown = documents(tails)
+def _users(client: httpx.Client, name: str, tails: TopicTails) -> list[str]:
+    published = documents(tails)
     now_ms = time.time_ns() // 1_000_000
     found: dict[str, Any] = {}
-    users = sorted(shown)
-    for start in range(0, len(users), _USERS_AT_ONCE):
-        body = {"user_ids": users[start : start + _USERS_AT_ONCE]}
-        answer = client.post("/v1/memberships/query", json=body).raise_for_status()
-        found |= {item["user_id"]: item for item in answer.json()["items"]}
-    expected = {user_id: _item(user_id, shown[user_id], now_ms) for user_id in users}
-    return compared(f"{name} on", found, expected)
+    users = sorted(published)
+    for start in range(0, len(users), _QUERY_USERS):
+        body = {"user_ids": users[start : start + _QUERY_USERS]}
+        response = client.post("/v1/memberships/query", json=body).raise_for_status()
+        found |= {item["user_id"]: item for item in response.json()["items"]}
+    expected = {user_id: _item(user_id, published[user_id], now_ms) for user_id in users}
+    return compare(f"{name} on", found, expected)
 
 
 def _item(user_id: str, document: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -66,16 +66,16 @@ def _item(user_id: str, document: dict[str, Any], now_ms: int) -> dict[str, Any]
     }
 
 
-def _segments(client: httpx.Client, name: str, tails: Tails) -> list[str]:
+def _segments(client: httpx.Client, name: str, tails: TopicTails) -> list[str]:
     found: dict[str, int] = {}
     cursor: str | None = None
     while True:
-        page: dict[str, str | int] = {"limit": _SEGMENTS_AT_ONCE}
+        page: dict[str, str | int] = {"limit": _PAGE_SEGMENTS}
         if cursor is not None:
             page["cursor"] = cursor
-        answer = client.get("/v1/segments", params=page).raise_for_status().json()
-        found |= {item["segment"]: item["size"] for item in answer["items"]}
-        cursor = answer["next"]
+        page_body = client.get("/v1/segments", params=page).raise_for_status().json()
+        found |= {item["segment"]: item["size"] for item in page_body["items"]}
+        cursor = page_body["next"]
         if cursor is None:
             break
     sizes = {
@@ -86,4 +86,4 @@ def _segments(client: httpx.Client, name: str, tails: Tails) -> list[str]:
     for document in documents(tails).values():
         for segment in document["segments"]:
             sizes[segment] += 1
-    return compared(f"{name} on segment", found, sizes)
+    return compare(f"{name} on segment", found, sizes)

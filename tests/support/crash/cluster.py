@@ -1,4 +1,4 @@
-"""A whole deployment whose processes are killed, wiped and started again at will."""
+"""A deployment whose processes can be killed, frozen, wiped and restarted."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tests.support import deployments
 from tests.support.user_service import UserService
 
 ADMIN_TIMEOUT_S = 30.0
-ASK_TIMEOUT_S = 10.0
+QUERY_TIMEOUT_S = 10.0
 SOURCES = {
     "router": ("segments.commands", "users.events"),
     "users": ("users.refreshes",),
     "shards": ("segments.shards",),
     "history": ("segments.history",),
 }
-"""What each application reads."""
+"""The topics that each application consumes."""
 USERS = 120
 FAST_USER_SERVICE = {"timeout_ms": 500, "attempts": 2, "backoff_ms": 20, "backoff_max_ms": 200}
 
 
-class Plant:
+class Cluster:
     """The processes of a deployment by name: `router`, `shards-0`, `shards-1`, `http-0` …
 
-    Use it from the thread that made it: a child process ends with the thread that started it.
+    Use it from the thread that created it: a child process exits with the thread that started it.
     """
 
     def __init__(self, settings: Settings, names: list[str], broker: EmbeddedKafka | None) -> None:
@@ -47,7 +47,7 @@ class Plant:
         self.wipes: Counter[str] = Counter()
         self.freezes: Counter[str] = Counter()
         self.ends: list[str] = []
-        """Processes that ended by themselves, with their status and last words."""
+        """Processes that exited by themselves, with their status and last log line."""
         self.broker_restarts = 0
         self._broker = broker
         self._processes: dict[str, deployments.Process] = {}
@@ -88,24 +88,24 @@ class Plant:
         self.kills[name] += 1
 
     def stop(self, name: str) -> None:
-        """SIGTERM, after which a process ends well."""
+        """SIGTERM; AssertionError unless the exit status is 0."""
         process = self._processes.pop(name)
-        assert process.stop() == 0, f"{name} did not end well:\n{process.log()}"
+        assert process.stop() == 0, f"{name} exited with an error:\n{process.log()}"
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: as a machine that stands still."""
+        """SIGSTOP, like a machine that hangs."""
         self.process(name).signal(signal.SIGSTOP)
         self.freezes[name] += 1
 
     def thaw(self, name: str) -> None:
         self.process(name).signal(signal.SIGCONT)
 
-    def revive(self) -> None:
-        """Start again what has ended by itself, as the supervisor does."""
+    def restart_exited(self) -> None:
+        """Restart processes that exited by themselves, as the supervisor does."""
         for name, process in list(self._processes.items()):
             if (status := process.exit_status) is not None:
-                last = process.log().splitlines()[-1:] or ["(said nothing)"]
-                self.ends.append(f"{name} ended with status {status}: {last[0]}")
+                last = process.log().splitlines()[-1:] or ["(no output)"]
+                self.ends.append(f"{name} exited with status {status}: {last[0]}")
                 self.start(name)
 
     def wipe(self, name: str) -> None:
@@ -117,21 +117,21 @@ class Plant:
             self.wipes[name] += 1
 
     def state_folder(self, name: str) -> Path:
-        """Where a process of shards or http keeps what it can rebuild."""
+        """The state folder of a shards or http process, which it can rebuild."""
         application, number = parts(name)
         return self.settings.data_dir / f"{application}-{number}"
 
     def restart_broker(self) -> None:
-        """End Kafka as a power failure would and start it on the same data."""
-        assert self._broker is not None, "this plant shares its broker"
+        """Kill Kafka, as a power failure would, and restart it on the same data."""
+        assert self._broker is not None, "the broker is shared"
         self._broker.kill()
         self._broker.start()
         self.broker_restarts += 1
 
-    # --- whether they work ---
+    # --- progress ---
 
     def working(self, name: str) -> bool:
-        """Whether a process has brought something to an end since it was started."""
+        """Whether a process has made progress since its start."""
         if not self.running(name):
             return False
         application, _ = parts(name)
@@ -143,7 +143,7 @@ class Plant:
         return f"http://127.0.0.1:{self._ports[name]}"
 
     def ready(self, name: str) -> bool:
-        """Whether an http process answers and its view has caught up."""
+        """Whether /readyz of an http process succeeds."""
         try:
             return httpx.get(f"{self.url(name)}/readyz", timeout=5, trust_env=False).is_success
         except httpx.HTTPError:
@@ -156,21 +156,23 @@ class Plant:
     def committed(self, application: str) -> dict[tuple[str, int], int]:
         """Committed offset by (topic, partition) of an application's group.
 
-        Asked for as a consumer of the group that never joins it: the admin client's answer to the
-        same question crashes librdkafka while the group's coordinator is not known.
+        Queried by a consumer that never joins the group: the same query of the admin client
+        crashes librdkafka while the coordinator of the group is unknown.
         """
-        asked = [
+        partitions = [
             TopicPartition(self.settings.topic(topic), partition)
             for topic in SOURCES[application]
             for partition in range(self.settings.partitions)
         ]
         try:
-            found = self._asking(application).committed(asked, timeout=ASK_TIMEOUT_S)
+            found = self._metadata_consumer(application).committed(
+                partitions, timeout=QUERY_TIMEOUT_S
+            )
         except KafkaException:
-            return {}  # the broker is away
+            return {}  # the broker is unavailable
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
-    def _asking(self, application: str) -> Consumer:
+    def _metadata_consumer(self, application: str) -> Consumer:
         if application not in self._consumers:
             group = {"group.id": self.settings.group(application), "log_level": 0}
             self._consumers[application] = Consumer(self.settings.client_config() | group)
@@ -183,9 +185,9 @@ class Plant:
             consumer.close()
 
     def members(self, application: str) -> dict[int, set[int]]:
-        """Partitions of each instance in an application's group, as the group's coordinator says.
+        """Partitions of each instance in an application's group, from the group coordinator.
 
-        An instance that has ended stays a member until its session times out.
+        An instance that has exited stays a member until its session times out.
         """
         name = self.settings.group(application)
         future = self._admin.describe_consumer_groups([name], request_timeout=ADMIN_TIMEOUT_S)[name]
@@ -204,12 +206,13 @@ def parts(name: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def plant(
+def start_cluster(
     data_dir: Path, names: list[str], *, bootstrap_servers: str | None = None, **overrides: Any
-) -> Iterator[Plant]:
+) -> Iterator[Cluster]:
     """A deployment with the example user service; nothing else is started.
 
-    On a broker of its own, which can be restarted, unless one is given. `overrides` are settings.
+    Without `bootstrap_servers` it starts its own broker, which can be restarted. `overrides` are
+    settings.
     """
     with contextlib.ExitStack() as stack:
         broker = None
@@ -227,7 +230,7 @@ def plant(
                 **overrides,
             )
         )
-        made = Plant(settings, names, broker)
-        stack.callback(made.close)
-        made.user_service.start(USERS)
-        yield made
+        cluster = Cluster(settings, names, broker)
+        stack.callback(cluster.close)
+        cluster.user_service.start(USERS)
+        yield cluster

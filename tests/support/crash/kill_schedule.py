@@ -1,4 +1,4 @@
-"""Processes killed at random moments while commands and events flow; one seed, one schedule."""
+"""Kills processes at random moments while commands and events are sent, reproducibly by seed."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import time
 from dataclasses import dataclass, field
 
 from tests.support import deployments
-from tests.support.crash.harness import Plant, parts
+from tests.support.crash.cluster import Cluster, parts
 
 WORKING_TIMEOUT_S = 90.0
 _LONGEST_PAUSE_S = 0.7
 
 
 @dataclass
-class Chances:
-    """How likely a kill is something more than the kill of one process at work."""
+class KillChances:
+    """Probabilities of variations of a kill of one working process."""
 
     wipe: float = 0.3
     early: float = 0.15
-    """before it has got to work: at its start, or in its recovery"""
+    """kill it during its start or recovery"""
     stays_down: float = 0.15
-    """until the next one is killed"""
+    """start it only after the next kill"""
     all_at_once: float = 0.05
-    stands_still: float = 0.0
-    """a process of router or shards: until its session is over and others may do its work"""
+    freeze: float = 0.0
+    """freeze a router or shards process until its session times out and others take over"""
 
 
 @dataclass
-class Storm:
-    """`run` kills until `kills` are reached or the time is over."""
+class KillSchedule:
+    """`run` kills processes until `kills` are reached or the time is up."""
 
-    plant: Plant
+    cluster: Cluster
     seed: int
     kills: int
     broker_restarts: int = 1
     duration_s: float = math.inf
-    chances: Chances = field(default_factory=Chances)
+    chances: KillChances = field(default_factory=KillChances)
 
     def run(self) -> None:
         numbers = random.Random(self.seed)
@@ -46,55 +46,54 @@ class Storm:
         ]
         deadline = time.monotonic() + self.duration_s
         down: list[str] = []
-        while (killed := self.plant.kills.total()) < self.kills and time.monotonic() < deadline:
-            self.plant.revive()
-            # One kill can be of all at once, and pass the number.
+        while (killed := self.cluster.kills.total()) < self.kills and time.monotonic() < deadline:
+            self.cluster.restart_exited()
+            # A kill of all processes at once may skip the exact number.
             if restarts and killed >= restarts[0]:
                 del restarts[0]
-                self.plant.restart_broker()
-            if not down and numbers.random() < self.chances.stands_still:
-                self._stand_still(numbers)
+                self.cluster.restart_broker()
+            if not down and numbers.random() < self.chances.freeze:
+                self._freeze_past_session(numbers)
             victims = self._victims(numbers, down)
             for name in victims:
-                self.plant.kill(name)
+                self.cluster.kill(name)
                 if name.startswith(("shards", "http")) and numbers.random() < self.chances.wipe:
-                    self.plant.wipe(name)
-            self.plant.start(*down)
+                    self.cluster.wipe(name)
+            self.cluster.start(*down)
             stays_down = numbers.random() < self.chances.stays_down and len(victims) == 1
             down = victims if stays_down else []
             if not down:
-                self.plant.start(*victims)
-        self.plant.start(*down)
+                self.cluster.start(*victims)
+        self.cluster.start(*down)
 
     def _victims(self, numbers: random.Random, down: list[str]) -> list[str]:
-        up = [name for name in self.plant.names if name not in down]
+        up = [name for name in self.cluster.names if name not in down]
         everyone = numbers.random() < self.chances.all_at_once
         name = numbers.choice(up)
-        # While another is down nothing may reach this one: it is then killed as it stands.
+        # While another is down this one may receive no work: kill it without waiting.
         if not down and numbers.random() >= self.chances.early:
             self._wait_until_working(name)
-        # At any moment of its work.
         time.sleep(numbers.uniform(0, _LONGEST_PAUSE_S))
-        self.plant.revive()
+        self.cluster.restart_exited()
         return up if everyone else [name]
 
-    def _stand_still(self, numbers: random.Random) -> None:
-        candidates = [n for n in self.plant.names if n.startswith(("router", "shards"))]
+    def _freeze_past_session(self, numbers: random.Random) -> None:
+        candidates = [n for n in self.cluster.names if n.startswith(("router", "shards"))]
         name = numbers.choice(candidates)
         self._wait_until_working(name)
-        self.plant.freeze(name)
+        self.cluster.freeze(name)
         application, instance = parts(name)
         deployments.wait_until(
-            lambda: instance not in self.plant.members(application),
+            lambda: instance not in self.cluster.members(application),
             WORKING_TIMEOUT_S,
-            f"the end of the session of {name}",
+            f"the session timeout of {name}",
             poll_s=0.1,
         )
-        self.plant.thaw(name)
+        self.cluster.thaw(name)
 
     def _wait_until_working(self, name: str) -> None:
         def working() -> bool:
-            self.plant.revive()
-            return self.plant.working(name)
+            self.cluster.restart_exited()
+            return self.cluster.working(name)
 
         deployments.wait_until(working, WORKING_TIMEOUT_S, f"{name} at work", poll_s=0.1)

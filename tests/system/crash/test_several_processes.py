@@ -1,4 +1,4 @@
-"""Two processes of shards and two of http over the same partitions (F1, B1)."""
+"""Two shards and two http processes over the same partitions."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ import pytest
 
 from segments.contracts.partitioning import partition_of
 from tests.support import deployments
-from tests.support.crash.harness import Plant, plant
-from tests.support.crash.settled import wait_until_settled
-from tests.support.crash.tails import Tails
+from tests.support.crash.cluster import Cluster, start_cluster
+from tests.support.crash.crash_run import compare_outputs
+from tests.support.crash.settle import wait_until_settled
+from tests.support.crash.topic_tails import TopicTails
 from tests.support.crash.traffic import SEGMENTS, Traffic
-from tests.support.crash.trial import judge
 
 PROCESSES = ["router", "users", "history", "shards-0", "shards-1", "http-0", "http-1"]
 COMMANDS_PER_S = 60.0
 MOVED_TIMEOUT_S = 60.0
-# A shard whose process has died goes on elsewhere once its session has timed out.
+# Another process takes over the shards of a killed one after its session timeout.
 WAIT = {"Prefer": "wait=30"}
 
 
 class Group:
-    """Which process of shards has which partitions."""
+    """The assignment of partitions to shards processes."""
 
-    def __init__(self, it: Plant) -> None:
-        self._it = it
-        self._all = set(range(it.settings.partitions))
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._all = set(range(cluster.settings.partitions))
 
     def wait_for(self, *instances: int) -> None:
-        """Return when exactly these instances share all partitions, each having some."""
+        """Wait until exactly these instances share all partitions, each with at least one."""
 
         def shared() -> bool:
-            self._it.revive()
-            members = self._it.members("shards")
+            self._cluster.restart_exited()
+            members = self._cluster.members("shards")
             assert members.keys() == set(instances), f"members: {members}"
-            assert all(members.values()), f"somebody has nothing: {members}"
-            assert set().union(*members.values()) == self._all, f"not all: {members}"
+            assert all(members.values()), f"a member has no partition: {members}"
+            assert set().union(*members.values()) == self._all, f"unassigned partitions: {members}"
             return sum(map(len, members.values())) == len(self._all)
 
         deployments.wait_until(shared, MOVED_TIMEOUT_S, f"partitions at {instances}", poll_s=0.2)
 
 
 class Writer:
-    """Writes through one http process, and reads what it wrote through both."""
+    """Writes through one http process and reads the result through both."""
 
-    def __init__(self, it: Plant, traffic: Traffic) -> None:
-        self._it = it
+    def __init__(self, cluster: Cluster, traffic: Traffic) -> None:
+        self._cluster = cluster
         self._traffic = traffic
         self._clients = [
-            httpx.Client(base_url=it.url(name), timeout=60, headers=WAIT, trust_env=False)
+            httpx.Client(base_url=cluster.url(name), timeout=60, headers=WAIT, trust_env=False)
             for name in ("http-0", "http-1")
         ]
         self._users = [str(uuid.UUID(int=n)) for n in range(1, 1000)]
@@ -61,13 +61,15 @@ class Writer:
 
     def write_and_read_everywhere(self) -> None:
         """One change in each partition, through either http process in turn."""
-        for partition in range(self._it.settings.partitions):
+        for partition in range(self._cluster.settings.partitions):
             user_id = next(
-                u for u in self._users if partition_of(u, self._it.settings.partitions) == partition
+                u
+                for u in self._users
+                if partition_of(u, self._cluster.settings.partitions) == partition
             )
             self._users.remove(user_id)
-            # A user the service does not know is deleted as soon as it has been asked.
-            self._it.user_service.put(user_id, "active")
+            # A user that the user service does not know would be deleted by the refresh.
+            self._cluster.user_service.put(user_id, "active")
             self._traffic.states[user_id] = "active"
             self._write_and_read(user_id, writes_to=partition % 2)
 
@@ -107,43 +109,45 @@ class Writer:
 
 
 @pytest.mark.timeout(400)
-def test_one_leaves_comes_back_is_killed_stands_still(broker: str, tmp_path: Path) -> None:
-    with plant(tmp_path, PROCESSES, bootstrap_servers=broker) as it:
-        tails = Tails(it.settings)
-        traffic = Traffic(it.settings, it.user_service, 1, COMMANDS_PER_S)
-        it.start(*it.names)
-        group, writer = Group(it), Writer(it, traffic)
-        with traffic.flowing():
+def test_partitions_move_when_a_process_stops_is_killed_or_frozen(
+    broker: str, tmp_path: Path
+) -> None:
+    with start_cluster(tmp_path, PROCESSES, bootstrap_servers=broker) as cluster:
+        tails = TopicTails(cluster.settings)
+        traffic = Traffic(cluster.settings, cluster.user_service, 1, COMMANDS_PER_S)
+        cluster.start(*cluster.names)
+        group, writer = Group(cluster), Writer(cluster, traffic)
+        with traffic.sending():
             group.wait_for(0, 1)
             for name in ("http-0", "http-1"):
-                deployments.wait_until(partial(it.ready, name), what=name)
+                deployments.wait_until(partial(cluster.ready, name), what=name)
             writer.write_and_read_everywhere()
 
-            it.stop("shards-1")
+            cluster.stop("shards-1")
             writer.write_and_read_everywhere()
             group.wait_for(0)
-            it.start("shards-1")
+            cluster.start("shards-1")
             group.wait_for(0, 1)
             writer.write_and_read_everywhere()
 
-            it.kill("shards-0")
-            it.kill("http-1")
-            it.start("http-1")
-            deployments.wait_until(lambda: it.ready("http-1"), what="http-1")
+            cluster.kill("shards-0")
+            cluster.kill("http-1")
+            cluster.start("http-1")
+            deployments.wait_until(lambda: cluster.ready("http-1"), what="http-1")
             writer.write_and_read_everywhere()
             group.wait_for(1)
-            it.start("shards-0")
+            cluster.start("shards-0")
             group.wait_for(0, 1)
 
-            it.freeze("shards-1")
+            cluster.freeze("shards-1")
             writer.write_and_read_everywhere()
             group.wait_for(0)
-            it.thaw("shards-1")
+            cluster.thaw("shards-1")
             group.wait_for(0, 1)
             writer.write_and_read_everywhere()
         writer.close()
-        wait_until_settled(it, traffic, tails)
-        wrong, digests = judge(it, tails, traffic)
+        wait_until_settled(cluster, traffic, tails)
+        wrong, digests = compare_outputs(cluster, tails, traffic)
         tails.close()
     assert wrong == []
-    assert digests >= it.settings.partitions
+    assert digests >= cluster.settings.partitions

@@ -1,6 +1,6 @@
-"""What came out against what was sent: what holds whatever the log says.
+"""Compares the outputs with what was sent, independently of the log.
 
-Every check gives a list of differences in words; an empty list is what is wanted.
+Every check returns a list of differences; an empty list means success.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from tests.support.crash.checks import compared, frozen, history
-from tests.support.crash.settled import documents
-from tests.support.crash.tails import Tails
+from tests.support.crash.oracle_checks import compare, frozen, history
+from tests.support.crash.settle import documents
+from tests.support.crash.topic_tails import TopicTails
 from tests.support.crash.traffic import Traffic
 
 
-def outside_differences(tails: Tails, traffic: Traffic) -> list[str]:
-    """Everything lost, doubled, or in contradiction with itself."""
+def command_differences(tails: TopicTails, traffic: Traffic) -> list[str]:
+    """Everything that is lost, duplicated or inconsistent."""
     return [
         *_sent_against_log(tails, traffic),
         *_one_outcome_each(tails, traffic),
-        *_history_in_itself(tails),
+        *_history_is_consistent(tails),
         *_users_against_service(tails, traffic),
     ]
 
 
-def _sent_against_log(tails: Tails, traffic: Traffic) -> list[str]:
-    """Every command is in the log; without the router's repeats, as often as it was sent."""
+def _sent_against_log(tails: TopicTails, traffic: Traffic) -> list[str]:
+    """Every command is in the log as often as it was sent, not counting the router's duplicates."""
     seen: set[bytes] = set()
     times: Counter[str] = Counter()
     for entry in tails["segments.shards"].all():
@@ -41,8 +41,8 @@ def _sent_against_log(tails: Tails, traffic: Traffic) -> list[str]:
     return wrong
 
 
-def _one_outcome_each(tails: Tails, traffic: Traffic) -> list[str]:
-    """One outcome for each id, however often it was told; written exactly as it says."""
+def _one_outcome_each(tails: TopicTails, traffic: Traffic) -> list[str]:
+    """Every id has one outcome, even if repeated, and the history has exactly its changes."""
     outcomes: dict[str, set[bytes]] = defaultdict(set)
     changes: dict[str, list[tuple[str, str]]] = {}
     for entry in tails["segments.results"].all():
@@ -51,9 +51,9 @@ def _one_outcome_each(tails: Tails, traffic: Traffic) -> list[str]:
         changes[result["command_id"]] = sorted(
             (change["segment"], change["operation"]) for change in result["changes"]
         )
-    wanted = traffic.commands.keys() | traffic.invalid
+    sent = traffic.commands.keys() | traffic.invalid
     wrong = [
-        f"{len(outcomes[each])} outcomes of {each}" for each in wanted if len(outcomes[each]) != 1
+        f"{len(outcomes[each])} outcomes of {each}" for each in sent if len(outcomes[each]) != 1
     ]
     rows: dict[str, list[tuple[str, str]]] = defaultdict(list)
     users: dict[str, set[str]] = defaultdict(set)
@@ -65,13 +65,15 @@ def _one_outcome_each(tails: Tails, traffic: Traffic) -> list[str]:
         if sorted(rows.get(command_id, [])) != changes.get(command_id, []):
             wrong.append(f"{command_id} says {changes.get(command_id)}, wrote {rows[command_id]}")
         if users.get(command_id, set()) - {command.get("user_id")}:
-            wrong.append(f"{command_id} changed somebody else: {users[command_id]}")
-    wrong += [f"a command nobody sent: {each}" for each in rows.keys() - traffic.commands.keys()]
+            wrong.append(f"{command_id} changed other users: {users[command_id]}")
+    wrong += [
+        f"a command that was not sent: {each}" for each in rows.keys() - traffic.commands.keys()
+    ]
     return wrong
 
 
-def _history_in_itself(tails: Tails) -> list[str]:
-    """add, then any extends, then remove, for each user and segment; ends at their instants."""
+def _history_is_consistent(tails: TopicTails) -> list[str]:
+    """For each user and segment: add, any extends, remove; expiries at their exact times."""
     wrong = []
     held: dict[tuple[str, str], dict[str, Any]] = {}
     last_at: Counter[str] = Counter()
@@ -82,10 +84,10 @@ def _history_in_itself(tails: Tails) -> list[str]:
         if (row["operation"] == "add") == (before is not None):
             wrong.append(f"{row['operation']} after {before}: {at}")
         if row["at"] < last_at[row["user_id"]]:
-            wrong.append(f"an instant before the one of the last row: {at}")
+            wrong.append(f"earlier than the previous row: {at}")
         last_at[row["user_id"]] = row["at"]
         if row["cause"] == "expired" and (before or {}).get("expires_at") != row["at"]:
-            wrong.append(f"an end at another instant than {before}: {at}")
+            wrong.append(f"an expiry at another time than {before}: {at}")
         if row["operation"] == "remove":
             held.pop(key, None)
         else:
@@ -96,10 +98,10 @@ def _history_in_itself(tails: Tails) -> list[str]:
         for segment, membership in document["segments"].items()
     }
     ends = {key: row["expires_at"] for key, row in held.items()}
-    return wrong + compared("membership by the history", ends, shown)
+    return wrong + compare("membership according to the history", ends, shown)
 
 
-def _users_against_service(tails: Tails, traffic: Traffic) -> list[str]:
+def _users_against_service(tails: TopicTails, traffic: Traffic) -> list[str]:
     accounts = {user_id: document["account"] for user_id, document in documents(tails).items()}
     expected = {user_id: traffic.states.get(user_id, "deleted") for user_id in accounts}
-    return compared("account of", accounts, expected)
+    return compare("account of", accounts, expected)
