@@ -16,11 +16,12 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
+from segments.contracts.messages import JSON_TYPE
 from segments.http.auth.roles import Role
 from segments.http.context import SERVICES
 from segments.http.openapi.document import Variant, document
 from segments.http.routing.headers import IF_NONE_MATCH
-from segments.http.routing.operation import JSON_TYPE, Operation, Response
+from segments.http.routing.operation import Operation, Response
 from segments.http.routing.routes import Routes
 
 OPERATIONS = web.AppKey("operations", tuple[Operation, ...])

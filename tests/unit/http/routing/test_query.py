@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from segments.http.problems import Problem
 from segments.http.routing.query import (
     CURSOR_SCHEMA,
-    Page,
+    PageQuery,
     Query,
     QueryInstant,
     cursor_decoder,
@@ -25,7 +25,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 text = st.text(st.characters(codec="utf-8"))
 
 
-class Wanted(Page):
+class Wanted(PageQuery):
     from_ms: Annotated[QueryInstant | None, Field(alias="from")] = None
     cursor: Annotated[
         list[Any] | None, BeforeValidator(cursor_decoder(int, str)), CURSOR_SCHEMA
