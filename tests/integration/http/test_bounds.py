@@ -289,7 +289,7 @@ async def test_a_damaged_view_stops_the_sidecar(tmp_path: Path) -> None:
         sidecar.services.view.database.flush()
     for file in folder.glob("*.sst"):
         content = bytearray(file.read_bytes())
-        # Damage the blocks after the first, which is loaded at the start.
+        # The documents come first in the file; what is loaded at the start is behind them.
         for place in range(8_192, 40_960, 4_096):
             content[place : place + 64] = bytes(64)
         file.write_bytes(content)

@@ -199,7 +199,7 @@ async def test_a_client_that_disconnects_releases_its_import(sidecar: Sidecar) -
     assert imported(sidecar) == [(USERS[0], "active")] * 5
 
 
-async def test_invalid_chunks_end_the_connection(
+async def test_invalid_chunks_are_a_problem(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 0.5)
