@@ -90,12 +90,12 @@ async def test_several_positions_share_one_wait(
     """The time that the first wait took is subtracted from the second."""
     waits = []
 
-    async def fresh(position: Position, wait_s: float) -> bool:
+    async def wait_for_position(position: Position, wait_s: float) -> bool:
         waits.append(wait_s)
         await asyncio.sleep(0.05)
         return position.partition == 0
 
-    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", wait_for_position)
     headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits[0] <= 20
@@ -142,11 +142,11 @@ async def test_preferences(
 ) -> None:
     waits = []
 
-    async def fresh(_position: Position, wait_s: float) -> bool:
+    async def wait_for_position(_position: Position, wait_s: float) -> bool:
         waits.append(wait_s)
         return False
 
-    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", wait_for_position)
     headers = {b"Segments-Min-Position": b"0:99", b"Prefer": prefer.encode()}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits == [pytest.approx(wait_s, abs=0.5)]

@@ -145,7 +145,7 @@ async def test_failed_readiness_checks(sidecar: Sidecar) -> None:
     sidecar.reach(2, at_ms=time.time_ns() // 1_000_000 - 60_000)
     assert "old" in (await checks(sidecar))["view"]
     sidecar.services.view.progress = {0: sidecar.services.view.progress[0]}
-    assert await checks(sidecar) == {"view": "nothing heard from partitions [1]"}
+    assert await checks(sidecar) == {"view": "no data from partitions [1]"}
     verbose = (await sidecar.get("/readyz?verbose")).json()
     assert list(verbose["partitions"]) == ["0"]
 

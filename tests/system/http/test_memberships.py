@@ -24,7 +24,7 @@ def test_many_users_at_once(api: Api) -> None:
         api.changed(user, add=segments[: number + 1])
     deleted, unknown = api.user("deleted"), str(uuid.uuid4())
     ids = [users[2], unknown, users[0], deleted, users[1].upper()]
-    response = query(api, {"user_ids": asked})
+    response = query(api, {"user_ids": ids})
     assert response.status_code == 200
     items = response.json()["items"]
     assert [item["user_id"] for item in items] == [
@@ -61,9 +61,9 @@ def test_only_some_segments(api: Api) -> None:
 
 
 def test_ten_thousand_users(api: Api) -> None:
-    asked = [str(uuid.uuid4()) for _ in range(10_000)]
-    items = query(api, {"user_ids": asked}).json()["items"]
-    assert [item["user_id"] for item in items] == asked
+    ids = [str(uuid.uuid4()) for _ in range(10_000)]
+    items = query(api, {"user_ids": ids}).json()["items"]
+    assert [item["user_id"] for item in items] == ids
     assert {item["error"] for item in items} == {"user_unknown"}
 
 
