@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from segments.contracts.partitioning import partition_of
-from segments.contracts.positions import Position
+from segments.contracts.positions import Position, format_position
 from segments.http.problems import Problem
 from segments.http.read.waiters import Waiters
 from segments.http.read.watermark import Watermark
@@ -94,7 +94,7 @@ class Services:
         if marker is None or not self.view.complete:
             raise not_ready()
         return {
-            POSITION: f"{partition}:{marker.log_offset}",
+            POSITION: format_position(partition, marker.log_offset),
             STALENESS: str(staleness_ms(marker)),
         }
 

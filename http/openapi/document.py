@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from segments import __version__
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.contracts.responses.service import ProblemDetails
 from segments.http.auth.roles import Role
 from segments.http.auth.signed_links import SIGNATURE
@@ -21,7 +22,6 @@ from segments.http.openapi.schemas import Schemas, parameters_of_path, parameter
 from segments.http.problems import PROBLEM_JSON_TYPE, Problem
 from segments.http.routing import headers
 from segments.http.routing.operation import (
-    JSON_TYPE,
     JsonBody,
     Operation,
     ProblemType,
@@ -194,7 +194,7 @@ def _content(body: JsonBody | RawBody, schemas: Schemas) -> dict[str, Any]:
     if isinstance(body, JsonBody):
         examples = {name: {"value": value} for name, value in body.examples.items()}
         shown = {"schema": schemas.of(body.model)}
-        return {JSON_TYPE: shown | ({"examples": examples} if examples else {})}
+        return {JSON_CONTENT_TYPE: shown | ({"examples": examples} if examples else {})}
     content = {}
     for media, body_type in body.media.items():
         schema = (
@@ -214,7 +214,7 @@ def _response(response: Response, schemas: Schemas) -> dict[str, Any]:
         result["headers"] = _headers(response.headers, response.optional_headers)
     content = {}
     if response.body is not None:
-        content[JSON_TYPE] = {"schema": schemas.of(response.body)}
+        content[JSON_CONTENT_TYPE] = {"schema": schemas.of(response.body)}
     for media, body_type in response.media.items():
         content[media] = {"schema": openapi_schemas.text_schema(body_type)}
     if content:
@@ -247,7 +247,7 @@ def problem_types(operation: Operation, role: Role) -> list[ProblemType]:
 def _problems(types: list[ProblemType], schemas: Schemas) -> dict[str, Any]:
     """One response per status, named by its codes, since many operations share it."""
     result = {}
-    for status, group in groupby(types, key=lambda kind: kind[0]):
+    for status, group in groupby(types, key=lambda problem_type: problem_type[0]):
         codes = [code for _, code in group]
         always = _REQUIRED_HEADERS.get(status, ())
         optional_headers = _OPTIONAL_HEADERS.get(status, ())

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, Command
 from segments.contracts.documents import PreviewResult, Result
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.contracts.responses.users_and_segments import Accepted, Pending
 from segments.contracts.topics import COMMANDS_TOPIC
 from segments.http.auth.roles import Role, actor
@@ -23,7 +24,6 @@ from segments.http.routes.execute import command_id, join_trace
 from segments.http.routing import body
 from segments.http.routing.headers import IDEMPOTENCY_KEY, PREFER
 from segments.http.routing.operation import (
-    JSON_TYPE,
     NDJSON_TYPE,
     NDJSON_TYPES,
     NOT_READY_PROBLEMS,
@@ -52,10 +52,10 @@ routes = Routes("commands")
     "/v1/commands",
     role=Role.ADMIN,
     body=RawBody(
-        {JSON_TYPE: Command, NDJSON_TYPE: "One command per line."},
+        {JSON_CONTENT_TYPE: Command, NDJSON_TYPE: "One command per line."},
         aliases=NDJSON_TYPES,
         examples={
-            JSON_TYPE: _EXAMPLE,
+            JSON_CONTENT_TYPE: _EXAMPLE,
             NDJSON_TYPE: orjson.dumps(_EXAMPLE).decode() + "\n",
         },
     ),
@@ -71,7 +71,7 @@ async def accept(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     http = services.settings.http
     batch_id = command_id(request) if IDEMPOTENCY_KEY in request.headers else None
-    if request.content_type == JSON_TYPE:
+    if request.content_type == JSON_CONTENT_TYPE:
         lines = [await body.read(request, http.max_body_bytes)]
     else:
         lines = _lines(await body.read(request, http.max_batch_bytes), http.max_body_bytes)
@@ -138,20 +138,20 @@ def _field_errors(error: ValidationError) -> Iterator[dict[str, str]]:
         yield {**entry, "field": rest if first in COMMAND_TYPES else entry["field"]}
 
 
-async def _deliver(writer: CommandProducer, commands: list[tuple[str, dict[str, Any]]]) -> None:
+async def _deliver(producer: CommandProducer, commands: list[tuple[str, dict[str, Any]]]) -> None:
     """Produce the commands and wait until Kafka has all of them. Problem 503 otherwise."""
     deliveries: list[asyncio.Future[None]] = []
     try:
         for number, (key, command) in enumerate(commands, 1):
             # Before sending: the result can arrive before the acknowledgement.
-            writer.remember(command["id"])
-            deliveries.append(writer.send(COMMANDS_TOPIC, key, command))
+            producer.remember(command["id"])
+            deliveries.append(producer.send(COMMANDS_TOPIC, key, command))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-        await writer.delivered(*deliveries, timeout_s=DELIVERY_WAIT_S)
+        await producer.delivered(*deliveries, timeout_s=DELIVERY_WAIT_S)
     except Problem:
         for _, command in commands:
-            writer.forget(command["id"])
+            producer.forget(command["id"])
         raise
     finally:
         for delivery in deliveries:

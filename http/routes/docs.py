@@ -16,11 +16,12 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.http.auth.roles import Role
 from segments.http.context import SERVICES
 from segments.http.openapi.document import Variant, document
 from segments.http.routing.headers import IF_NONE_MATCH
-from segments.http.routing.operation import JSON_TYPE, Operation, Response
+from segments.http.routing.operation import Operation, Response
 from segments.http.routing.routes import Routes
 
 OPERATIONS = web.AppKey("operations", tuple[Operation, ...])
@@ -111,7 +112,7 @@ def _static() -> Path:
 
 @lru_cache(maxsize=1)
 def _encoded_document(operations: tuple[Operation, ...], variant: Variant) -> Content:
-    return _content(orjson.dumps(document(operations, variant)), JSON_TYPE)
+    return _content(orjson.dumps(document(operations, variant)), JSON_CONTENT_TYPE)
 
 
 @routes.get(
@@ -174,7 +175,7 @@ def _response(request: web.Request, content: Content) -> web.Response:
     known = request.headers.get(IF_NONE_MATCH, "")
     if known == "*" or content.etag in known:
         return web.Response(status=304, headers=headers)
-    charset = None if content.media in (ICON, JSON_TYPE) else "utf-8"
+    charset = None if content.media in (ICON, JSON_CONTENT_TYPE) else "utf-8"
     return web.Response(
         body=content.body, headers=headers, content_type=content.media, charset=charset
     )

@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
+from segments.contracts.positions import format_position
 from segments.contracts.responses.service import Alive, Readiness
 from segments.http import gauges
 from segments.http.auth.roles import Role
@@ -69,7 +70,7 @@ async def readyz(request: web.Request, query: ReadinessQuery) -> web.Response:
     if verbose:
         body["partitions"] = {
             str(partition): {
-                "position": f"{partition}:{marker.log_offset}",
+                "position": format_position(partition, marker.log_offset),
                 "staleness_ms": staleness_ms(marker),
             }
             for partition, marker in sorted(services.view.progress.items())
@@ -80,13 +81,13 @@ async def readyz(request: web.Request, query: ReadinessQuery) -> web.Response:
 async def _checks(services: Services) -> dict[str, str | None]:
     """Check -> failure; None if it passed."""
     return {
-        "feed": _feed(services),
+        "feed": _consumption(services),
         "view": _view(services),
         "history": await _history(services),
     }
 
 
-def _feed(services: Services) -> str | None:
+def _consumption(services: Services) -> str | None:
     if not services.view_consumer.alive:
         return "the consumer has stopped"
     return (

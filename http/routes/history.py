@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BeforeValidator, Field
 
+from segments.contracts.positions import format_position
 from segments.contracts.responses.users_and_segments import HistoryPage
 from segments.contracts.times import to_rfc3339
 from segments.http.auth.roles import Role
@@ -22,7 +23,7 @@ from segments.http.routing.operation import (
     PARTITION_PROBLEMS,
     Response,
 )
-from segments.http.routing.query import CURSOR_SCHEMA, Page, QueryInstant, cursor_decoder
+from segments.http.routing.query import CURSOR_SCHEMA, PageQuery, QueryInstant, cursor_decoder
 from segments.http.routing.routes import Routes
 from segments.state.history.protocol import Cursor, HistoryUnavailableError, StoredRow
 
@@ -33,7 +34,7 @@ _POLL_S = 0.05
 routes = Routes("users")
 
 
-class HistoryQuery(Page):
+class HistoryQuery(PageQuery):
     """Which rows: from <= at < to."""
 
     from_ms: Annotated[
@@ -98,7 +99,7 @@ async def _wait_until_complete(
 
 def row(entry: StoredRow) -> dict[str, Any]:
     """A history row with the field names of the contract, and its id."""
-    return {"id": f"{entry.partition}:{entry.offset}", **entry.to_row()}
+    return {"id": format_position(entry.partition, entry.offset), **entry.to_row()}
 
 
 async def memberships_at(request: web.Request, user_id: str, at_ms: int) -> web.Response:

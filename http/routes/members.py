@@ -29,7 +29,7 @@ from segments.http.routing.operation import (
 )
 from segments.http.routing.query import (
     CURSOR_SCHEMA,
-    Page,
+    PageQuery,
     cursor_decoder,
     invalid_cursor,
     unknown_parameter,
@@ -47,7 +47,7 @@ Encode = Callable[[list[IndexedMember]], bytes]
 routes = Routes("segments")
 
 
-class MembersQuery(Page):
+class MembersQuery(PageQuery):
     """Which page of the members; streams take no parameters."""
 
     cursor: Annotated[

@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from segments.contracts import times
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.contracts.names import SegmentName, UserId
 from segments.contracts.responses.users_and_segments import QueriedUsers
 from segments.http.auth.roles import Role
@@ -112,9 +113,9 @@ async def query(request: web.Request, body: ParsedBody[UsersQuery]) -> web.Strea
             break
     else:
         return web.Response(
-            body=b"".join(first), headers=reader.headers(), content_type="application/json"
+            body=b"".join(first), headers=reader.headers(), content_type=JSON_CONTENT_TYPE
         )
-    headers = reader.headers(unread=users.user_ids) | {"Content-Type": "application/json"}
+    headers = reader.headers(unread=users.user_ids) | {"Content-Type": JSON_CONTENT_TYPE}
     require_chunked(request)
     with services.stream_slot():
         return await stream(request, headers, _concatenated(first, chunks))

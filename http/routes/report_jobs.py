@@ -19,7 +19,7 @@ from segments.http.routes import requests
 from segments.http.routes.execute import command_id
 from segments.http.routing.headers import IDEMPOTENCY_KEY, PREFER
 from segments.http.routing.operation import ProblemType, Response
-from segments.http.routing.query import CURSOR_SCHEMA, Page, cursor_decoder
+from segments.http.routing.query import CURSOR_SCHEMA, PageQuery, cursor_decoder
 from segments.http.routing.routes import Routes
 from segments.settings.reports import LINK
 
@@ -36,7 +36,7 @@ PROBLEMS: tuple[ProblemType, ...] = (
 routes = Routes("reports")
 
 
-class JobsQuery(Page):
+class JobsQuery(PageQuery):
     """Which page of the jobs."""
 
     cursor: Annotated[list[Any] | None, BeforeValidator(cursor_decoder(int)), CURSOR_SCHEMA] = None

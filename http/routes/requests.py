@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import orjson
 from aiohttp import web
 
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.contracts.names import canonical_user_id, check_segment_name
 from segments.contracts.positions import Position
 from segments.http.context import SERVICES
@@ -19,7 +20,7 @@ from segments.http.routing.query import encode_cursor
 from segments.settings import HttpSettings
 
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
-_POSITION = re.compile(r"(\d{1,5}):(\d{1,18})", re.ASCII)
+_POSITION = re.compile(r"\d{1,5}:\d{1,18}", re.ASCII)
 
 
 class Preference(NamedTuple):
@@ -72,8 +73,8 @@ def min_positions(request: web.Request) -> list[Position]:
         return []
     partitions = request.app[SERVICES].settings.partitions
     parts = text.split(",")
-    matches = [_POSITION.fullmatch(part.strip()) for part in parts[:POSITIONS_MAX]]
-    positions = [Position(int(match[1]), int(match[2])) for match in matches if match]
+    stripped = map(str.strip, parts[:POSITIONS_MAX])
+    positions = [Position.parse(part) for part in stripped if _POSITION.fullmatch(part)]
     if len(positions) != len(parts) or any(p.partition >= partitions for p in positions):
         raise Problem(
             400,
@@ -108,7 +109,7 @@ def json_response(
         body=orjson.dumps(value),
         status=status,
         headers=headers,
-        content_type="application/json",
+        content_type=JSON_CONTENT_TYPE,
     )
 
 

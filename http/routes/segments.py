@@ -38,7 +38,7 @@ from segments.http.routing.operation import (
     ParsedBody,
     Response,
 )
-from segments.http.routing.query import CURSOR_SCHEMA, Page, cursor_decoder
+from segments.http.routing.query import CURSOR_SCHEMA, PageQuery, cursor_decoder
 from segments.http.routing.routes import Routes
 
 _EXAMPLE_RULE = {"percent": 10, "exclude": ["beta"]}
@@ -61,7 +61,7 @@ class PreviewBody(BaseModel):
     auto: Auto
 
 
-class SegmentsQuery(Page):
+class SegmentsQuery(PageQuery):
     """Which page of the segments."""
 
     cursor: Annotated[list[Any] | None, BeforeValidator(cursor_decoder(str)), CURSOR_SCHEMA] = None

@@ -10,6 +10,7 @@ from pydantic import Field
 from segments.contracts import times
 from segments.contracts.command_bodies import MembershipChange
 from segments.contracts.documents import Result
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.contracts.responses import users_and_segments as bodies
 from segments.contracts.times import to_rfc3339
 from segments.http.auth.roles import Role
@@ -93,7 +94,7 @@ def _etag_response(
     known = request.headers.get("If-None-Match")
     if known is not None and (known == "*" or etag in known):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers, content_type="application/json")
+    return web.Response(body=body, headers=headers, content_type=JSON_CONTENT_TYPE)
 
 
 async def _wait_until_fresh(request: web.Request, services: Services, user_id: str) -> None:

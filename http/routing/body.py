@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from segments.contracts.messages import JSON_CONTENT_TYPE
 from segments.http.problems import Problem, invalid
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,7 +25,7 @@ async def read_json(request: web.Request, model: type[M]) -> tuple[M, Any]:
 
 
 async def _parse_json(request: web.Request) -> Any:
-    require_content_type(request, "application/json")
+    require_content_type(request, JSON_CONTENT_TYPE)
     raw = await read(request, request.app[MAX_BODY_BYTES])
     try:
         return orjson.loads(raw)

@@ -13,7 +13,6 @@ from segments.http.routing.query import Query
 from segments.settings.auth import AuthSettings
 
 M = TypeVar("M", bound=BaseModel)
-JSON_TYPE = "application/json"
 NDJSON_TYPE = "application/x-ndjson"
 CSV_TYPE = "text/csv"
 NDJSON_TYPES = (NDJSON_TYPE, "application/ndjson", "application/jsonl")

@@ -115,7 +115,7 @@ CURSOR_SCHEMA = WithJsonSchema(
 """The schema of a cursor in the OpenAPI document."""
 
 
-class Page(Query):
+class PageQuery(Query):
     """A page of a list. Subclasses add `cursor` with the types of its parts."""
 
     limit: Limit = PAGE_DEFAULT

@@ -40,7 +40,7 @@ class Routes:
     """Collects routes declared with `@routes.get(path, role=…, responses=…, …)` and its siblings.
 
     A handler takes the request, then its query model (if it has parameters), then its body (if it
-    is JSON_TYPE). A declaration without a role or responses raises TypeError.
+    is JSON). A declaration without a role or responses raises TypeError.
     """
 
     def __init__(self, tag: str) -> None:

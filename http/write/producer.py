@@ -22,7 +22,7 @@ from segments.telemetry import logs, tracing
 MESSAGE_TIMEOUT_S = 20.0
 COMMAND_QUEUE_MAX_RECORDS = 50_000
 QUEUE_BATCHES = 8
-"""How many batches of the largest size fit into the queue: bounds memory while Kafka is away."""
+"""How many batches of the largest size fit into the queue; bounds memory while Kafka is down."""
 ACCEPTED_IDS_MAX = 200_000
 _POLL_S = 0.2
 _FLUSH_S = 5.0
@@ -97,7 +97,7 @@ class CommandProducer:
         return command_id in self._accepted
 
     def require_room(self, records: int) -> None:
-        """Problem 503 unless the queue has room for so many records: no batch is half sent."""
+        """Problem 503 unless the queue has room for all of these records (no partial batches)."""
         if len(self._producer) + records > COMMAND_QUEUE_MAX_RECORDS:
             raise _unavailable("too many commands wait for Kafka")
 

@@ -1,4 +1,4 @@
-"""The HTTP interface of a running deployment, as a client in another process sees it."""
+"""A client of a running deployment's HTTP interface, and the deployment's processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 class Api:
-    """A client, with what every test needs: users, segments and changes of its own."""
+    """A client that creates users, segments and changes for a test."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -50,7 +50,7 @@ class Api:
         return self.client.put(f"/dev/users/{user_id}", json={"state": state}, **options)
 
     def segment(self, prefix: str = "seg") -> str:
-        """A new segment with a name of its own."""
+        """A new segment with a unique name."""
         name = f"{prefix}-{next(_numbers)}-{uuid.uuid4().hex[:8]}"
         response = self.client.post("/v1/segments", json={"segment": name})
         assert response.status_code == 201, response.text
@@ -77,7 +77,7 @@ class Api:
         return result
 
     def segments_of(self, user_id: str) -> list[str]:
-        """Names of a user's segments as they are shown now."""
+        """Names of a user's current segments."""
         response = self.get(f"/v1/users/{user_id}/segments")
         assert response.status_code == 200, response.text
         return [held["segment"] for held in response.json()["segments"]]
@@ -88,7 +88,7 @@ class Api:
 
 
 class Deployment:
-    """Every application of a deployment as a process of its own."""
+    """A deployment with one process per application."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -115,7 +115,7 @@ class Deployment:
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """A process that stands still, as with SIGSTOP; for less than its session timeout."""
+        """Freeze a process with SIGSTOP; keep it shorter than its Kafka session timeout."""
         process = self._processes[name]
         process.signal(signal.SIGSTOP)
         try:
@@ -125,7 +125,7 @@ class Deployment:
 
 
 def ready(api: Api) -> bool:
-    """Whether the sidecar says that it is ready."""
+    """Whether /readyz returns 200."""
     try:
         return api.get("/readyz").status_code == 200
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""What clients of these tests show: API keys and tokens, good ones and others."""
+"""API keys and tokens for tests, valid and invalid."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ KEYS: dict[str, Any] = {"mode": "keys"}
 
 
 def header(credential: str | None) -> dict[str, str]:
-    """The request header that shows it."""
+    """The Authorization header with this credential."""
     return {} if credential is None else {"Authorization": f"Bearer {credential}"}
 
 
 def api_key(folder: Path, role: Any = "admin", name: str = "ops", **fields: Any) -> str:
-    """A new key in the file of this data folder, in clear."""
+    """Create a key in the key file of this data folder; returns it in clear."""
     now_ms = time.time_ns() // 1_000_000
-    made = {"now_ms": now_ms, "expires_ms": None} | fields
-    return api_keys.create(folder / "keys.json", name, role, **made)[0]
+    options = {"now_ms": now_ms, "expires_ms": None} | fields
+    return api_keys.create(folder / "keys.json", name, role, **options)[0]
 
 
 def revoked_key(folder: Path, role: Any = "admin") -> str:
-    """A key that was good once."""
+    """A key that has been revoked."""
     clear = api_key(folder, role, name="gone")
     api_keys.revoke(folder / "keys.json", "gone")
     return clear
 
 
 def forged(credential: str) -> str:
-    """Nearly the same: another character in the middle of its last part."""
+    """The credential with one character changed in the middle of its last part."""
     place = (credential.rindex("." if "." in credential else "_") + len(credential)) // 2
     other = "a" if credential[place] != "a" else "b"
     return credential[:place] + other + credential[place + 1 :]
 
 
 def claims(**others: Any) -> dict[str, Any]:
-    """Claims of a token that is good; None leaves one out."""
+    """Claims of a valid token; None removes one."""
     now_s = int(time.time())
     all_claims = {
         "iss": ISSUER,
@@ -64,7 +64,7 @@ def claims(**others: Any) -> dict[str, Any]:
 
 
 def token(key: Key | str = SECRET, *, header: dict[str, Any] | None = None, **others: Any) -> str:
-    """A signed token with these claims in place of good ones."""
+    """A signed token with valid claims, some of them replaced."""
     signing = OctKey.import_key(key) if isinstance(key, str) else key
     algorithm = {"oct": "HS256", "RSA": "RS256", "EC": "ES256"}[signing.key_type]
     if isinstance(signing, RSAKey | ECKey) and signing.kid is not None:

@@ -1,4 +1,4 @@
-"""Connections to a sidecar over plain sockets."""
+"""Raw TCP connections to a sidecar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
 class Client:
-    """A connection and everything that came over it."""
+    """A connection, with helpers to read HTTP responses."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -24,18 +24,18 @@ class Client:
         self._writer.write(data)
 
     async def answer(self) -> tuple[int, Any]:
-        """(status, body) of the next answer."""
+        """(status, JSON body) of the next response."""
         head = (await self._within(self._reader.readuntil(b"\r\n\r\n"))).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r")[0])
         body = await self._within(self._reader.readexactly(length))
         return int(head.split()[1]), json.loads(body)
 
     async def status(self) -> int:
-        """The status of the next answer, whose body is left where it is."""
+        """The status of the next response, whose body is not read."""
         return int((await self._within(self._reader.readuntil(b"\r\n"))).split()[1])
 
     async def rest(self) -> bytes:
-        """All that still comes, once the other side has closed."""
+        """All remaining bytes, until the server closes the connection."""
         try:
             return await self._within(self._reader.read())
         except ConnectionResetError:

@@ -1,6 +1,6 @@
-"""The HTTP sidecar inside the test's own process: real view, real store, no Kafka.
+"""The HTTP sidecar in the test's process: real view and history store, no Kafka.
 
-What the shards would say is put into the view by the test; commands end in a list.
+Tests write the shards' output into the view; commands are collected in a list.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from tests.support.view.view_records import (
 
 PARTITIONS = 2
 NOW_MS = 4_000_000_000_000
-"""An instant up to which everything counts as complete: long after any test."""
+"""A timestamp after that of every test: everything before it counts as complete."""
 
 
 class FakeViewConsumer:
-    """Fills nothing; says what it is told to say."""
+    """Consumes nothing; reports the state that a test sets."""
 
     def __init__(self) -> None:
         self.alive = True
@@ -60,7 +60,7 @@ class FakeViewConsumer:
 
 
 class FakeProducer:
-    """Keeps commands. `decide` gives a command's result at once, or None: none comes."""
+    """Collects commands. `decide` returns a command's result, or None if there will be none."""
 
     def __init__(self, waiters: Waiters) -> None:
         self._waiters = waiters
@@ -68,7 +68,7 @@ class FakeProducer:
         self.remembered: set[str] = set()
         self.room = 100_000
         self.lost_after: int | None = None
-        """Records after which Kafka takes no more."""
+        """Number of records after which Kafka rejects more."""
         self.decide: Any = lambda _command: None
         self.queued = 0
 
@@ -114,7 +114,7 @@ class FakeProducer:
 
 
 class FakeBatch:
-    """Many records to one topic, kept by the writer."""
+    """Sends its records to the fake producer."""
 
     def __init__(self, writer: FakeProducer, topic: str) -> None:
         self._writer = writer
@@ -131,7 +131,7 @@ class FakeBatch:
 
 
 class Sidecar:
-    """A running sidecar and everything behind it."""
+    """A running sidecar, its services and a client."""
 
     def __init__(self, services: Services, port: int, client: httpx.AsyncClient) -> None:
         self.services = services
@@ -152,7 +152,7 @@ class Sidecar:
         return await self.client.get(path, **options)
 
     def user(self, user_id: str, segments: dict[str, Any], account: str = "active") -> None:
-        """A document of a user, with a position in the user's own shard."""
+        """Write a user's document, with a position in the user's shard."""
         position = f"{partition_of(user_id, PARTITIONS)}:1"
         with self.fill as batch:
             value = document(user_id, segments, account)
@@ -166,7 +166,7 @@ class Sidecar:
             )
 
     def reach(self, log_offset: int, at_ms: int = NOW_MS, history_rows: int = 0) -> None:
-        """Every shard says that it is here."""
+        """Write a progress marker of every shard."""
         for partition in range(PARTITIONS):
             with self.fill as batch:
                 value = marker(log_offset, at_ms, history_rows=history_rows)
@@ -175,14 +175,14 @@ class Sidecar:
             self.services.waiters.notify(self.fill.last.advanced, {})
 
     def result(self, command_id: str, status: str = "applied", position: str = "0:1") -> None:
-        """A result that has come."""
+        """Write a command's result."""
         value = result(command_id, status, position)
         with self.fill as batch:
             batch.result(command_id.encode(), value, 1)
         self.services.waiters.notify([], {command_id: value})
 
     async def raw(self, request: bytes) -> bytes:
-        """Everything that comes back over a connection on which just these bytes are sent."""
+        """Send exactly these bytes over a new connection; returns all bytes received."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         await writer.drain()
@@ -214,10 +214,10 @@ async def running(
     reader = history or SqliteHistoryReader(database_path(settings))
     waiters = Waiters(view, settings.http.max_waiters)
     pool = ThreadPoolExecutor(2, thread_name_prefix="read")
-    feed: Any = FakeViewConsumer()
-    writer: Any = FakeProducer(waiters)
+    view_consumer: Any = FakeViewConsumer()
+    producer: Any = FakeProducer(waiters)
     services = Services(
-        settings, view, waiters, feed, writer, reader, Watermark(view, reader), pool
+        settings, view, waiters, view_consumer, producer, reader, Watermark(view, reader), pool
     )
     try:
         async with serving(build(services), settings.http) as port:
@@ -266,20 +266,20 @@ def entry(partition: int, offset: int, at_ms: int, user_id: str, **fields: Any) 
 
 
 def report_rows(text: str) -> list[tuple[str, str, str, int]]:
-    """(user id, segment, operation, instant in ms) of each line of a report."""
+    """(user id, segment, operation, timestamp in ms) of each line of a report."""
     found = csv.reader(io.StringIO(text), delimiter=";")
     return [(user, segment, operation, from_rfc3339(at)) for user, segment, operation, at in found]
 
 
 def threads() -> set[str]:
-    """Names of the threads that run now."""
+    """Names of the running threads."""
     return {thread.name for thread in threading.enumerate()}
 
 
 def assert_problem(
     response: httpx.Response, status: int, code: str, **members: Any
 ) -> Mapping[str, Any]:
-    """The response is a problem in the form of RFC 9457; its body."""
+    """Assert that the response is a problem (RFC 9457) with these members; returns its body."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()

@@ -106,9 +106,7 @@ class SegmentSurveyed(_RoundRecord):
     partition: Partition
     eligible: UserCount
     members: UserCount
-    histogram: Annotated[
-        list[UserCount], Field(min_length=BUCKETS, max_length=BUCKETS)
-    ]
+    histogram: Annotated[list[UserCount], Field(min_length=BUCKETS, max_length=BUCKETS)]
 
 
 class PreviewSurveyed(LogValue):

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+def format_position(partition: int, offset: int) -> str:
+    """`partition:offset`."""
+    return f"{partition}:{offset}"
+
+
 class Position(NamedTuple):
     """`partition:offset` of the shard log."""
 
@@ -12,7 +17,7 @@ class Position(NamedTuple):
     offset: int
 
     def __str__(self) -> str:
-        return f"{self.partition}:{self.offset}"
+        return format_position(self.partition, self.offset)
 
     @classmethod
     def parse(cls, text: str) -> Position:

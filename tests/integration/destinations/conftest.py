@@ -1,4 +1,4 @@
-"""A history store with a month of rows, and a place of each kind to put its report."""
+"""Fixtures: a history store with a month of rows, and a destination of each kind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(month: Path, tmp_path: Path) -> Path:
-    """A data folder of the test's own over the shared history."""
+    """A data folder for one test, with the shared history."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "history").symlink_to(month / "history")
@@ -74,7 +74,7 @@ def moto() -> Iterator[ThreadedMotoServer]:
 
 @pytest.fixture(params=KINDS)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    """A place of each kind."""
+    """A destination of each kind."""
     async with AsyncExitStack() as stack:
         if request.param == "folder":
             yield FolderPlace(tmp_path / "reports")

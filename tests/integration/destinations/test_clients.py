@@ -1,4 +1,4 @@
-"""Reports at a destination from the command line and through the client."""
+"""Reports delivered to a destination by the command line and by the Python client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def archive(tmp_path: Path) -> FolderPlace:
 
 
 async def segments(sidecar: Sidecar, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line, asking this sidecar."""
+    """Run the command line against this sidecar."""
     url = f"http://127.0.0.1:{sidecar.port}"
     argv = [sys.executable, "-m", "segments.cli", "report", *arguments, "--url", url]
     return await asyncio.to_thread(
@@ -31,8 +31,10 @@ async def segments(sidecar: Sidecar, *arguments: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("destination", ["link", "archive"])
-async def test_the_command_line(data: Path, archive: FolderPlace, destination: str) -> None:
-    """Whatever the default is: with a destination there, without one here."""
+async def test_the_command_line_delivers_or_downloads(
+    data: Path, archive: FolderPlace, destination: str
+) -> None:
+    """Delivers with `--destination`, downloads without it, whatever the default is."""
     async with serving(data, archive, destination=destination) as sidecar:
         wanted = await direct(sidecar, "2025-02")
         put = await segments(sidecar, "2025-02", "--destination", "archive")
@@ -44,7 +46,7 @@ async def test_the_command_line(data: Path, archive: FolderPlace, destination: s
         assert here.stdout.encode() == wanted
 
 
-async def test_the_command_line_for_programs_and_where_it_fails(
+async def test_the_command_line_with_json_and_with_failures(
     data: Path, archive: FolderPlace
 ) -> None:
     async with serving(data, archive) as sidecar:
@@ -61,7 +63,7 @@ async def test_the_command_line_for_programs_and_where_it_fails(
         assert both.returncode == 2
 
 
-async def test_the_client(data: Path, archive: FolderPlace) -> None:
+async def test_the_client_delivers_reports(data: Path, archive: FolderPlace) -> None:
     async with (
         serving(data, archive) as sidecar,
         AsyncSegmentsClient(f"http://127.0.0.1:{sidecar.port}") as client,

@@ -1,4 +1,4 @@
-"""What holds for every kind of destination, on real servers (R2)."""
+"""Properties of every kind of destination, on real servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.support.destinations.month import ROWS
 from tests.support.destinations.places import Place
 
 
-async def test_the_file_is_the_direct_report_byte_by_byte(data: Path, place: Place) -> None:
+async def test_the_file_equals_the_downloaded_report_byte_for_byte(
+    data: Path, place: Place
+) -> None:
     async with serving(data, place) as sidecar:
         job = await put(sidecar)
         assert (job["state"], job["error"], job["attempts"]) == ("done", None, 1), job
@@ -46,7 +48,7 @@ async def test_small_and_empty_reports_with_filters(
     assert job["rows_total"] == wanted.count(b"\n") - (1 if filters.get("header") else 0)
 
 
-async def test_the_same_report_again_replaces_its_file(data: Path, place: Place) -> None:
+async def test_repeating_a_report_replaces_its_file(data: Path, place: Place) -> None:
     async with serving(data, place, file_names="stable") as sidecar:
         first = await put(sidecar, month="2025-02")
         second = await put(sidecar, month="2025-02")
@@ -57,7 +59,7 @@ async def test_the_same_report_again_replaces_its_file(data: Path, place: Place)
     assert place.leftovers() == []
 
 
-async def test_several_jobs_at_a_time_for_the_same_report(data: Path, place: Place) -> None:
+async def test_concurrent_jobs_for_the_same_report(data: Path, place: Place) -> None:
     async with serving(data, place, max_running=3, file_names="stable") as sidecar:
         ordered = [await order(sidecar, month="2025-02") for _ in range(6)]
         jobs = [await ended(sidecar, response) for response in ordered]
@@ -71,7 +73,7 @@ LIBRARIES = {"s3": "aiobotocore.config", "sftp": "asyncssh", "dropbox": "dropbox
 
 
 @pytest.mark.parametrize("place", LIBRARIES, indirect=True)
-async def test_what_to_install_is_said(
+async def test_a_missing_extra_is_named_in_the_error(
     data: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, LIBRARIES[place.settings["kind"]], None)

@@ -1,4 +1,4 @@
-"""What goes wrong on the way: no half file under the final name, nothing left, words for why."""
+"""Failing destinations: no partial file under the final name, no leftovers, a reason in the job."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SLOW_DOWN = (
 
 @pytest.fixture(autouse=True)
 def _short_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stalls stalls the cleaning up as well."""
+    """A destination that stalls also stalls the cleanup."""
     monkeypatch.setattr(base, "CLEANUP_S", 0.3)
 
 
 def fail(place: Place, what: str, times: int = 1) -> None:
-    """Let the place fail in the middle of the file."""
+    """Make the destination fail in the middle of the file."""
     if isinstance(place, DropboxPlace):
         place.double.failures += [("append_v2", what)] * times
     elif isinstance(place, S3Place):
@@ -47,11 +47,11 @@ def fail(place: Place, what: str, times: int = 1) -> None:
 
 @over_network
 @pytest.mark.parametrize("what", ["cut", "stall"])
-async def test_a_try_that_breaks_off_leaves_nothing_and_another_succeeds(
+async def test_an_interrupted_attempt_leaves_nothing_and_the_next_succeeds(
     data: Path, place: Place, what: str
 ) -> None:
     fail(place, what)
-    # A step of a whole try takes its time on a busy machine; only a stall waits for the limit.
+    # The limit is generous for a busy machine; only the stall waits until it is reached.
     async with serving(data, place, step_timeout_s=6 if what == "stall" else 20) as sidecar:
         job = await put(sidecar)
         wanted = await direct(sidecar)
@@ -61,7 +61,7 @@ async def test_a_try_that_breaks_off_leaves_nothing_and_another_succeeds(
 
 
 @over_network
-async def test_a_place_that_always_breaks_off_has_nothing_in_the_end(
+async def test_a_destination_that_always_fails_has_no_files(
     data: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(place, "cut", times=1_000)
@@ -76,7 +76,7 @@ async def test_a_place_that_always_breaks_off_has_nothing_in_the_end(
 
 
 @on_s3
-async def test_503_of_s3_is_tried_again(data: Path, place: S3Place) -> None:
+async def test_503_from_s3_is_retried(data: Path, place: S3Place) -> None:
     place.proxy.make("answer", after_bytes=0, times=2, answer=SLOW_DOWN)
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -88,7 +88,7 @@ async def test_503_of_s3_is_tried_again(data: Path, place: S3Place) -> None:
 @on_dropbox
 @pytest.mark.parametrize("route", ["start", "append_v2", "finish", "create_shared_link"])
 @pytest.mark.parametrize("what", ["429", "500", "503", "lost"])
-async def test_dropbox_asks_to_wait_or_fails_and_then_does_not(
+async def test_transient_errors_of_dropbox_are_retried(
     data: Path, place: DropboxPlace, what: str, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segments.destinations.dropbox_calls._BACKOFF_S", 0.001)
@@ -106,7 +106,7 @@ async def test_dropbox_asks_to_wait_or_fails_and_then_does_not(
 
 @on_dropbox
 @pytest.mark.parametrize(("what", "code"), [("short", "differs"), ("full", "full")])
-async def test_what_dropbox_has_is_compared(
+async def test_the_file_stored_by_dropbox_is_verified(
     data: Path, place: DropboxPlace, what: str, code: str
 ) -> None:
     place.double.failures += [("finish", what)] * 2
@@ -117,7 +117,7 @@ async def test_what_dropbox_has_is_compared(
 
 
 @on_sftp
-async def test_what_the_server_has_is_compared(data: Path, place: SftpPlace) -> None:
+async def test_the_file_stored_by_sftp_is_verified(data: Path, place: SftpPlace) -> None:
     place.trouble.make("short", after_bytes=0)
     async with serving(data, place, attempts=1) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -127,7 +127,7 @@ async def test_what_the_server_has_is_compared(data: Path, place: SftpPlace) -> 
 
 @on_s3
 @pytest.mark.parametrize("whose", ["2025-02", "2025-03"])
-async def test_what_s3_has_is_compared(
+async def test_the_object_stored_by_s3_is_verified(
     data: Path, place: S3Place, whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_object = S3Upload._create_object
@@ -151,7 +151,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("place", WRONG, indirect=True)
-async def test_wrong_credentials_are_not_tried_again(data: Path, place: Place) -> None:
+async def test_wrong_credentials_are_not_retried(data: Path, place: Place) -> None:
     place.settings |= WRONG[place.settings["kind"]]
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -164,9 +164,7 @@ async def test_wrong_credentials_are_not_tried_again(data: Path, place: Place) -
 
 @on_s3
 @pytest.mark.parametrize(("name", "value"), [("bucket", "no-such-bucket")])
-async def test_a_bucket_that_is_not_there(
-    data: Path, place: S3Place, name: str, value: str
-) -> None:
+async def test_a_missing_bucket(data: Path, place: S3Place, name: str, value: str) -> None:
     place.settings[name] = value
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -175,7 +173,7 @@ async def test_a_bucket_that_is_not_there(
 
 
 @on_s3
-async def test_a_store_that_does_not_know_the_key(data: Path, place: S3Place) -> None:
+async def test_an_unknown_s3_access_key(data: Path, place: S3Place) -> None:
     body = b"<Error><Code>InvalidAccessKeyId</Code><Message>unknown</Message></Error>"
     head = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
     place.proxy.make("answer", times=9, answer=head % len(body) + body)
@@ -185,7 +183,9 @@ async def test_a_store_that_does_not_know_the_key(data: Path, place: S3Place) ->
 
 
 @on_sftp
-async def test_a_server_with_another_key_is_told_nothing(data: Path, place: SftpPlace) -> None:
+async def test_no_credentials_are_sent_to_a_server_with_another_host_key(
+    data: Path, place: SftpPlace
+) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
     place.settings["host_key"] = other
     async with serving(data, place) as sidecar:
@@ -196,7 +196,9 @@ async def test_a_server_with_another_key_is_told_nothing(data: Path, place: Sftp
 
 
 @on_sftp
-async def test_a_server_in_known_hosts(data: Path, place: SftpPlace, tmp_path: Path) -> None:
+async def test_the_host_key_is_looked_up_in_known_hosts(
+    data: Path, place: SftpPlace, tmp_path: Path
+) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{place.port} {place.settings.pop('host_key')}\n")
     place.settings["known_hosts"] = str(known)
@@ -212,7 +214,7 @@ async def test_a_server_in_known_hosts(data: Path, place: SftpPlace, tmp_path: P
 
 
 @on_sftp
-async def test_a_disk_of_the_server_that_is_full(data: Path, place: SftpPlace) -> None:
+async def test_a_full_disk_of_the_sftp_server(data: Path, place: SftpPlace) -> None:
     place.trouble.make("full", after_bytes=3_000_000, times=2)
     async with serving(data, place, attempts=2) as sidecar:
         job = await put(sidecar)
@@ -222,7 +224,7 @@ async def test_a_disk_of_the_server_that_is_full(data: Path, place: SftpPlace) -
 
 
 @in_folder
-async def test_a_disk_that_is_full_in_the_middle(
+async def test_a_local_disk_that_fills_up_during_the_upload(
     data: Path, place: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = 3_000_000
@@ -245,7 +247,7 @@ async def test_a_disk_that_is_full_in_the_middle(
 
 
 @in_folder
-async def test_a_folder_that_is_not_there(data: Path, place: FolderPlace) -> None:
+async def test_a_missing_folder(data: Path, place: FolderPlace) -> None:
     place.settings["path"] = str(place.folder / "elsewhere")
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -254,7 +256,7 @@ async def test_a_folder_that_is_not_there(data: Path, place: FolderPlace) -> Non
 
 
 @over_network
-async def test_a_job_takes_no_longer_than_it_may(data: Path, place: Place) -> None:
+async def test_a_job_has_a_time_limit(data: Path, place: Place) -> None:
     fail(place, "stall", times=100)
     async with serving(data, place, timeout_s=3) as sidecar:
         response = await order(sidecar)
@@ -284,7 +286,7 @@ async def test_a_refresh_token_is_exchanged(data: Path, place: DropboxPlace) -> 
 
 
 @over_network
-async def test_nothing_is_left_of_a_job_that_is_cancelled(data: Path, place: Place) -> None:
+async def test_a_cancelled_job_leaves_nothing(data: Path, place: Place) -> None:
     fail(place, "stall")
     stalled: asyncio.Event
     if isinstance(place, DropboxPlace):

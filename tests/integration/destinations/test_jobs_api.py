@@ -1,4 +1,4 @@
-"""/v1/reports/jobs: what is asked, told and refused (R2)."""
+"""/v1/reports/jobs: creating, listing, reading and cancelling report jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def archive(tmp_path: Path) -> FolderPlace:
     return FolderPlace(tmp_path / "archive")
 
 
-async def test_a_job_from_its_order_to_its_end(data: Path, archive: FolderPlace) -> None:
+async def test_a_job_from_creation_to_completion(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive) as sidecar:
         response = await order(sidecar, month="2025-02", header=True)
         assert response.status_code == 202
@@ -46,7 +46,9 @@ async def test_a_job_from_its_order_to_its_end(data: Path, archive: FolderPlace)
         assert 'segments_report_job_seconds_count{kind="folder",outcome="done"}' in metrics
 
 
-async def test_link_stays_what_it_was(data: Path, archive: FolderPlace) -> None:
+async def test_link_returns_a_link_as_without_destinations(
+    data: Path, archive: FolderPlace
+) -> None:
     async with serving(data, archive) as sidecar:
         for body in ({}, {"destination": "link"}):
             wanted = {"month": "2025-02", **body}
@@ -60,7 +62,7 @@ async def test_link_stays_what_it_was(data: Path, archive: FolderPlace) -> None:
         assert (await sidecar.client.post("/v1/reports", json=wanted)).status_code == 201
 
 
-async def test_a_public_url(data: Path, archive: FolderPlace) -> None:
+async def test_locations_use_the_public_url(data: Path, archive: FolderPlace) -> None:
     archive.settings["public_url"] = "https://files.example/reports/{name}?raw=1"
     async with serving(data, archive) as sidecar:
         job = await put(sidecar, month="2025-02")
@@ -68,7 +70,7 @@ async def test_a_public_url(data: Path, archive: FolderPlace) -> None:
     assert job["url"] == f"https://files.example/reports/{name}?raw=1"
 
 
-async def test_what_is_refused_at_once(data: Path, archive: FolderPlace) -> None:
+async def test_invalid_requests_create_no_job(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive) as sidecar:
         problem = assert_problem(
             await order(sidecar, destination="elsewhere"), 422, "destination_unknown"
@@ -87,7 +89,7 @@ async def test_what_is_refused_at_once(data: Path, archive: FolderPlace) -> None
         assert_problem(await order(sidecar), 421, "partition_elsewhere")
 
 
-async def test_a_key_begins_one_job(data: Path, archive: FolderPlace) -> None:
+async def test_an_idempotency_key_creates_one_job(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive) as sidecar:
         wanted = {"month": "2025-02", "destination": "archive"}
         headers = {"Idempotency-Key": "february"}
@@ -102,9 +104,7 @@ async def test_a_key_begins_one_job(data: Path, archive: FolderPlace) -> None:
         assert_problem(await asked({**wanted, "header": True}), 422, "idempotency_key_reused")
 
 
-async def test_the_list_is_newest_first_and_comes_in_pages(
-    data: Path, archive: FolderPlace
-) -> None:
+async def test_the_list_is_paged_newest_first(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive, keep_jobs=5) as sidecar:
         ids = [(await put(sidecar, month="2025-02"))["job_id"] for _ in range(7)]
         found: list[str] = []
@@ -117,7 +117,7 @@ async def test_the_list_is_newest_first_and_comes_in_pages(
     assert found == ids[:1:-1], "those that are too many are forgotten"
 
 
-async def test_jobs_wait_for_their_turn_and_not_too_many(data: Path, tmp_path: Path) -> None:
+async def test_queued_jobs_wait_and_the_queue_is_bounded(data: Path, tmp_path: Path) -> None:
     async with (
         sftp_place(tmp_path / "reports") as place,
         serving(data, place, max_queued=1) as sidecar,
@@ -144,7 +144,7 @@ async def test_jobs_wait_for_their_turn_and_not_too_many(data: Path, tmp_path: P
         assert (await put(sidecar, month="2025-02"))["state"] == "done"
 
 
-async def test_a_stop_in_order_puts_the_job_back(data: Path, tmp_path: Path) -> None:
+async def test_a_graceful_stop_requeues_the_running_job(data: Path, tmp_path: Path) -> None:
     async with sftp_place(tmp_path / "reports") as place:
         place.trouble.make("stall", after_bytes=3_000_000)
         async with serving(data, place) as sidecar:
@@ -158,7 +158,7 @@ async def test_a_stop_in_order_puts_the_job_back(data: Path, tmp_path: Path) -> 
         assert place.leftovers() == []
 
 
-async def test_a_destination_that_is_gone_after_a_restart(
+async def test_a_destination_removed_before_a_restart(
     data: Path, archive: FolderPlace, tmp_path: Path
 ) -> None:
     async with sftp_place(tmp_path / "reports") as place:
@@ -172,10 +172,10 @@ async def test_a_destination_that_is_gone_after_a_restart(
     assert (job["state"], job["error"]["code"]) == ("failed", "destination_unknown"), job
 
 
-async def test_the_month_that_is_running_and_a_store_that_is_behind(
+async def test_the_current_month_with_a_history_store_that_is_behind(
     tmp_path: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job waits for the store, and says so; what is newer than its instant is left out."""
+    """The job waits for the store and reports that; rows after `complete_until` are left out."""
     monkeypatch.setattr(report_attempt, "WATERMARK_POLL_S", 0.02)
     now_ms = time.time_ns() // 1_000_000
     month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
@@ -199,16 +199,14 @@ async def test_the_month_that_is_running_and_a_store_that_is_behind(
         assert from_rfc3339(job["complete_until"]) == complete_ms
         assert list(archive.files()) == [job["name"]]
         assert job["name"].startswith(f"{month}_until-")
-        # A position that the view has not reached is waited for before there is a job.
+        # The request waits for its minimum position before the job is created.
         headers = {"Segments-Min-Position": "0:7", "Prefer": "wait=0"}
         wanted = {"month": month, "destination": "archive"}
         stale = await sidecar.client.post("/v1/reports", json=wanted, headers=headers)
         assert_problem(stale, 503, "stale")
 
 
-async def test_a_store_of_jobs_that_is_damaged_is_begun_anew(
-    data: Path, archive: FolderPlace
-) -> None:
+async def test_a_damaged_job_store_is_recreated(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive) as sidecar:
         await put(sidecar, month="2025-02")
     file = data / "http-0" / "reports.sqlite3"

@@ -1,4 +1,4 @@
-"""No job is forgotten, and none keeps others from their turn, whatever goes wrong around it."""
+"""Faults around report jobs: no job is lost, and none blocks the others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def archive(tmp_path: Path) -> FolderPlace:
     return FolderPlace(tmp_path / "archive")
 
 
-async def test_a_job_is_done_though_its_client_has_gone(
+async def test_a_job_runs_although_its_client_disconnected(
     data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client leaves while its job is being written down."""
+    """The client disconnects while its job is being stored."""
     written = asyncio.Event()
     add = JobStore.add
 
@@ -52,10 +52,10 @@ async def test_a_job_is_done_though_its_client_has_gone(
         assert list(archive.files()) == [found.json()["name"]]
 
 
-async def test_a_job_that_is_no_longer_understood_ends_and_the_others_go_on(
+async def test_a_stored_job_that_is_no_longer_valid_fails_alone(
     data: Path, archive: FolderPlace
 ) -> None:
-    """Such as one in a time zone that the machine has no more after an update."""
+    """For example, its time zone was removed by an update of the time zone data."""
     async with serving(data, archive) as sidecar:
         job_id = (await put(sidecar, month=MONTH))["job_id"]
     with closing(sqlite3.connect(data / "http-0" / "reports.sqlite3")) as kept, kept:
@@ -72,7 +72,7 @@ async def test_a_job_that_is_no_longer_understood_ends_and_the_others_go_on(
         assert len((await sidecar.get("/v1/reports/jobs")).json()["items"]) == 2
 
 
-async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
+async def test_the_sidecar_stops_although_its_job_cannot_be_requeued(
     data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = JobStore.change
@@ -97,10 +97,10 @@ async def test_the_sidecar_ends_though_its_job_cannot_be_put_back(
         assert (await ended(sidecar, response))["state"] == "done"
 
 
-async def test_what_is_being_made_final_is_waited_for_before_it_is_called_cancelled(
+async def test_cancelling_waits_for_an_upload_that_is_being_completed(
     data: Path, archive: FolderPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Longer than work that has nothing to lose: a store may take minutes to join its parts."""
+    """Longer than for other steps: a store may take minutes to join the parts of an upload."""
     monkeypatch.setattr(isolated_loop, "END_S", 0.05)
     finishing, go_on = threading.Event(), threading.Event()
     finish = FolderUpload._finish

@@ -1,4 +1,4 @@
-"""A report is never held in memory: neither its rows nor its bytes."""
+"""Reports are streamed: neither their rows nor their bytes are held in memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_memory_stays_flat_over_hundreds_of_thousands_of_rows(tmp_path: Pa
 
 
 class Slow:
-    """A destination that takes a chunk only when it is let."""
+    """A destination that writes a chunk only when the test releases it."""
 
     def __init__(self) -> None:
         self.let = asyncio.Semaphore(0)
@@ -71,7 +71,7 @@ class Slow:
 
 
 class Source:
-    """Lines, and how many have been asked for."""
+    """Lines, and how many of them have been read."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -109,7 +109,7 @@ async def test_the_reader_waits_for_the_writer() -> None:
     for taken in range(5):
         for _ in range(200):
             await asyncio.sleep(0)
-        # One is being written, READ_AHEAD_CHUNKS wait, and one is in the reader's hand.
+        # One is being written, READ_AHEAD_CHUNKS are queued, and the reader holds one.
         assert (len(slow.taken), source.asked) == (taken, taken + READ_AHEAD_CHUNKS + 2)
         slow.let.release()
     for _ in range(100):
@@ -119,7 +119,7 @@ async def test_the_reader_waits_for_the_writer() -> None:
     assert slow.taken == [b"%d\n" % number for number in range(100)]
 
 
-async def test_what_is_short_is_not_finished() -> None:
+async def test_an_incomplete_upload_is_not_completed() -> None:
     slow = Slow()
     for _ in range(3):
         slow.let.release()
@@ -128,7 +128,7 @@ async def test_what_is_short_is_not_finished() -> None:
     assert not slow.finished
 
 
-async def test_what_the_reader_raises_is_raised_and_nothing_finished() -> None:
+async def test_errors_of_the_reader_are_raised_and_the_upload_is_not_completed() -> None:
     async def broken() -> AsyncGenerator[bytes, None]:
         yield b"1\n"
         raise RuntimeError("rows are missing")

@@ -1,4 +1,4 @@
-"""kill -9 of the sidecar in the middle of a report, and a restart: one whole file, nothing else."""
+"""The sidecar is killed mid-report and restarted: one complete file, no leftovers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def sidecar(
     folder: Path, place: Place
 ) -> AsyncIterator[tuple[subprocess.Popen[bytes], httpx.AsyncClient]]:
-    """A sidecar as a process, and a client of it."""
+    """A sidecar in its own process, and a client."""
     (folder / "port").unlink(missing_ok=True)
     reports = {**QUICK, "step_timeout_s": 60, "destinations": {"archive": place.settings}}
     process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
@@ -50,8 +50,8 @@ async def sidecar(
         await asyncio.to_thread(process.wait)
 
 
-async def in_the_middle(process: subprocess.Popen[bytes], place: Place) -> None:
-    """Wait until some of the file has been sent, and let nothing more happen."""
+async def freeze_mid_upload(process: subprocess.Popen[bytes], place: Place) -> None:
+    """Wait until part of the file has been sent, then freeze the process."""
     if isinstance(place, FolderPlace):
         await until(lambda: bool(place.leftovers()))
         process.send_signal(signal.SIGSTOP)
@@ -67,7 +67,7 @@ async def in_the_middle(process: subprocess.Popen[bytes], place: Place) -> None:
 @pytest.mark.timeout(180)
 async def test_a_report_survives_kill_9(data: Path, place: Place) -> None:
     if isinstance(place, S3Place):
-        # The second part: the upload has begun by then.
+        # The second part: by then the upload has started.
         place.proxy.make("stall", after_bytes=8_600_000, in_all=True)
     elif isinstance(place, SftpPlace):
         place.trouble.make("stall", after_bytes=3_000_000)
@@ -80,7 +80,7 @@ async def test_a_report_survives_kill_9(data: Path, place: Place) -> None:
         )
         assert ordered.status_code == 202, ordered.text
         async with asyncio.timeout(START_S):
-            await in_the_middle(process, place)
+            await freeze_mid_upload(process, place)
         process.kill()
     assert place.files() == {}
     if not isinstance(place, DropboxPlace):

@@ -1,4 +1,4 @@
-"""Everything has a bound and an end: waits, queues, bodies; and what fails, fails in words."""
+"""Bounds of waits, queues and bodies, and the problems returned when they are exceeded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
 
 
 def applied(position: str | None = "0:1", **fields: Any) -> Any:
-    """Decides every command so."""
+    """A decision for FakeProducer: every command is applied at this position."""
 
     def decide(command: dict[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = orjson.loads(result(command["id"], position=position))
@@ -43,7 +43,7 @@ def applied(position: str | None = "0:1", **fields: Any) -> Any:
 # --- waits ---
 
 
-async def test_past_the_limit_waiters_are_turned_away(sidecar: Sidecar) -> None:
+async def test_waiters_beyond_the_limit_get_503(sidecar: Sidecar) -> None:
     future = {"Segments-Min-Position": "0:99", "Prefer": "wait=20"}
     waiting = [asyncio.create_task(sidecar.get(PATH, headers=future)) for _ in range(3)]
     while sidecar.services.waiters._count < 3:  # noqa: ASYNC110 - nothing tells of it
@@ -59,7 +59,7 @@ async def test_past_the_limit_waiters_are_turned_away(sidecar: Sidecar) -> None:
     assert sidecar.services.waiters._count == 0
 
 
-async def test_a_command_that_was_applied_is_not_refused_for_want_of_room(
+async def test_an_applied_command_is_not_rejected_when_waiters_are_full(
     sidecar: Sidecar,
 ) -> None:
     sidecar.producer.decide = applied("0:99")
@@ -69,7 +69,7 @@ async def test_a_command_that_was_applied_is_not_refused_for_want_of_room(
     sidecar.services.waiters._count = 0
 
 
-async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
+async def test_disconnected_clients_stop_waiting(sidecar: Sidecar) -> None:
     for _ in range(3):
         _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
         writer.write(
@@ -87,22 +87,22 @@ async def test_clients_that_leave_stop_waiting(sidecar: Sidecar) -> None:
 async def test_several_positions_share_one_wait(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the first took is not given to the second once more."""
+    """The time that the first wait took is subtracted from the second."""
     waits = []
 
-    async def fresh(position: Position, wait_s: float) -> bool:
+    async def wait_for_position(position: Position, wait_s: float) -> bool:
         waits.append(wait_s)
         await asyncio.sleep(0.05)
         return position.partition == 0
 
-    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", wait_for_position)
     headers = {"Segments-Min-Position": "0:50,1:999", "Prefer": "wait=20"}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits[0] <= 20
     assert waits[1] <= waits[0] - 0.05
 
 
-async def test_a_command_is_waited_for_only_when_that_is_preferred(sidecar: Sidecar) -> None:
+async def test_a_pending_command_is_waited_for_only_with_prefer_wait(sidecar: Sidecar) -> None:
     expected: list[str] = []
     expect_result = sidecar.services.waiters.expect_result
 
@@ -142,17 +142,19 @@ async def test_preferences(
 ) -> None:
     waits = []
 
-    async def fresh(_position: Position, wait_s: float) -> bool:
+    async def wait_for_position(_position: Position, wait_s: float) -> bool:
         waits.append(wait_s)
         return False
 
-    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", fresh)
+    monkeypatch.setattr(sidecar.services.waiters, "wait_for_position", wait_for_position)
     headers = {b"Segments-Min-Position": b"0:99", b"Prefer": prefer.encode()}
     assert_problem(await sidecar.get(PATH, headers=headers), 503, "stale")
     assert waits == [pytest.approx(wait_s, abs=0.5)]
 
 
-async def test_a_body_that_does_not_come(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(request_body, "BODY_TIMEOUT_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     writer.write(
@@ -167,9 +169,7 @@ async def test_a_body_that_does_not_come(sidecar: Sidecar, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("place", [[1, "zz"], [1, "0" * 31], [1, "../"], ["1", "0" * 32], [1]])
-async def test_a_cursor_that_the_list_of_members_did_not_give(
-    sidecar: Sidecar, place: list[Any]
-) -> None:
+async def test_an_invalid_cursor_of_the_members(sidecar: Sidecar, place: list[Any]) -> None:
     sidecar.define("A")
     params = {"cursor": encode_cursor(place)}
     assert_problem(await sidecar.get("/v1/segments/A/users", params=params), 400, "invalid")
@@ -177,7 +177,7 @@ async def test_a_cursor_that_the_list_of_members_did_not_give(
     assert (await sidecar.get("/v1/segments/A/users", params=params)).status_code == 200
 
 
-async def test_an_answer_about_many_memberships_is_sent_as_it_is_made(
+async def test_a_large_memberships_query_is_streamed(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memberships, "WHOLE_MAX_BYTES", 100_000)
@@ -203,7 +203,7 @@ async def test_an_answer_about_many_memberships_is_sent_as_it_is_made(
 # --- writes ---
 
 
-async def test_a_result_that_does_not_come_in_time(sidecar: Sidecar) -> None:
+async def test_a_result_that_does_not_arrive_in_time(sidecar: Sidecar) -> None:
     headers = {"Idempotency-Key": "c"}
     response = await sidecar.client.patch(PATH, json=CHANGE, headers=headers)
     assert (response.status_code, response.headers["location"]) == (202, "/v1/commands/c")
@@ -217,7 +217,7 @@ async def test_a_result_that_does_not_come_in_time(sidecar: Sidecar) -> None:
     assert (await sidecar.get("/v1/commands/c")).json()["status"] == "applied"
 
 
-async def test_a_result_that_came_before_the_answer_is_not_pending_for_ever(
+async def test_a_result_that_arrives_before_the_acknowledgement_is_not_pending(
     sidecar: Sidecar,
 ) -> None:
     sidecar.result("c")
@@ -227,7 +227,7 @@ async def test_a_result_that_came_before_the_answer_is_not_pending_for_ever(
     assert not sidecar.producer.is_pending("c")
 
 
-async def test_a_write_that_the_view_does_not_show_yet(sidecar: Sidecar) -> None:
+async def test_a_write_that_the_view_does_not_contain_yet(sidecar: Sidecar) -> None:
     sidecar.producer.decide = applied("0:99", changes=[])
     headers = {"Prefer": "wait=0", "Idempotency-Key": "a/b c"}
     body = {"segment": "A"}
@@ -244,7 +244,7 @@ async def test_a_rejection_without_a_position(sidecar: Sidecar) -> None:
     assert_problem(response, 422, "invalid", position=None, detail="no")
 
 
-async def test_a_batch_for_which_there_is_no_room_is_not_begun(sidecar: Sidecar) -> None:
+async def test_a_batch_that_exceeds_the_queue_sends_nothing(sidecar: Sidecar) -> None:
     sidecar.producer.room = 9
     content = b'{"type": "create_segment", "segment": "A"}\n' * 10
     headers = {"Content-Type": "application/x-ndjson"}
@@ -253,7 +253,7 @@ async def test_a_batch_for_which_there_is_no_room_is_not_begun(sidecar: Sidecar)
     assert sidecar.producer.sent == []
 
 
-async def test_a_batch_that_kafka_took_in_part_is_nowhere_pending(sidecar: Sidecar) -> None:
+async def test_a_partly_sent_batch_leaves_no_pending_commands(sidecar: Sidecar) -> None:
     sidecar.producer.lost_after = 4
     lines = [{"type": "create_segment", "segment": f"S{n}", "id": f"c{n}"} for n in range(10)]
     content = b"\n".join(map(orjson.dumps, lines))
@@ -266,7 +266,7 @@ async def test_a_batch_that_kafka_took_in_part_is_nowhere_pending(sidecar: Sidec
 # --- what fails ---
 
 
-async def test_an_unexpected_error_tells_nothing_of_itself(
+async def test_an_unexpected_error_exposes_no_details(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_args: object) -> None:
@@ -279,8 +279,8 @@ async def test_an_unexpected_error_tells_nothing_of_itself(
     assert sidecar.view_consumer.errors == []
 
 
-async def test_a_damaged_view_is_given_up(tmp_path: Path) -> None:
-    """A block that cannot be read: the sidecar ends, and the next start fills the view anew."""
+async def test_a_damaged_view_stops_the_sidecar(tmp_path: Path) -> None:
+    """When a block cannot be read the sidecar stops, and the next start rebuilds the view."""
     users = [str(UUID(int=n << 64 | n)) for n in range(3_000)]
     async with running(tmp_path) as sidecar:
         for user in users:
@@ -289,7 +289,7 @@ async def test_a_damaged_view_is_given_up(tmp_path: Path) -> None:
         sidecar.services.view.database.flush()
     for file in folder.glob("*.sst"):
         content = bytearray(file.read_bytes())
-        # Answers come first; what is loaded at the start lies behind them.
+        # The documents come first in the file; what is loaded at the start is behind them.
         for place in range(8_192, 40_960, 4_096):
             content[place : place + 64] = bytes(64)
         file.write_bytes(content)
@@ -308,7 +308,7 @@ async def why(sidecar: Sidecar) -> Any:
     return response.json()["why"]
 
 
-async def test_why_with_many_changes_of_the_end(tmp_path: Path) -> None:
+async def test_why_with_many_changes_of_the_expiry(tmp_path: Path) -> None:
     began = entry(0, 0, 1_000, USER)
     extended = [
         entry(
@@ -323,10 +323,10 @@ async def test_why_with_many_changes_of_the_end(tmp_path: Path) -> None:
         assert (found["began"]["id"], found["end_set"]["command_id"]) == ("0:0", "299")
 
 
-async def test_why_where_the_store_is_ahead_of_the_view_or_behind(
+async def test_why_when_the_store_is_ahead_of_the_view_or_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row that is told set the end that is shown; a row that is missing is not made up."""
+    """`end_set` is the row that set the returned expiry; null if the store lacks it."""
     monkeypatch.setattr(history, "WHY_WAIT_S", 0.2)
     rows = [
         entry(0, 0, 1_000, USER, expires_at_ms=NOW_MS),

@@ -1,4 +1,4 @@
-"""While a sidecar cannot answer rightly it says so, in every place, and never a wrong thing."""
+"""A sidecar returns 503 rather than a wrong or stale answer, on every route."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), READS)
-async def test_a_view_that_is_being_filled(
+async def test_a_view_that_is_being_built(
     sidecar: Sidecar, method: str, path: str, body: Any
 ) -> None:
-    """Also when some of it is there already: what is missing may exist."""
+    """Even for users that it contains: what is missing may exist."""
     sidecar.services.view.complete = False
     response = await sidecar.client.request(method, path, json=body)
     assert_problem(response, 503, "not_ready")
@@ -53,7 +53,7 @@ async def test_a_view_that_is_being_filled(
 
 
 @pytest.mark.parametrize(("method", "path", "body"), READS)
-async def test_a_partition_that_has_not_been_heard(
+async def test_a_partition_without_a_progress_marker(
     sidecar: Sidecar, method: str, path: str, body: Any
 ) -> None:
     sidecar.services.view.progress = {}
@@ -67,7 +67,7 @@ async def test_a_partition_that_has_not_been_heard(
         assert_problem(response, 503, "not_ready")
 
 
-async def test_an_old_view_answers_and_says_how_old_it_is(sidecar: Sidecar) -> None:
+async def test_a_stale_view_answers_with_its_staleness(sidecar: Sidecar) -> None:
     sidecar.define("A")
     sidecar.user(USER, {"A": held()})
     hour_ago_ms = time.time_ns() // 1_000_000 - 3_600_000
@@ -81,8 +81,10 @@ async def test_an_old_view_answers_and_says_how_old_it_is(sidecar: Sidecar) -> N
         assert f"{partition_of(USER, PARTITIONS)}:7" in response.headers["segments-position"]
 
 
-async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: Sidecar) -> None:
-    """The position was taken before what it is about was read, for all users of a query."""
+async def test_a_response_is_as_fresh_as_its_headers_while_the_view_advances(
+    sidecar: Sidecar,
+) -> None:
+    """Positions are taken before the documents are read, for all users of a query."""
     users = [str(UUID(int=n)) for n in range(1, 201)]
     for user in users:
         sidecar.user(user, {})
@@ -104,7 +106,7 @@ async def test_an_answer_is_as_fresh_as_it_says_while_the_view_goes_on(sidecar: 
     assert response.headers["segments-position"].endswith(":100")
 
 
-async def test_no_more_positions_than_a_request_may_name(sidecar: Sidecar) -> None:
+async def test_responses_have_at_most_as_many_positions_as_requests(sidecar: Sidecar) -> None:
     marker = sidecar.services.view.progress[0]
     progress = dict.fromkeys(range(65), marker)
     few = sidecar.services.freshness_of(set(range(64)), progress)
@@ -131,7 +133,7 @@ async def test_ready(sidecar: Sidecar) -> None:
     assert (await sidecar.client.head("/readyz")).status_code == 200
 
 
-async def test_what_keeps_it_from_being_ready(sidecar: Sidecar) -> None:
+async def test_failed_readiness_checks(sidecar: Sidecar) -> None:
     sidecar.view_consumer.caught_up = False
     assert list(await checks(sidecar)) == ["feed"]
     sidecar.view_consumer.alive = False
@@ -165,7 +167,7 @@ async def test_not_ready_without_a_history_store(tmp_path: Path) -> None:
         assert (await sidecar.get("/readyz")).status_code == 200
 
 
-async def test_a_store_that_is_no_database(tmp_path: Path) -> None:
+async def test_a_history_store_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     (tmp_path / "history" / "history.sqlite3").write_bytes(b"nothing of the kind" * 100)
     async with running(tmp_path) as sidecar:
@@ -173,7 +175,7 @@ async def test_a_store_that_is_no_database(tmp_path: Path) -> None:
         assert "history" in await checks(sidecar)
 
 
-async def test_a_sidecar_that_keeps_some_partitions(tmp_path: Path) -> None:
+async def test_a_sidecar_with_some_partitions(tmp_path: Path) -> None:
     store(tmp_path, [])
     mine, other = sorted(
         (str(UUID(int=n)) for n in range(2, 30)), key=lambda user: partition_of(user, PARTITIONS)

@@ -1,4 +1,4 @@
-"""Headers for browsers, that take an answer for what it is and nothing else."""
+"""Security headers of responses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IN_2026_JANUARY_MS = 1_767_300_000_000
         ("/v1/segments?unknown=1", 400),
     ],
 )
-async def test_no_answer_is_taken_for_another_kind(tmp_path: Path, path: str, status: int) -> None:
+async def test_content_types_are_not_sniffed(tmp_path: Path, path: str, status: int) -> None:
     store(tmp_path, [entry(0, 0, IN_2026_JANUARY_MS, USER)])
     async with running(tmp_path) as sidecar:
         response = await sidecar.get(path)
@@ -36,7 +36,7 @@ async def test_no_answer_is_taken_for_another_kind(tmp_path: Path, path: str, st
         assert "x-powered-by" not in response.headers
 
 
-async def test_the_page_is_shut_off_from_everywhere(tmp_path: Path) -> None:
+async def test_the_page_has_a_strict_content_security_policy(tmp_path: Path) -> None:
     store(tmp_path, [])
     async with running(tmp_path) as sidecar:
         for path in ("/docs", "/openapi.json"):
@@ -51,7 +51,7 @@ async def test_the_page_is_shut_off_from_everywhere(tmp_path: Path) -> None:
             assert headers["referrer-policy"] == "no-referrer"
 
 
-async def test_reports_are_kept_by_nobody(tmp_path: Path) -> None:
+async def test_reports_are_not_cached(tmp_path: Path) -> None:
     store(tmp_path, [entry(0, 0, IN_2026_JANUARY_MS, USER)])
     async with running(tmp_path) as sidecar:
         response = await sidecar.get("/v1/reports/2026-01.csv")

@@ -1,4 +1,4 @@
-"""A sidecar in a process of its own, to be killed.
+"""A sidecar in its own process, which the test kills.
 
 Run as `python -m tests.support.destinations.child FOLDER`.
 

@@ -1,7 +1,7 @@
-"""What Dropbox's API does with upload sessions and shared links, over HTTP on loopback.
+"""A double of Dropbox's API for upload sessions and shared links, over HTTP on loopback.
 
-Each host of Dropbox is the first part of a path here. Offsets, hashes and tokens are checked as
-Dropbox does, and refused in its words.
+The first part of the path is the host at Dropbox. Offsets, hashes and tokens are checked and
+rejected as Dropbox does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Refused(Exception):  # noqa: N818 - in Dropbox's words
 
 
 class DropboxDouble:
-    """Its files by path, its sessions by id, and what it is told to do wrong."""
+    """Files by path, upload sessions by id, and the failures to simulate."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -93,7 +93,7 @@ class DropboxDouble:
             told = error.args[0]
             return _json({"error_summary": "…", "error": told}, status=409)
         if what == "lost":
-            # It was done, and nobody is told.
+            # The request was executed, but its response is lost.
             return web.Response(status=500)
         return _json(answer)
 

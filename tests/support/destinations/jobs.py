@@ -1,4 +1,4 @@
-"""A sidecar with destinations, and what tests ask of its jobs."""
+"""A sidecar with destinations, and requests for its report jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUICK = {"backoff_ms": 1, "backoff_max_ms": 20, "attempts": 3, "step_timeout_s":
 
 @asynccontextmanager
 async def serving(folder: Path, place: Place, **reports: Any) -> AsyncIterator[Sidecar]:
-    """A sidecar that has this place under the name `archive`."""
+    """A sidecar with this place as the destination `archive`."""
     described = {**QUICK, "destinations": {"archive": place.settings}, **reports}
     async with running(folder, reports=described) as sidecar:
         yield sidecar

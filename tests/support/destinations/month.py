@@ -6,4 +6,4 @@ MARCH_MS = 1_740_787_200_000
 
 
 ROWS = 120_000
-"""Some 9 MB: more than a piece."""
+"""About 9 MB: more than one upload part."""

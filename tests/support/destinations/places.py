@@ -1,4 +1,4 @@
-"""Real servers for reports, each told about in the same way: what is there, what is left over."""
+"""Destinations on real servers, with a common interface to their files and leftovers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SECRET_KEY = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
 
 
 class Place(Protocol):
-    """A destination as its owner sees it."""
+    """A destination, as its owner sees it: settings, files and leftovers."""
 
     settings: dict[str, Any]
 
     def files(self) -> dict[str, bytes]:
-        """What stands under a final name."""
+        """Completed files by name."""
 
     def leftovers(self) -> list[str]:
-        """What is unfinished."""
+        """Names of unfinished uploads."""
 
 
 class FolderPlace:
@@ -50,7 +50,7 @@ class FolderPlace:
 
 
 class S3Place:
-    """moto's server, behind a proxy that can be told to fail."""
+    """moto's server behind a proxy that can fail."""
 
     def __init__(self, server: ThreadedMotoServer, proxy: Proxy, prefix: str) -> None:
         host, port = server.get_host_and_port()
@@ -115,7 +115,7 @@ class SftpPlace:
 
 
 class Trouble:
-    """What the SFTP server does wrong: once it has taken so many bytes, and so many times."""
+    """A failure of the SFTP server: its type, after how many bytes, and how many times."""
 
     def __init__(self) -> None:
         self.what = ""
@@ -128,7 +128,7 @@ class Trouble:
         self.what, self.after_bytes, self.times, self.taken = what, after_bytes, times, 0
 
     async def meet(self, data: bytes, connection: Any) -> bytes:
-        """What is written of this data."""
+        """Fail if it is time; returns the data to write."""
         self.taken += len(data)
         if self.times == 0 or self.taken <= self.after_bytes:
             return data
@@ -146,7 +146,7 @@ class Trouble:
 
 @asynccontextmanager
 async def sftp_place(folder: Path, port: int = 0) -> AsyncIterator[SftpPlace]:
-    """An SFTP server with one user and a key of its own."""
+    """An SFTP server with one user and a new host key."""
     files = FolderPlace(folder)
     place: SftpPlace
 
@@ -202,5 +202,5 @@ class DropboxPlace:
         return {path.removeprefix("/reports/"): body for path, body in self.double.files.items()}
 
     def leftovers(self) -> list[str]:
-        # Sessions are nobody's file; they run out at Dropbox.
+        # Unfinished upload sessions are not files; Dropbox expires them.
         return []

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can be told to cut, to stall, or to answer by itself."""
+"""A TCP proxy on loopback that can cut or stall connections, or respond itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Proxy:
         *,
         in_all: bool = False,
     ) -> None:
-        """Fail like this from now on."""
+        """Fail in this way from now on."""
         self.what, self.after_bytes, self.times, self.answer = what, after_bytes, times, answer
         self.in_all, self.taken = in_all, 0
 
@@ -73,7 +73,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
-    """A proxy on a port of its own."""
+    """A proxy on a free port."""
     proxy = Proxy((host, port))
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

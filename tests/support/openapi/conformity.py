@@ -1,6 +1,6 @@
-"""Answers held against what the operation that gave them says of itself.
+"""Checks responses against the declaration of their operation.
 
-The clients of tests/http call this for every answer they get.
+The HTTP clients of the tests call this for every response.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OUTSIDE = frozenset(
         "head_too_large",
     }
 )
-"""Codes of requests that reach no operation, or not its handler."""
+"""Problem codes of requests that do not reach the handler of an operation."""
 
 
 @lru_cache(maxsize=1)
 def operations() -> list[tuple[str, re.Pattern[str], Operation]]:
-    """Method, path as a pattern, and operation; what is more special comes first."""
+    """(method, path pattern, operation); more specific paths first."""
     declared = app.operations(Settings(dev={"enabled": True}))
     ordered = sorted(declared, key=lambda operation: operation.path.count("{"))
     return [
@@ -48,10 +48,10 @@ def _pattern(path: str) -> str:
 
 
 def operation_of(method: str, path: str) -> Operation | None:
-    """The operation that a request reaches; None when there is none."""
-    wanted = "GET" if method == "HEAD" else method
+    """The operation of a request; None if there is none."""
+    get_method = "GET" if method == "HEAD" else method
     for declared, pattern, operation in operations():
-        if declared == wanted and pattern.fullmatch(path):
+        if declared == get_method and pattern.fullmatch(path):
             return operation
     return None
 
@@ -62,14 +62,14 @@ def _adapter(answer: Response) -> TypeAdapter[Any]:
 
 
 @cache
-def _kinds(operation: Operation) -> frozenset[tuple[int, str]]:
-    # Of the sidecars of the tests some ask more for their metrics than the default does.
+def _problem_types(operation: Operation) -> frozenset[tuple[int, str]]:
+    # Some test sidecars require a role for their metrics, unlike the default.
     auth = AuthSettings(metrics="admin")
     return frozenset(openapi.problem_types(operation, operation.required_role(auth)))
 
 
 def check(method: str, url: httpx.URL, status: int, headers: httpx.Headers, body: bytes) -> None:
-    """AssertionError for an answer that its operation does not declare."""
+    """AssertionError for a response that its operation does not declare."""
     operation = operation_of(method, url.raw_path.decode().partition("?")[0])
     if operation is None:
         return
@@ -93,26 +93,28 @@ def _check_problem(operation: Operation, method: str, body: bytes, where: str) -
     if method == "HEAD":
         return
     problem = ProblemDetails.model_validate_json(body)
-    kind = (problem.status, problem.code)
+    problem_type = (problem.status, problem.code)
     if problem.code not in OUTSIDE:
-        assert kind in _kinds(operation), f"undeclared kind {kind}: {where}"
+        assert problem_type in _problem_types(operation), (
+            f"undeclared problem {problem_type}: {where}"
+        )
 
 
-def whole(response: httpx.Response) -> bool:
-    """Whether the body is sent at once: what is streamed is left to the test that reads it."""
+def is_complete(response: httpx.Response) -> bool:
+    """Whether the body is not streamed; tests check the streams that they read."""
     return "content-length" in response.headers
 
 
 def check_response(response: httpx.Response) -> None:
     """Event hook of a client."""
-    if whole(response):
+    if is_complete(response):
         body = response.read()
         check_read(response, body)
 
 
 async def check_response_async(response: httpx.Response) -> None:
     """Event hook of an asynchronous client."""
-    if whole(response):
+    if is_complete(response):
         body = await response.aread()
         check_read(response, body)
 

@@ -1,4 +1,4 @@
-"""What schemathesis must know that no document says; named in schemathesis.toml."""
+"""Hooks for what the OpenAPI document cannot express; named in schemathesis.toml."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CURSORS: dict[str, list[Any]] = {
     "/v1/users/{user_id}/history": [1_700_000_000_000, 0, 0],
     "/v1/reports/jobs": [1],
 }
-"""A place in each list. No client makes one up."""
+"""A place in each list: cursors cannot be generated from their schema."""
 
 
 @schemathesis.serializer("application/x-ndjson", "text/csv")
 def as_text(_context: SerializationContext, value: Any) -> bytes:
-    """Text goes as it is."""
+    """Send text unchanged."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Let nobody wait long, and good requests name what this deployment has."""
+    """Shorten waits, and let valid requests refer to data of this deployment."""
     headers: Any = case.headers or {}
     query, path = case.query or {}, case.path_parameters or {}
     if "Prefer" in headers:
@@ -36,24 +36,24 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
     if "Idempotency-Key" in headers:
-        # Of one command: who uses it for others as well is told the result of any.
+        # Unique per request: a repeated key returns the result of the first command.
         headers["Idempotency-Key"] = str(uuid4())
     if "Segments-Min-Position" in headers:
         headers["Segments-Min-Position"] = "0:0"
     if "Content-Encoding" in headers:
-        # A body that is not packed.
+        # The bodies are not compressed.
         headers["Content-Encoding"] = "identity"
     if "cursor" in query:
         query["cursor"] = encode_cursor(CURSORS[case.operation.path])
     if "timezone" in query:
         query["timezone"] = "Europe/Berlin"
-    for given in (query, path):
-        if "segment" in given and not _is_name(given["segment"]):
-            given["segment"] = "newsletter"
+    for parameters in (query, path):
+        if "segment" in parameters and not _is_name(parameters["segment"]):
+            parameters["segment"] = "newsletter"
 
 
 def _is_name(text: str) -> bool:
-    """No pattern that every reader of schemas understands says what a letter is."""
+    """A portable schema pattern cannot express which characters are letters."""
     try:
         check_segment_name(text)
     except ValueError:

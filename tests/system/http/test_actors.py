@@ -1,4 +1,4 @@
-"""A sidecar that asks for keys, beside one that does not: history says who was behind a change."""
+"""A sidecar that requires API keys beside one that does not: actors in history, keys, links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.api import Api, Deployment, ready
 
 @pytest.fixture(scope="module")
 def guarded(running: Deployment) -> Iterator[tuple[Api, str]]:
-    """A second sidecar of the deployment, with keys, and the key of an admin."""
+    """A second sidecar of the deployment that requires API keys, and the key of an admin."""
     settings = running.settings
     key = credentials.api_key(settings.data_dir, "admin", name="ops")
     http = settings.http.model_copy(update={"port": free_port()})
@@ -60,7 +60,7 @@ def test_a_report_is_opened_by_its_link(guarded: tuple[Api, str]) -> None:
     assert httpx.get(url.partition("?")[0], trust_env=False).status_code == 401
 
 
-def test_keys_are_made_and_revoked_while_it_runs(guarded: tuple[Api, str]) -> None:
+def test_keys_are_created_and_revoked_while_it_runs(guarded: tuple[Api, str]) -> None:
     asked, _ = guarded
     folder: Path = asked.settings.data_dir
     analyst = credentials.api_key(folder, "analyst", name="bi")

@@ -1,4 +1,4 @@
-"""Automatic segments over HTTP: rules, progress, previews (S7, F3, F4, B5, B6)."""
+"""Automatic segments over HTTP: rules, progress, previews."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.api import Api
 
 
 def population(api: Api, count: int) -> tuple[str, list[str]]:
-    """A segment of users of the test's own, to be used as filter, and its members."""
+    """A new segment with new users, to be used as a filter, and its members."""
     segment = api.segment("population")
     users = [str(uuid.uuid4()) for _ in range(count)]
     body = "".join(json.dumps({"user_id": u, "state": "active"}) + "\n" for u in users)
@@ -59,7 +59,7 @@ def members(api: Api, segment: str) -> set[str]:
     return {item["user_id"] for item in api.get(f"/v1/segments/{segment}/users").json()["items"]}
 
 
-def test_from_preview_to_raise(api: Api) -> None:
+def test_preview_create_and_raise_the_percentage(api: Api) -> None:
     filter_name, users = population(api, 200)
     rule = {"percent": 10, "include": [filter_name]}
     assert preview(api, rule) == {"eligible": 200, "target": 20}
@@ -88,7 +88,7 @@ def test_from_preview_to_raise(api: Api) -> None:
     assert len(members(api, name)) == 50
 
 
-def test_the_rule_is_shown_as_it_was_given(api: Api) -> None:
+def test_the_rule_is_returned_as_it_was_sent(api: Api) -> None:
     filter_name, _ = population(api, 3)
     name = f"auto-{uuid.uuid4().hex[:8]}"
     rule = {
@@ -123,7 +123,7 @@ def test_the_rule_is_shown_as_it_was_given(api: Api) -> None:
         {},
     ],
 )
-def test_bad_rules_name_what_is_wrong(api: Api, rule: dict[str, Any]) -> None:
+def test_invalid_rules_are_rejected_with_the_field(api: Api, rule: dict[str, Any]) -> None:
     name = f"auto-{uuid.uuid4().hex[:8]}"
     for response in (
         api.client.post("/v1/segments", json={"segment": name, "auto": rule}),
@@ -135,7 +135,7 @@ def test_bad_rules_name_what_is_wrong(api: Api, rule: dict[str, Any]) -> None:
     assert api.get(f"/v1/segments/{name}").status_code == 404
 
 
-def test_a_percentage_that_is_no_number_is_no_json(api: Api) -> None:
+def test_a_percentage_that_is_not_a_json_number(api: Api) -> None:
     response = api.client.post(
         "/v1/segments",
         content=b'{"segment": "x", "auto": {"percent": NaN}}',
@@ -144,7 +144,7 @@ def test_a_percentage_that_is_no_number_is_no_json(api: Api) -> None:
     assert (response.status_code, response.json()["code"]) == (400, "not_json")
 
 
-def test_filters_that_are_unknown_or_the_segment_itself(api: Api) -> None:
+def test_filters_with_unknown_segments_or_the_segment_itself(api: Api) -> None:
     name = f"auto-{uuid.uuid4().hex[:8]}"
     rule = {"percent": 1, "include": ["no-such-segment"]}
     for path, body in (

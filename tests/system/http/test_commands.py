@@ -1,4 +1,4 @@
-"""/v1/commands on a real broker: many at once, and what became of one."""
+"""/v1/commands on a real broker: batches, and results of commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ten_thousand_commands(api: Api) -> None:
         assert result(api, body["command_ids"][number])["status"] == "applied"
 
 
-def test_one_bad_line_and_nothing_is_taken(api: Api) -> None:
+def test_one_invalid_line_rejects_the_batch(api: Api) -> None:
     segment = f"taken-{uuid.uuid4().hex}"
     good = {"type": "create_segment", "segment": segment, "id": segment}
     bad = {"type": "create_segment", "segment": "=bad", "owner": "x"}
@@ -76,17 +76,17 @@ def test_one_bad_line_and_nothing_is_taken(api: Api) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 10_001, 30_000])
-def test_too_many_or_none(api: Api, count: int) -> None:
+def test_too_many_commands_or_none(api: Api, count: int) -> None:
     problem = assert_problem(send(api, b"{}\n" * count), 422, "invalid")
     assert problem["detail"].startswith("1 to 10000")
 
 
-def test_at_most_twenty_errors_are_named(api: Api) -> None:
+def test_at_most_twenty_errors_are_returned(api: Api) -> None:
     problem = assert_problem(send(api, b"{}\n" * 10_000), 422, "invalid")
     assert len(problem["errors"]) == 20
 
 
-def test_lines_may_end_as_they_like(api: Api) -> None:
+def test_line_ends(api: Api) -> None:
     first, second = f"a-{uuid.uuid4().hex}", f"b-{uuid.uuid4().hex}"
     commands = [{"type": "create_segment", "segment": name} for name in (first, second)]
     content = b"\n\n  \n" + lines(commands).replace(b"\n", b"\r\n\r\n") + b"\r\n\n"
@@ -116,7 +116,7 @@ def test_a_single_command_as_json(api: Api) -> None:
         (b"[" * 1_000_000, {}, 422, "invalid"),
     ],
 )
-def test_bodies_that_are_none(
+def test_invalid_bodies(
     api: Api, content: bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
     assert_problem(send(api, content, headers), status, code)
@@ -128,7 +128,7 @@ def test_lines_of_one_user_keep_their_order(api: Api) -> None:
     for _ in range(50):
         commands += [change(user, [segment]) for segment in segments]
         commands += [{**change(user, []), "remove": segments[1:]}]
-    # Upper case is the same user: it must go the same way.
+    # An upper-case id is the same user, so it must go to the same partition.
     for command in commands[::2]:
         command["user_id"] = command["user_id"].upper()
     body = send(api, lines(commands)).json()
@@ -166,15 +166,15 @@ def test_ids_of_lines_are_kept(api: Api) -> None:
     assert (row["command_id"], row["actor"]) == (own, "me")
 
 
-def test_a_command_that_nobody_knows(api: Api) -> None:
+def test_an_unknown_command(api: Api) -> None:
     path = f"/v1/commands/{uuid.uuid4()}"
     assert_problem(api.get(path), 404, "command_unknown")
     assert_problem(api.get(path, headers={"Prefer": "respond-async"}), 404, "command_unknown")
     assert_problem(api.get(path, headers={"Prefer": "wait=1"}), 404, "command_unknown")
 
 
-def test_a_command_that_another_service_sent(api: Api) -> None:
-    """Waited for before it is even sent."""
+def test_a_command_sent_by_another_service(api: Api) -> None:
+    """The wait starts before the command is sent."""
     import concurrent.futures  # noqa: PLC0415 - here only
 
     from tests.support.records import send as produce  # noqa: PLC0415 - beside the other `send`

@@ -1,4 +1,4 @@
-"""/dev/users on a real broker: the replica filled and changed by hand (U4, U5)."""
+"""/dev/users on a real broker: writing users into the replica."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.sidecar import assert_problem
 
 @pytest.fixture(scope="module")
 def without_methods(running: Deployment) -> Iterator[Api]:
-    """A second sidecar of the same deployment, with the defaults of a production."""
+    """A second sidecar of the same deployment, with the defaults for production."""
     settings = running.settings
     http = settings.http.model_copy(update={"port": free_port()})
     dev = settings.dev.model_copy(update={"enabled": False})
@@ -61,20 +61,20 @@ def test_without_waiting(api: Api) -> None:
     )
 
 
-def test_a_user_named_in_another_form(api: Api) -> None:
+def test_a_user_id_in_another_form(api: Api) -> None:
     user = str(uuid.uuid4())
     assert api.set_state(user.upper(), "active").json()["user_id"] == user
     assert api.segments_of(user) == []
 
 
 @pytest.mark.parametrize("body", [{}, {"state": "gone"}, {"state": "active", "name": "x"}, []])
-def test_states_that_are_none(api: Api, body: Any) -> None:
+def test_invalid_states(api: Api, body: Any) -> None:
     response = api.client.put(f"/dev/users/{uuid.uuid4()}", json=body)
     assert_problem(response, 422, "invalid")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_users_that_are_none(api: Api, method: str) -> None:
+def test_invalid_user_ids(api: Api, method: str) -> None:
     response = api.client.request(method, "/dev/users/7", json={"state": "active"})
     assert_problem(response, 400, "invalid")
 
@@ -86,13 +86,13 @@ def test_with_a_position(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-def test_where_they_are_turned_off_they_do_not_exist(without_methods: Api, method: str) -> None:
+def test_disabled_routes_do_not_exist(without_methods: Api, method: str) -> None:
     for path in (f"/dev/users/{uuid.uuid4()}", "/dev/users", "/dev/users/import"):
         response = without_methods.client.request(method, path, json={"state": "active"})
         assert_problem(response, 404, "not_found")
 
 
-def test_two_sidecars_answer_alike_by_position(api: Api, without_methods: Api) -> None:
+def test_two_sidecars_return_the_same_at_a_position(api: Api, without_methods: Api) -> None:
     user = api.user()
     for number in range(5):
         writer, reader = (api, without_methods) if number % 2 else (without_methods, api)
@@ -106,8 +106,8 @@ def test_two_sidecars_answer_alike_by_position(api: Api, without_methods: Api) -
         assert segment in {held["segment"] for held in other.json()["segments"]}
 
 
-def test_a_command_accepted_elsewhere(api: Api, without_methods: Api) -> None:
-    """Only who took it knows that it is on its way; the result is everywhere."""
+def test_a_command_accepted_by_another_sidecar(api: Api, without_methods: Api) -> None:
+    """Only the sidecar that accepted it reports it as pending; every sidecar has the result."""
     segment = f"elsewhere-{uuid.uuid4().hex}"
     headers = {"Prefer": "respond-async"}
     sent = api.client.post("/v1/segments", json={"segment": segment}, headers=headers)

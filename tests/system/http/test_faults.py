@@ -1,4 +1,4 @@
-"""What becomes of answers while processes stand still, end, or lose what they had."""
+"""Responses while processes are frozen, killed, or have lost their data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def staleness_ms(response: httpx.Response) -> int:
 # --- shards ---
 
 
-def test_while_shards_stand_still_answers_say_how_old_they_are(running: Deployment) -> None:
+def test_staleness_grows_while_the_shards_are_frozen(running: Deployment) -> None:
     api = running.api
     user, first, second = api.user(), api.segment(), api.segment()
     api.changed(user, add=[first])
@@ -49,7 +49,7 @@ def test_while_shards_stand_still_answers_say_how_old_they_are(running: Deployme
             asked_s = time.monotonic()
             response = api.get(path)
             ages.append(staleness_ms(response))
-            # Whatever the markers said before: nothing newer than the freeze was heard.
+            # Whatever the earlier markers said, none is newer than the freeze.
             assert ages[-1] >= (asked_s - frozen_at_s) * 1_000 - 500
             assert [held["segment"] for held in response.json()["segments"]] == [first]
         assert ages == sorted(ages)
@@ -68,7 +68,7 @@ def test_while_shards_stand_still_answers_say_how_old_they_are(running: Deployme
 # --- history ---
 
 
-def test_while_the_history_is_behind_no_answer_is_short(running: Deployment) -> None:
+def test_no_report_is_incomplete_while_the_history_is_behind(running: Deployment) -> None:
     api = running.api
     user, first, second = api.user(), api.segment(), api.segment()
     began = api.changed(user, add=[first])
@@ -83,7 +83,7 @@ def test_while_the_history_is_behind_no_answer_is_short(running: Deployment) -> 
         def report() -> httpx.Response:
             response = api.get(link, headers=hurry)
             if response.status_code == 200:
-                # Made of what was complete before the freeze, and it says so.
+                # Covers what was complete before the freeze, as its header says.
                 assert len(report_rows(response.text)) == 1
                 assert from_rfc3339(response.headers["segments-complete-until"]) < written_ms
             return response
@@ -115,8 +115,8 @@ def test_while_the_history_is_behind_no_answer_is_short(running: Deployment) -> 
     assert api.get(f"/v1/users/{user}/segments/{second}").json()["why"]["began"]
 
 
-def test_a_report_of_everything_that_happened(running: Deployment) -> None:
-    """Link, then CSV: the rows that the histories of the users have, in one order."""
+def test_a_report_equals_the_histories_of_its_users(running: Deployment) -> None:
+    """The CSV behind a link has the rows of the users' histories, in order."""
     api = running.api
     segment = api.segment()
     users = [api.user() for _ in range(5)]
@@ -146,7 +146,7 @@ def test_a_report_of_everything_that_happened(running: Deployment) -> None:
 
 @contextmanager
 def restarted(running: Deployment, *, crash: bool) -> Iterator[Path]:
-    """The folder of the view, while nobody has it open; the sidecar runs again afterwards."""
+    """The view's directory while the sidecar is stopped; restarts the sidecar afterwards."""
     if crash:
         running.process("http").kill()
     else:
@@ -156,7 +156,7 @@ def restarted(running: Deployment, *, crash: bool) -> Iterator[Path]:
 
 
 def first_answers(api: Api, user: str, segments: list[str]) -> set[int]:
-    """Statuses of the answers about a user until one is 200; none of them may be wrong."""
+    """Statuses of responses about a user until the first 200, which must be correct."""
     unknown = f"/v1/users/{uuid.uuid4()}/segments"
     statuses: set[int] = set()
     deadline_s = time.monotonic() + 60
@@ -179,7 +179,7 @@ def first_answers(api: Api, user: str, segments: list[str]) -> set[int]:
 
 
 def lose_nothing(_folder: Path) -> None:
-    """The sidecar goes on where it was."""
+    """Keep the view: the sidecar resumes."""
 
 
 def lose_all(folder: Path) -> None:
@@ -197,7 +197,9 @@ def damage(folder: Path) -> None:
 
 @pytest.mark.parametrize("crash", [True, False], ids=["kill -9", "SIGTERM"])
 @pytest.mark.parametrize("lose", [lose_nothing, lose_all, damage])
-def test_a_sidecar_that_comes_back(running: Deployment, lose: Any, crash: bool) -> None:
+def test_a_restarted_sidecar_gives_no_wrong_response(
+    running: Deployment, lose: Any, crash: bool
+) -> None:
     api = running.api
     user, segment, deleted = api.user(), api.segment(), api.segment()
     api.changed(user, add=[segment, deleted])

@@ -1,4 +1,4 @@
-"""How fresh an answer is, and how fresh it must be: positions and tags, on a real broker."""
+"""Freshness on a real broker: minimum positions and ETags."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_position_in_the_future(api: Api) -> None:
     ["", "1", "a:b", "0:-1", "0:1:2", "99:1", "0:1;1:2", "0:1,,1:2", "0:1," * 65 + "0:1"],
 )
 @pytest.mark.parametrize("path", ["segments", "segments/A", "history"])
-def test_a_position_that_is_none(api: Api, path: str, position: str) -> None:
+def test_invalid_positions(api: Api, path: str, position: str) -> None:
     headers = {"Segments-Min-Position": position}
     response = api.get(f"/v1/users/{uuid.uuid4()}/{path}", headers=headers)
     assert_problem(response, 400, "invalid")
 
 
-def test_every_position_given_is_waited_for(api: Api) -> None:
-    """Also when they come in several headers."""
+def test_every_position_of_the_request_is_waited_for(api: Api) -> None:
+    """Also when they are in several headers."""
     user = api.user()
     mine = partition_of(user, api.settings.partitions)
     other = (mine + 1) % api.settings.partitions
@@ -51,7 +51,7 @@ def test_every_position_given_is_waited_for(api: Api) -> None:
     assert api.get(path, headers=[("Segments-Min-Position", f"{mine}:0, {other}:0")]).is_success
 
 
-def test_reading_what_was_written_by_its_position(api: Api) -> None:
+def test_read_your_writes_by_position(api: Api) -> None:
     """A command without waiting, then a read with the position of its result."""
     user = api.user()
     segments = [api.segment() for _ in range(5)]

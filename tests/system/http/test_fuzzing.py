@@ -1,4 +1,4 @@
-"""schemathesis asks a real sidecar whatever the document allows, and what it does not."""
+"""schemathesis sends a real sidecar requests that the OpenAPI document allows or forbids."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support.paths import ROOT
 CONFIG = ROOT / "tests" / "support" / "openapi" / "schemathesis.toml"
 USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
 SEGMENTS = ("newsletter", "beta", "trial")
-"""What the examples of the document name."""
+"""Segments that the examples of the document refer to."""
 TIMEOUT_S = 300
 
 
 class Served(NamedTuple):
-    """Where the deployment answers, and the API key of an administrator."""
+    """The URL of the deployment, and the API key of an admin."""
 
     url: str
     key: str
@@ -33,7 +33,7 @@ class Served(NamedTuple):
 
 @pytest.fixture
 def served(broker: str, tmp_path: Path) -> Iterator[Served]:
-    """A deployment of its own, where API keys are asked for and rules may choose anybody."""
+    """A separate deployment that requires API keys and whose rules may select any user."""
     with deployments.deployment(
         broker,
         tmp_path / "data",
@@ -61,8 +61,8 @@ def _serving(settings: Settings) -> Iterator[Served]:
 
 
 @pytest.mark.timeout(TIMEOUT_S + 120)
-def test_no_answer_that_the_document_does_not_allow(served: Served, tmp_path: Path) -> None:
-    """No status, header, media type or body beside it, no 500; wrong requests are refused."""
+def test_responses_conform_to_the_document(served: Served, tmp_path: Path) -> None:
+    """No undocumented status, header, media type or body, no 500; invalid requests are rejected."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

@@ -1,4 +1,4 @@
-"""What was: a user's history and memberships as of past instants, on a real broker."""
+"""A user's history and memberships as of past timestamps, on a real broker."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_history_of_a_period(api: Api) -> None:
     assert api.history(user, **{"from": middle, "to": middle}).json()["items"] == []
 
 
-def test_history_of_nobody(api: Api) -> None:
+def test_history_of_unknown_users(api: Api) -> None:
     assert_problem(api.history(str(uuid.uuid4())), 404, "user_unknown")
     assert api.history(api.user()).json() == {"items": [], "next": None}
     gone = api.user("deleted")
@@ -91,7 +91,7 @@ def test_history_of_nobody(api: Api) -> None:
         "cursor=WzE4NDQ2NzQ0MDczNzA5NTUxNjE1LDAsMF0",  # a number too large for the store
     ],
 )
-def test_history_queries_that_mean_nothing(api: Api, query: str) -> None:
+def test_invalid_history_queries(api: Api, query: str) -> None:
     assert_problem(api.get(f"/v1/users/{uuid.uuid4()}/history?{query}"), 400, "invalid")
 
 
@@ -101,12 +101,12 @@ def as_of(api: Api, user: str, at: str, **headers: str) -> Any:
     )
 
 
-def test_memberships_at_past_instants(api: Api) -> None:
-    """Against an oracle made of the history; with ends that came and segments that were deleted."""
+def test_memberships_as_of_past_timestamps(api: Api) -> None:
+    """Compared with an oracle built from the history, with expiries and deleted segments."""
     user = api.user()
     kept, deleted, ending = api.segment("k"), api.segment("d"), api.segment("e")
     api.changed(user, add=[kept])
-    # Still to come when the command is applied, also on a busy machine.
+    # Still in the future when the command is applied, even on a busy machine.
     ends_ms = now_ms() + 3_000
     api.changed(user, add=[{"segment": ending, "expires_at": to_rfc3339(ends_ms)}, deleted])
     api.delete(deleted)
@@ -136,7 +136,7 @@ def test_memberships_at_past_instants(api: Api) -> None:
 def assert_as_of(
     api: Api, user: str, at_ms: int, held: dict[str, str | None], rows: list[Any]
 ) -> None:
-    """Where two rows share an instant the state between them was never there to be seen."""
+    """The state between two rows with the same timestamp is never visible."""
     if sum(from_rfc3339(row["at"]) == at_ms + 1 for row in rows) > 1:
         return
     response = as_of(api, user, to_rfc3339(at_ms))

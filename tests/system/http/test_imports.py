@@ -1,4 +1,4 @@
-"""POST /dev/users/import: every line taken or refused by itself (U4)."""
+"""POST /dev/users/import on a real broker: each line is accepted or rejected on its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def accounts(api: Api, users: list[str]) -> set[str | None]:
     return {item["account"] for item in response.json()["items"]}
 
 
-def shown(api: Api, users: list[str], state: str = "active") -> None:
+def wait_until_imported(api: Api, users: list[str], state: str = "active") -> None:
     deployments.wait_until(lambda: accounts(api, users) == {state}, what="every user")
 
 
@@ -42,25 +42,25 @@ def post(api: Api, body: Any, **headers: str) -> httpx.Response:
     return api.client.post(PATH, content=body, headers=NDJSON | headers)
 
 
-def test_users_come_as_ndjson_and_again_without_a_change(api: Api) -> None:
+def test_import_ndjson_twice(api: Api) -> None:
     users = ids(2_000)
     for _ in range(2):
         response = post(api, ndjson(users))
         assert response.status_code == 200, response.text
         assert response.json() == {"accepted": 2_000, "refused": 0, "errors": []}
-    shown(api, users)
+    wait_until_imported(api, users)
     assert post(api, ndjson(users[:5], "blocked")).json()["accepted"] == 5
-    shown(api, users[:5], "blocked")
+    wait_until_imported(api, users[:5], "blocked")
 
 
 @pytest.mark.parametrize("separator", [";", ","])
 @pytest.mark.parametrize("header", ["", "user_id{}state\n"])
-def test_users_come_as_csv(api: Api, separator: str, header: str) -> None:
+def test_import_csv(api: Api, separator: str, header: str) -> None:
     users = ids(20)
     text = header.format(separator) + "\r\n".join(f"{u.upper()}{separator}active" for u in users)
     response = api.client.post(PATH, content=text, headers={"Content-Type": "text/csv"})
     assert response.json() == {"accepted": 20, "refused": 0, "errors": []}
-    shown(api, users)
+    wait_until_imported(api, users)
 
 
 def test_gzip_of_several_members(api: Api) -> None:
@@ -68,10 +68,10 @@ def test_gzip_of_several_members(api: Api) -> None:
     packed = gzip.compress(ndjson(users[:250])) + gzip.compress(ndjson(users[250:]))
     response = post(api, packed, **{"Content-Encoding": "gzip"})
     assert response.json()["accepted"] == 500
-    shown(api, users)
+    wait_until_imported(api, users)
 
 
-def test_bad_lines_are_refused_with_their_reasons_and_the_others_taken(api: Api) -> None:
+def test_invalid_lines_are_rejected_with_reasons_and_others_accepted(api: Api) -> None:
     good = ids(3)
     lines = [
         ndjson(good[:1]),
@@ -92,10 +92,10 @@ def test_bad_lines_are_refused_with_their_reasons_and_the_others_taken(api: Api)
     assert [error["line"] for error in counts["errors"]] == [2, 3, 4, 5, 6, 7, 9]
     assert counts["errors"][0]["field"] == "user_id"
     assert counts["errors"][-1]["detail"] == "a line has at most 4096 bytes"
-    shown(api, good)
+    wait_until_imported(api, good)
 
 
-def test_a_truncated_gzip_body_says_what_was_taken(api: Api) -> None:
+def test_a_truncated_gzip_body_reports_the_accepted_lines(api: Api) -> None:
     users = ids(5_000)
     packed = gzip.compress(ndjson(users))
     response = post(api, packed[: len(packed) // 2], **{"Content-Encoding": "gzip"})
@@ -103,12 +103,12 @@ def test_a_truncated_gzip_body_says_what_was_taken(api: Api) -> None:
     problem = response.json()
     assert problem["code"] == "bad_body"
     assert 0 < problem["accepted"] < 5_000
-    shown(api, users[: problem["accepted"] - 1])
+    wait_until_imported(api, users[: problem["accepted"] - 1])
     assert post(api, packed, **{"Content-Encoding": "gzip"}).json()["accepted"] == 5_000
-    shown(api, users)
+    wait_until_imported(api, users)
 
 
-def test_what_is_not_gzip_and_other_encodings_are_refused(api: Api) -> None:
+def test_invalid_gzip_and_other_encodings_are_rejected(api: Api) -> None:
     response = post(api, ndjson(ids(1)), **{"Content-Encoding": "gzip"})
     assert (response.status_code, response.json()["code"]) == (400, "bad_body")
     response = post(api, b"", **{"Content-Encoding": "br"})
@@ -123,18 +123,18 @@ def test_what_is_not_gzip_and_other_encodings_are_refused(api: Api) -> None:
     assert (response.status_code, response.json()["code"]) == (415, "content_encoding")
 
 
-def test_a_client_that_goes_away_leaves_whole_lines_taken(api: Api) -> None:
+def test_complete_lines_of_a_disconnected_client_are_accepted(api: Api) -> None:
     users = ids(300)
     url = httpx.URL(api.url)
     with socket.create_connection((url.host, url.port), timeout=30) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
         connection.sendall(head.encode() + b"Content-Length: 100000000\r\n\r\n")
         connection.sendall(ndjson(users) + b'{"user_id": "')
-        shown(api, users)
+        wait_until_imported(api, users)
     assert post(api, ndjson(users)).json()["accepted"] == 300
 
 
-def test_a_body_of_unknown_length_is_taken_as_it_comes(api: Api) -> None:
+def test_a_chunked_body_is_imported_as_it_arrives(api: Api) -> None:
     users = ids(1_000)
 
     def pieces() -> Iterator[bytes]:
@@ -143,4 +143,4 @@ def test_a_body_of_unknown_length_is_taken_as_it_comes(api: Api) -> None:
             yield whole[at : at + 777]
 
     assert post(api, pieces()).json()["accepted"] == 1_000
-    shown(api, users)
+    wait_until_imported(api, users)

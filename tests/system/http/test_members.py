@@ -1,4 +1,4 @@
-"""GET /v1/segments/{segment}/users: pages, streams, and what goes wrong (F2)."""
+"""GET /v1/segments/{segment}/users on a real broker: pages, streams and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY = 400
 
 
 def filled(api: Api, count: int, **addition: Any) -> tuple[str, list[str]]:
-    """A segment with so many members, in the order of their ids."""
+    """A segment with `count` members, ordered by id."""
     segment = api.segment("members")
     users = sorted(str(uuid.uuid4()) for _ in range(count))
     commands = [
@@ -72,7 +72,7 @@ def test_streams_end_with_their_count(api: Api) -> None:
         assert response.headers[header]
 
 
-def test_a_member_throughout_is_given_once_while_others_come_and_go(api: Api) -> None:
+def test_a_permanent_member_is_listed_once_while_others_change(api: Api) -> None:
     segment, users = filled(api, 60)
     stop = threading.Event()
 
@@ -97,7 +97,7 @@ def test_a_member_throughout_is_given_once_while_others_come_and_go(api: Api) ->
         thread.join()
 
 
-def test_who_has_ended_is_not_listed_though_not_yet_removed(api: Api) -> None:
+def test_expired_members_are_not_listed(api: Api) -> None:
     segment, _ = filled(api, 5, ttl="PT1H")
     items = pages(api, segment, 10)[0]
     assert all(item["expires_at"] is not None for item in items)
@@ -123,7 +123,7 @@ def test_a_cursor_does_not_outlive_its_segment(api: Api) -> None:
     assert pages(api, segment, 10) == [[]]
 
 
-def test_bad_questions(api: Api) -> None:
+def test_invalid_requests(api: Api) -> None:
     segment = api.segment()
     for path, status in (
         ("/v1/segments/no-such-segment/users", 404),
@@ -137,7 +137,7 @@ def test_bad_questions(api: Api) -> None:
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_client_that_leaves_holds_no_stream(api: Api) -> None:
+def test_a_disconnected_client_releases_its_stream(api: Api) -> None:
     segment, _ = filled(api, MANY)
     path = f"/v1/segments/{segment}/users"
     for _ in range(40):  # more than there may be at a time

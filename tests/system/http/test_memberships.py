@@ -23,8 +23,8 @@ def test_many_users_at_once(api: Api) -> None:
     for number, user in enumerate(users):
         api.changed(user, add=segments[: number + 1])
     deleted, unknown = api.user("deleted"), str(uuid.uuid4())
-    asked = [users[2], unknown, users[0], deleted, users[1].upper()]
-    response = query(api, {"user_ids": asked})
+    ids = [users[2], unknown, users[0], deleted, users[1].upper()]
+    response = query(api, {"user_ids": ids})
     assert response.status_code == 200
     items = response.json()["items"]
     assert [item["user_id"] for item in items] == [
@@ -61,9 +61,9 @@ def test_only_some_segments(api: Api) -> None:
 
 
 def test_ten_thousand_users(api: Api) -> None:
-    asked = [str(uuid.uuid4()) for _ in range(10_000)]
-    items = query(api, {"user_ids": asked}).json()["items"]
-    assert [item["user_id"] for item in items] == asked
+    ids = [str(uuid.uuid4()) for _ in range(10_000)]
+    items = query(api, {"user_ids": ids}).json()["items"]
+    assert [item["user_id"] for item in items] == ids
     assert {item["error"] for item in items} == {"user_unknown"}
 
 
@@ -98,6 +98,6 @@ USER = str(uuid.UUID(int=1))
         ({"user_ids": [f"{USER[:-1]}\u0661"]}, ["user_ids.0"]),
     ],
 )
-def test_queries_that_are_wrong(api: Api, body: Any, fields: list[str]) -> None:
+def test_invalid_queries(api: Api, body: Any, fields: list[str]) -> None:
     problem = assert_problem(query(api, body), 422, "invalid")
     assert [error["field"] for error in problem["errors"]] == fields

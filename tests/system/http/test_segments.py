@@ -1,4 +1,4 @@
-"""/v1/segments on a real broker: made, listed, changed, ended."""
+"""/v1/segments on a real broker: create, list, change, delete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def create(api: Api, **body: Any) -> httpx.Response:
     return api.client.post("/v1/segments", json=body)
 
 
-def test_a_segment_is_made_and_shown(api: Api) -> None:
+def test_create_and_read_a_segment(api: Api) -> None:
     name = new_name()
     response = create(api, segment=name, description="who pays")
     assert response.status_code == 201
@@ -41,7 +41,7 @@ def test_a_segment_is_made_and_shown(api: Api) -> None:
     assert int(shown.headers["segments-staleness-ms"]) >= 0
 
 
-def test_a_name_in_use_is_refused_and_kept(api: Api) -> None:
+def test_a_name_in_use_is_rejected(api: Api) -> None:
     name = new_name()
     create(api, segment=name, description="first")
     response = create(api, segment=name, description="second")
@@ -50,7 +50,7 @@ def test_a_name_in_use_is_refused_and_kept(api: Api) -> None:
     assert api.get(f"/v1/segments/{name}").json()["description"] == "first"
 
 
-def test_of_many_creations_at_once_one_wins(api: Api) -> None:
+def test_one_of_many_concurrent_creations_succeeds(api: Api) -> None:
     name = new_name()
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         responses = list(
@@ -70,7 +70,7 @@ def test_a_creation_repeated_with_its_key(api: Api) -> None:
     assert again.json() == first.json()
 
 
-def test_what_is_said_about_a_segment_is_changed(api: Api) -> None:
+def test_change_the_description(api: Api) -> None:
     name = new_name()
     create(api, segment=name, description="first")
     path = f"/v1/segments/{name}"
@@ -85,7 +85,7 @@ def test_what_is_said_about_a_segment_is_changed(api: Api) -> None:
     assert cleared.json()["description"] is None
 
 
-def test_a_segment_is_ended(api: Api) -> None:
+def test_delete_a_segment(api: Api) -> None:
     name, user = api.segment(), api.user()
     api.changed(user, add=[name])
     path = f"/v1/segments/{name}"
@@ -108,7 +108,7 @@ def test_a_segment_is_ended(api: Api) -> None:
     assert (again.status_code, again.json()["generation"], again.json()["size"]) == (201, 2, 0)
 
 
-def test_nothing_is_waited_for_when_that_is_preferred(api: Api) -> None:
+def test_prefer_respond_async_does_not_wait(api: Api) -> None:
     name = new_name()
     headers = {"Prefer": "respond-async"}
     response = api.client.post("/v1/segments", json={"segment": name}, headers=headers)
@@ -124,7 +124,7 @@ def test_nothing_is_waited_for_when_that_is_preferred(api: Api) -> None:
 
 
 def test_create_then_add_at_once(api: Api) -> None:
-    """Whoever has seen the result can use the segment, and needs not even wait for that."""
+    """A segment can be used once its creation has been accepted."""
     user, name = api.user(), new_name()
     api.client.post("/v1/segments", json={"segment": name}, headers={"Prefer": "respond-async"})
     assert api.changed(user, add=[name])["status"] == "applied"
@@ -173,7 +173,7 @@ def test_all_segments_in_pages(api: Api) -> None:
         "cursor=",
     ],
 )
-def test_lists_refuse_what_means_nothing(api: Api, query: str) -> None:
+def test_invalid_list_queries(api: Api, query: str) -> None:
     assert_problem(api.get(f"/v1/segments?{query}"), 400, "invalid")
 
 
@@ -181,7 +181,7 @@ def test_lists_refuse_what_means_nothing(api: Api, query: str) -> None:
     "name",
     ["", "a" * 129, "../x", "a;b", "a\nb", "=a", "-a", "e\u0301", "😀", "a b", "a/b", "\u0000"],
 )
-def test_names_that_are_none(api: Api, name: str) -> None:
+def test_invalid_names(api: Api, name: str) -> None:
     problem = assert_problem(create(api, segment=name), 422, "invalid")
     assert [error["field"] for error in problem["errors"]] == ["segment"]
 
@@ -197,7 +197,7 @@ def test_names_that_are_none(api: Api, name: str) -> None:
         ({"segment": "A", "generation": 7}, ["generation"]),
     ],
 )
-def test_bodies_that_are_wrong(api: Api, body: Any, fields: list[str]) -> None:
+def test_invalid_fields(api: Api, body: Any, fields: list[str]) -> None:
     problem = assert_problem(create(api, **body), 422, "invalid")
     assert [error["field"] for error in problem["errors"]] == fields
 
@@ -216,21 +216,21 @@ def test_bodies_that_are_wrong(api: Api, body: Any, fields: list[str]) -> None:
         (b"{}" + b" " * 1_048_576, JSON, 413, "body_too_large"),
     ],
 )
-def test_bodies_that_are_none(
+def test_invalid_bodies(
     api: Api, content: bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
     response = api.client.post("/v1/segments", content=content, headers=headers)
     assert_problem(response, status, code)
 
 
-def test_a_body_that_is_too_large_without_saying_so(api: Api) -> None:
+def test_a_chunked_body_that_is_too_large(api: Api) -> None:
     chunks = (b" " * 65_536 for _ in range(20))
     response = api.client.post("/v1/segments", content=chunks, headers=JSON)
     assert_problem(response, 413, "body_too_large")
 
 
-def test_a_packed_body_is_not_unpacked(api: Api) -> None:
-    """A truncated one could end without a word, and a small one be huge."""
+def test_compressed_bodies_are_rejected(api: Api) -> None:
+    """A truncated one could go unnoticed, and a small one expand to a huge size."""
     packed = gzip.compress(b'{"segment": "%s"}' % new_name().encode())
     headers = JSON | {"Content-Encoding": "gzip"}
     response = api.client.post("/v1/segments", content=packed, headers=headers)

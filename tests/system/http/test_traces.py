@@ -18,8 +18,8 @@ def trace_headers() -> dict[str, str]:
     return {"traceparent": f"00-{uuid.uuid4().hex}-00f067aa0ba902b7-01", "tracestate": STATE}
 
 
-def told(api: Api, topic: str, command_id: str) -> list[dict[str, str]]:
-    """Headers of every record of a command."""
+def record_headers(api: Api, topic: str, command_id: str) -> list[dict[str, str]]:
+    """The headers of every record of a command in a topic."""
     return [
         {name: value.decode() for name, value in record.headers.items()}
         for record in read(api.settings, topic)
@@ -29,7 +29,7 @@ def told(api: Api, topic: str, command_id: str) -> list[dict[str, str]]:
 
 def assert_carried(api: Api, command_id: str, headers: dict[str, str]) -> None:
     for topic in ("segments.results", "segments.history"):
-        assert told(api, topic, command_id) == [headers]
+        assert record_headers(api, topic, command_id) == [headers]
 
 
 def change(api: Api, **fields: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_a_producer_finds_its_trace_in_result_and_history(api: Api) -> None:
     command = orjson.dumps(change(api, id=command_id))
     sent = [(name, value.encode()) for name, value in headers.items()]
     send(api.settings, "segments.commands", [command], headers=sent)
-    wait_until(lambda: told(api, "segments.history", command_id), what="the row")
+    wait_until(lambda: record_headers(api, "segments.history", command_id), what="the row")
     assert_carried(api, command_id, headers)
 
 

@@ -1,4 +1,4 @@
-"""/v1/users on a real broker: memberships read, changed and explained."""
+"""/v1/users on a real broker: reading, changing and explaining memberships."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_add_and_remove_in_one_call(api: Api) -> None:
     assert api.segments_of(user) == [second]
 
 
-def test_an_answer_in_full(api: Api) -> None:
+def test_a_complete_response(api: Api) -> None:
     user, plain, ending = api.user(), api.segment("b"), api.segment("a")
     ends = to_rfc3339(now_ms() + DAY_MS)
     before_ms = now_ms()
@@ -78,7 +78,7 @@ def test_a_user_id_in_another_form_is_the_same_user(api: Api, form: str) -> None
     assert api.segments_of(user) == [segment]
 
 
-def test_who_is_not_there(api: Api) -> None:
+def test_unknown_users_and_segments(api: Api) -> None:
     unknown, deleted = str(uuid.uuid4()), api.user("deleted")
     for path in ("segments", "segments/A"):
         assert_problem(api.get(f"/v1/users/{unknown}/{path}"), 404, "user_unknown")
@@ -116,7 +116,7 @@ def test_one_membership_and_why(api: Api) -> None:
     assert_problem(api.get(f"/v1/users/{user}/segments/=A"), 400, "invalid")
 
 
-def test_a_membership_ends_at_its_instant(api: Api) -> None:
+def test_a_membership_expires_at_its_timestamp(api: Api) -> None:
     user, segment = api.user(), api.segment()
     ends_ms = now_ms() + 3_000
     api.changed(user, add=[{"segment": segment, "expires_at": to_rfc3339(ends_ms)}])
@@ -140,7 +140,7 @@ def test_a_deleted_segment_is_gone_at_once(api: Api) -> None:
 # --- what changes refuse ---
 
 
-def test_an_unknown_segment_refuses_everything(api: Api) -> None:
+def test_an_unknown_segment_rejects_the_whole_change(api: Api) -> None:
     user, segment = api.user(), api.segment()
     gone = api.segment()
     api.delete(gone)
@@ -151,7 +151,7 @@ def test_an_unknown_segment_refuses_everything(api: Api) -> None:
     assert api.segments_of(user) == []
 
 
-def test_an_end_in_the_past_is_refused(api: Api) -> None:
+def test_an_expiry_in_the_past_is_rejected(api: Api) -> None:
     user, segment = api.user(), api.segment()
     past = to_rfc3339(now_ms() - 1_000)
     response = api.change(user, add=[{"segment": segment, "expires_at": past}])
@@ -190,7 +190,7 @@ def test_a_deleted_user_gets_nothing(api: Api) -> None:
         (None, [""]),
     ],
 )
-def test_fields_that_are_wrong_are_named(api: Api, body: Any, fields: list[str]) -> None:
+def test_invalid_fields_are_listed(api: Api, body: Any, fields: list[str]) -> None:
     response = api.client.patch(
         f"/v1/users/{uuid.uuid4()}/segments",
         content=orjson.dumps(body),
@@ -216,7 +216,7 @@ def test_an_idempotency_key_repeated(api: Api) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\tb"])
-def test_an_idempotency_key_that_is_none(api: Api, key: str) -> None:
+def test_invalid_idempotency_keys(api: Api, key: str) -> None:
     response = api.change(str(uuid.uuid4()), add=["A"], headers={"Idempotency-Key": key})
     problem = assert_problem(response, 400, "invalid")
     assert problem["errors"][0]["field"] == "Idempotency-Key"
@@ -243,7 +243,7 @@ def test_not_waiting_for_the_result(api: Api) -> None:
 
 
 def test_twenty_equal_additions_at_once(api: Api) -> None:
-    """One membership, one row, and an answer for everybody."""
+    """One membership, one row, and a response to every request."""
     import concurrent.futures  # noqa: PLC0415 - here only
 
     user, segment = api.user(), api.segment()

@@ -1,4 +1,4 @@
-"""Who is behind a change is who was authenticated, whatever the client says (A1)."""
+"""The actor of a change is the authenticated subject, whatever the client sends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRITES: list[tuple[str, str, Any]] = [
 
 @pytest.fixture
 async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
-    """Keys are asked for, and the client has one, of `ops`."""
+    """A sidecar that requires API keys; the client uses one named `ops`."""
     store(tmp_path, [])
     key = credentials.api_key(tmp_path, "admin", name="ops")
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
@@ -41,7 +41,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
 
 
 async def written(sidecar: Sidecar, method: str, path: str, body: Any) -> dict[str, Any]:
-    """The command that a write became."""
+    """The command that a write produced."""
     answer = await sidecar.client.request(method, path, json=body, headers={"Prefer": "wait=0"})
     assert answer.status_code == 202, answer.text
     [(_, command)] = sidecar.producer.sent
@@ -56,12 +56,12 @@ async def test_every_command_has_the_authenticated_actor(
 
 
 @pytest.mark.parametrize("respond", ["respond-async", "wait=1"])
-async def test_whether_waited_for_or_not(sidecar: Sidecar, respond: str) -> None:
+async def test_the_actor_does_not_depend_on_waiting(sidecar: Sidecar, respond: str) -> None:
     await sidecar.client.post("/v1/segments", json={"segment": "B"}, headers={"Prefer": respond})
     assert [command["actor"] for _, command in sidecar.producer.sent] == ["ops"]
 
 
-async def test_every_line_of_a_batch_has_it(sidecar: Sidecar) -> None:
+async def test_every_line_of_a_batch_has_the_authenticated_actor(sidecar: Sidecar) -> None:
     lines = b"\n".join(json.dumps(CLAIMED | {"segment": f"B{n}"}).encode() for n in range(600))
     answer = await sidecar.client.post("/v1/commands", content=lines, headers=NDJSON)
     assert answer.json()["accepted"] == 600
@@ -69,7 +69,7 @@ async def test_every_line_of_a_batch_has_it(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES, ids=str)
-async def test_without_auth_a_command_has_the_actor_that_the_client_says(
+async def test_without_auth_a_command_has_the_actor_sent_by_the_client(
     tmp_path: Path, method: str, path: str, body: Any
 ) -> None:
     store(tmp_path, [])
@@ -79,7 +79,7 @@ async def test_without_auth_a_command_has_the_actor_that_the_client_says(
         assert command.get("actor") == (body or {}).get("actor")
 
 
-async def test_a_token_acts_in_the_name_of_its_subject(tmp_path: Path) -> None:
+async def test_the_actor_of_a_token_is_its_subject(tmp_path: Path) -> None:
     store(tmp_path, [])
     async with running(tmp_path, auth=credentials.JWT) as sidecar:
         shown = credentials.header(credentials.token(sub="Zoë@example.com"))
@@ -88,11 +88,11 @@ async def test_a_token_acts_in_the_name_of_its_subject(tmp_path: Path) -> None:
         assert [command["actor"] for _, command in sidecar.producer.sent] == ["Zoë@example.com"]
 
 
-async def test_states_set_by_hand_are_logged_with_their_actor(
+async def test_developer_writes_are_logged_with_their_actor(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with capture_logs() as logged:
-        # Loggers that were used before keep the processors they had then.
+        # Loggers cache their processors on first use.
         for module in (developer, imports):
             monkeypatch.setattr(module, "log", module.logs.get(module.__name__))
         wait = {"Prefer": "wait=0"}

@@ -1,4 +1,4 @@
-"""API keys: the file, what a running sidecar makes of its changes, and what it says to others."""
+"""API keys: the key file, reloading it while the sidecar runs, and rejected credentials."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.support.sidecar import running
 
 
 @pytest.fixture(autouse=True)
-def _looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change is seen by the next request."""
+def _check_file_on_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes of the key file take effect with the next request."""
     monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 0.0)
 
 
@@ -36,22 +36,22 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def ring(tmp_path: Path) -> KeyVerifier:
+async def verifier(tmp_path: Path) -> KeyVerifier:
     made = KeyVerifier(Settings(data_dir=tmp_path))
     await made.start()
     return made
 
 
-async def is_good(ring: KeyVerifier, key: str) -> bool:
+async def is_accepted(verifier: KeyVerifier, key: str) -> bool:
     try:
-        await ring.verify(key)
+        await verifier.verify(key)
     except InvalidCredentialsError:
         return False
     return True
 
 
 def put(file: Path, content: bytes | None) -> None:
-    """Another file in its place, or none."""
+    """Replace the file, or remove it."""
     if content is None:
         file.unlink()
     else:
@@ -68,7 +68,9 @@ def test_a_key_can_be_found_by_scanners_and_has_256_random_bits(tmp_path: Path) 
     assert len({key.rpartition("_")[2] for key in made}) == 20
 
 
-def test_the_file_has_no_key_and_is_its_owners_alone(tmp_path: Path, file: Path) -> None:
+def test_the_file_contains_no_key_and_is_readable_by_its_owner_only(
+    tmp_path: Path, file: Path
+) -> None:
     clear = credentials.api_key(tmp_path)
     text = file.read_text()
     assert clear not in text
@@ -80,26 +82,26 @@ def test_the_file_has_no_key_and_is_its_owners_alone(tmp_path: Path, file: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"keys.json", "keys.json.lock"}
 
 
-def _make_some(folder: Path) -> None:
+def _create_keys(folder: Path) -> None:
     for _ in range(5):
         credentials.api_key(folder)
 
 
-def test_writers_at_the_same_time_lose_nothing(tmp_path: Path, file: Path) -> None:
+def test_concurrent_writers_lose_no_keys(tmp_path: Path, file: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        for done in [pool.submit(_make_some, tmp_path) for _ in range(3)]:
+        for done in [pool.submit(_create_keys, tmp_path) for _ in range(3)]:
             done.result(timeout=60)
     assert len(api_keys.load(file)) == 15
 
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "line\nbreak"])
-def test_a_name_that_cannot_be_an_actor_is_refused(tmp_path: Path, file: Path, name: str) -> None:
+def test_a_name_that_cannot_be_an_actor_is_rejected(tmp_path: Path, file: Path, name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         credentials.api_key(tmp_path, name=name)
     assert not file.exists()
 
 
-def test_revoking_by_name_takes_all_of_it_by_id_just_one(tmp_path: Path, file: Path) -> None:
+def test_revoking_by_name_removes_all_its_keys_and_by_id_one(tmp_path: Path, file: Path) -> None:
     first, second = (credentials.api_key(tmp_path, name="bi") for _ in range(2))
     other = credentials.api_key(tmp_path, name="shop")
     assert [key.id for key in api_keys.revoke(file, first.split("_")[1])] == [first.split("_")[1]]
@@ -110,7 +112,7 @@ def test_revoking_by_name_takes_all_of_it_by_id_just_one(tmp_path: Path, file: P
         api_keys.revoke(file, "bi")
 
 
-async def test_a_running_sidecar_sees_what_is_made_and_revoked(tmp_path: Path) -> None:
+async def test_a_running_sidecar_applies_created_and_revoked_keys(tmp_path: Path) -> None:
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
 
         async def status(key: str) -> int:
@@ -125,14 +127,14 @@ async def test_a_running_sidecar_sees_what_is_made_and_revoked(tmp_path: Path) -
         assert [await status(old), await status(new)] == [401, 200]
 
 
-async def test_the_file_is_looked_at_now_and_then(
-    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
+async def test_the_file_is_checked_at_intervals(
+    tmp_path: Path, verifier: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 3_600.0)
     key = credentials.api_key(tmp_path)
-    assert not await is_good(ring, key)
+    assert not await is_accepted(verifier, key)
     monkeypatch.setattr(key_verifier, "CHECK_INTERVAL_S", 0.0)
-    assert await is_good(ring, key)
+    assert await is_accepted(verifier, key)
 
 
 @pytest.mark.parametrize(
@@ -148,20 +150,20 @@ async def test_the_file_is_looked_at_now_and_then(
     ],
     ids=["empty", "no JSON", "no keys", "another version", "wrong key", "too large", "removed"],
 )
-async def test_a_broken_file_leaves_the_former_keys_and_is_told_loudly(
-    tmp_path: Path, file: Path, ring: KeyVerifier, content: bytes | None
+async def test_a_broken_file_keeps_the_loaded_keys_and_is_logged(
+    tmp_path: Path, file: Path, verifier: KeyVerifier, content: bytes | None
 ) -> None:
     key = credentials.api_key(tmp_path)
-    assert await is_good(ring, key)
+    assert await is_accepted(verifier, key)
     good = content_of(file)
     with capture_logs() as logged:
         put(file, content)
-        assert await is_good(ring, key)
-        assert await is_good(ring, key)
+        assert await is_accepted(verifier, key)
+        assert await is_accepted(verifier, key)
     assert [entry["log_level"] for entry in logged] == ["error"]
     put(file, good)
     api_keys.revoke(file, "ops")
-    assert not await is_good(ring, key)
+    assert not await is_accepted(verifier, key)
 
 
 @pytest.mark.parametrize("content", [b"not json", b'{"version": 1}'])
@@ -173,27 +175,27 @@ async def test_a_sidecar_does_not_start_with_a_broken_file(
         await KeyVerifier(Settings(data_dir=tmp_path)).start()
 
 
-def test_a_file_with_an_id_twice_is_broken(tmp_path: Path, file: Path) -> None:
+def test_a_file_with_a_duplicate_id_is_broken(tmp_path: Path, file: Path) -> None:
     credentials.api_key(tmp_path)
     document = json.loads(file.read_text())
     document["keys"] *= 2
     file.write_text(json.dumps(document))
-    with pytest.raises(api_keys.KeysError, match="twice"):
+    with pytest.raises(api_keys.KeysError, match="more than once"):
         api_keys.load(file)
 
 
-async def test_a_key_ends_at_its_instant(
-    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
+async def test_a_key_expires_at_its_timestamp(
+    tmp_path: Path, verifier: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
     key = credentials.api_key(tmp_path, expires_ms=now_ms + 60_000)
-    subject = await ring.verify(key)
+    subject = await verifier.verify(key)
     assert (subject.name, subject.role, subject.key_id) == ("ops", Role.ADMIN, key.split("_")[1])
     monkeypatch.setattr(time, "time_ns", lambda: (now_ms + 60_000) * 1_000_000)
-    assert not await is_good(ring, key)
+    assert not await is_accepted(verifier, key)
 
 
-async def test_unknown_revoked_and_expired_keys_are_answered_alike(tmp_path: Path) -> None:
+async def test_unknown_revoked_and_expired_keys_get_the_same_response(tmp_path: Path) -> None:
     good = credentials.api_key(tmp_path)
     past = credentials.api_key(tmp_path, expires_ms=1)
     shown = [
@@ -217,7 +219,7 @@ async def test_unknown_revoked_and_expired_keys_are_answered_alike(tmp_path: Pat
 
 
 async def test_every_key_is_hashed_and_compared_whether_it_is_known_or_not(
-    tmp_path: Path, ring: KeyVerifier, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, verifier: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[int, int]] = []
 
@@ -228,7 +230,7 @@ async def test_every_key_is_hashed_and_compared_whether_it_is_known_or_not(
     monkeypatch.setattr(hmac, "compare_digest", compare)
     good = credentials.api_key(tmp_path)
     for key in (good, credentials.forged(good), f"segk_{'0' * 12}_{'0' * 64}", "x"):
-        await is_good(ring, key)
+        await is_accepted(verifier, key)
     assert compared == [(32, 32)] * 4
 
 
@@ -243,13 +245,13 @@ async def test_every_key_is_hashed_and_compared_whether_it_is_known_or_not(
         ('Bearer "quoted"', "credentials_invalid"),
     ],
 )
-async def test_what_is_no_bearer_token(tmp_path: Path, shown: str, code: str) -> None:
+async def test_malformed_authorization_headers(tmp_path: Path, shown: str, code: str) -> None:
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
         answer = await sidecar.get("/v1/segments", headers={"Authorization": shown.encode()})
         assert (answer.status_code, answer.json()["code"]) == (401, code)
 
 
-async def test_a_good_key_however_the_scheme_is_written(tmp_path: Path) -> None:
+async def test_the_scheme_is_case_insensitive(tmp_path: Path) -> None:
     key = credentials.api_key(tmp_path)
     async with running(tmp_path, auth=credentials.KEYS) as sidecar:
         for shown in (f"bearer {key}", f"BEARER   {key}"):

@@ -1,4 +1,4 @@
-"""Limits of rates through a real socket: who is counted, who is exempt, what is answered."""
+"""Rate limits over a real socket: counted clients, exempt routes, and the responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.sidecar import Sidecar, assert_problem, running, store
 PATH = "/v1/segments"
 SECRET = "a secret of the tests, of more than 32 bytes"
 HOUR: dict[str, Any] = {"rate_limit_per_s": 1 / 3_600, "rate_burst": 3}
-"""Nobody comes to a second turn within a test."""
+"""No client regains a request within a test."""
 
 
 def token(name: str, secret: str = SECRET, role: str = "admin") -> dict[str, str]:
@@ -30,7 +30,7 @@ def bearer(text: str) -> dict[str, str]:
 
 @pytest.fixture
 def with_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients show who they are."""
+    """Require credentials."""
     told = {"MODE": "jwt", "JWT_SECRET": SECRET, "ISSUER": "us", "AUDIENCE": "segments"}
     for name, value in told.items():
         monkeypatch.setenv(f"SEGMENTS_AUTH__{name}", value)
@@ -52,7 +52,7 @@ def assert_limited(response: Any, at_least_s: int = 1) -> None:
     assert int(response.headers["retry-after"]) >= at_least_s
 
 
-async def test_without_names_an_address_is_counted(limited: Sidecar) -> None:
+async def test_without_auth_requests_are_counted_by_address(limited: Sidecar) -> None:
     assert await statuses(limited, 3) == [200] * 3
     response = await limited.get(PATH)
     assert_limited(response, at_least_s=3_500)
@@ -61,13 +61,13 @@ async def test_without_names_an_address_is_counted(limited: Sidecar) -> None:
     assert_limited(await limited.get("/no/such/path"))
 
 
-async def test_whoever_watches_is_never_turned_away(limited: Sidecar) -> None:
+async def test_health_and_metrics_are_exempt(limited: Sidecar) -> None:
     assert await statuses(limited, 5) == [200] * 3 + [429] * 2
     for path in ("/livez", "/readyz", "/metrics"):
         assert await statuses(limited, 5, path) == [200] * 5
 
 
-async def test_the_turn_comes_again(tmp_path: Path) -> None:
+async def test_requests_pass_again_after_the_wait(tmp_path: Path) -> None:
     store(tmp_path, [])
     async with running(tmp_path, rate_limit_per_s=5, rate_burst=1) as sidecar:
         answered: list[int] = []
@@ -91,7 +91,7 @@ async def test_each_name_has_a_rate_of_its_own(limited: Sidecar) -> None:
 
 
 @pytest.mark.usefixtures("with_tokens")
-async def test_credentials_are_not_guessed_at_speed(tmp_path: Path) -> None:
+async def test_failed_authentication_is_limited(tmp_path: Path) -> None:
     store(tmp_path, [])
     good, forged = token("ann"), token("ann", secret=SECRET[::-1])
     async with running(tmp_path, failed_auth_per_min=0) as sidecar:
@@ -105,12 +105,12 @@ async def test_credentials_are_not_guessed_at_speed(tmp_path: Path) -> None:
             assert_problem(await sidecar.get(PATH, headers=encoded), 401, "credentials_invalid")
         response = await sidecar.get(PATH, headers=forged)
         assert_limited(response, at_least_s=5)
-        # A right guess is told by nothing.
+        # A correct guess gets the same response.
         assert_limited(await sidecar.get(PATH, headers=good))
         assert (await sidecar.get("/livez", headers=forged)).status_code == 200
 
 
 @pytest.mark.parametrize("given", [{"rate_burst": 3}, {"rate_limit_per_s": 0}, {"rate_burst": 0}])
-def test_limits_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
+def test_invalid_limits_are_rejected(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"http"):
         Settings(http=given)

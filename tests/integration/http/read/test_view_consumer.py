@@ -1,4 +1,4 @@
-"""How the view is filled: from where, until when it counts as complete, and when it gives up."""
+"""The view consumer: start offsets, completeness, progress reports and fatal errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class FakeMessage:
 
 
 class FakeConsumer:
-    """Gives what a test puts into `batches`, one batch a poll."""
+    """Returns what a test puts into `batches`, one batch per poll."""
 
     def __init__(self) -> None:
         self.batches: list[list[FakeMessage]] = []
@@ -109,8 +109,8 @@ class FakeConsumer:
         self.closed = True
 
 
-class Fed:
-    """A feed over a view and a fake consumer, and what it reported."""
+class ConsumerHarness:
+    """A view consumer over a view and a fake Kafka consumer, and its progress reports."""
 
     def __init__(self, folder: Path, consumer: FakeConsumer, **http: Any) -> None:
         self.settings = Settings(data_dir=folder, partitions=PARTITIONS, http=http)
@@ -128,7 +128,7 @@ class Fed:
         self.consumer.batches.append(list(messages))
 
     def ends(self) -> list[FakeMessage]:
-        """The end of every assigned partition."""
+        """An end-of-partition event for every assigned partition."""
         return [
             FakeMessage(topic, partition, error=KafkaError(EOF))
             for topic in TOPICS
@@ -138,7 +138,7 @@ class Fed:
     async def until(self, what: str) -> None:
         """Wait until an expression about this object is true."""
         for _ in range(5_000):
-            if eval(what, {"fed": self}):
+            if eval(what, {"harness": self}):
                 return
             await asyncio.sleep(0.002)
         raise AssertionError(f"never came: {what}")
@@ -167,11 +167,11 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> FakeConsumer:
 
 
 @pytest.fixture
-async def fed(tmp_path: Path, consumer: FakeConsumer) -> AsyncIterator[Fed]:
-    fed = Fed(tmp_path, consumer)
-    yield fed
-    await asyncio.to_thread(fed.feed.close)
-    fed.view.close()
+async def harness(tmp_path: Path, consumer: FakeConsumer) -> AsyncIterator[ConsumerHarness]:
+    harness = ConsumerHarness(tmp_path, consumer)
+    yield harness
+    await asyncio.to_thread(harness.feed.close)
+    harness.view.close()
 
 
 def users_record(user_id: str, offset: int) -> FakeMessage:
@@ -179,43 +179,45 @@ def users_record(user_id: str, offset: int) -> FakeMessage:
     return FakeMessage(USERS_TOPIC, 0, key=user_id.encode(), value=value, offset=offset)
 
 
-async def test_it_is_complete_when_every_partition_was_read_to_its_end(fed: Fed) -> None:
-    assert not fed.feed.caught_up, "not before it has even begun"
-    fed.feed.start()
-    *most, last = fed.ends()
-    fed.give(users_record(USER, 7), *most)
-    await fed.until("fed.view.user('00000000-0000-0000-0000-000000000001') is not None")
-    assert not fed.view.complete
-    assert not fed.feed.caught_up
-    fed.give(last)
-    await fed.until("fed.view.complete and fed.feed.caught_up")
-    assert fed.view.offsets() == {(USERS_TOPIC, 0): 8}
-    assert fed.consumer.config["isolation.level"] == "read_committed"
-    assert fed.consumer.config["enable.auto.commit"] is False
+async def test_the_view_is_complete_when_every_partition_was_read_to_its_end(
+    harness: ConsumerHarness,
+) -> None:
+    assert not harness.feed.caught_up, "not before it has even begun"
+    harness.feed.start()
+    *most, last = harness.ends()
+    harness.give(users_record(USER, 7), *most)
+    await harness.until("harness.view.user('00000000-0000-0000-0000-000000000001') is not None")
+    assert not harness.view.complete
+    assert not harness.feed.caught_up
+    harness.give(last)
+    await harness.until("harness.view.complete and harness.feed.caught_up")
+    assert harness.view.offsets() == {(USERS_TOPIC, 0): 8}
+    assert harness.consumer.config["isolation.level"] == "read_committed"
+    assert harness.consumer.config["enable.auto.commit"] is False
 
 
-async def test_what_came_is_told_in_the_event_loop(fed: Fed) -> None:
-    fed.feed.start()
-    fed.give(
+async def test_progress_is_reported_in_the_event_loop(harness: ConsumerHarness) -> None:
+    harness.feed.start()
+    harness.give(
         FakeMessage(USERS_TOPIC, 1, key=progress_key(1), value=marker(9, defined=3)),
         FakeMessage(RESULTS_TOPIC, 0, key=b"c", value=result("c"), at_ms=1),
         FakeMessage(USERS_TOPIC, 0, key=None, value=b"{}", offset=3),
     )
-    await fed.until("fed.results")
-    assert list(fed.results) == ["c"]
-    assert fed.advanced == []
-    fed.give(FakeMessage(DEFINITIONS_TOPIC, 1, key=b"A", value=definition("A", position="1:3")))
-    await fed.until("fed.advanced")
-    assert fed.advanced == [1]
+    await harness.until("harness.results")
+    assert list(harness.results) == ["c"]
+    assert harness.advanced == []
+    harness.give(FakeMessage(DEFINITIONS_TOPIC, 1, key=b"A", value=definition("A", position="1:3")))
+    await harness.until("harness.advanced")
+    assert harness.advanced == [1]
 
 
-async def test_it_goes_on_from_the_stored_offsets(fed: Fed) -> None:
-    fed.feed.start()
-    fed.give(
+async def test_it_resumes_from_the_stored_offsets(harness: ConsumerHarness) -> None:
+    harness.feed.start()
+    harness.give(
         users_record(USER, 7), FakeMessage(RESULTS_TOPIC, 1, key=b"c", value=result("c"), offset=42)
     )
-    await fed.until("fed.view.offsets()")
-    starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
+    await harness.until("harness.view.offsets()")
+    starts = {(tp.topic, tp.partition): tp.offset for tp in harness.consumer.assigned}
     assert starts == {
         (USERS_TOPIC, 0): OFFSET_BEGINNING,
         (USERS_TOPIC, 1): OFFSET_BEGINNING,
@@ -224,55 +226,57 @@ async def test_it_goes_on_from_the_stored_offsets(fed: Fed) -> None:
         (RESULTS_TOPIC, 0): 5,
         (RESULTS_TOPIC, 1): 5,
     }, "of results only those that are kept are read"
-    await asyncio.to_thread(fed.feed.close)
-    assert fed.consumer.closed
-    again = ViewConsumer(fed.settings, fed.view, fed._report)
+    await asyncio.to_thread(harness.feed.close)
+    assert harness.consumer.closed
+    again = ViewConsumer(harness.settings, harness.view, harness._report)
     again.start()
-    fed.give(*fed.ends())
-    await fed.until("fed.view.complete")
-    starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
+    harness.give(*harness.ends())
+    await harness.until("harness.view.complete")
+    starts = {(tp.topic, tp.partition): tp.offset for tp in harness.consumer.assigned}
     assert starts[USERS_TOPIC, 0] == 8
     assert starts[RESULTS_TOPIC, 1] == 43
     await asyncio.to_thread(again.close)
 
 
-async def test_results_that_kafka_forgot_are_no_loss(fed: Fed) -> None:
-    with_offset = Fed.give
-    fed.feed.start()
-    with_offset(fed, FakeMessage(RESULTS_TOPIC, 0, key=b"c", value=result("c"), offset=3))
-    await fed.until("fed.view.offsets()")
-    await asyncio.to_thread(fed.feed.close)
-    fed.consumer.low, fed.consumer.by_time = 50, -1
-    again = ViewConsumer(fed.settings, fed.view, fed._report)
+async def test_results_deleted_by_retention_are_skipped(harness: ConsumerHarness) -> None:
+    with_offset = ConsumerHarness.give
+    harness.feed.start()
+    with_offset(harness, FakeMessage(RESULTS_TOPIC, 0, key=b"c", value=result("c"), offset=3))
+    await harness.until("harness.view.offsets()")
+    await asyncio.to_thread(harness.feed.close)
+    harness.consumer.low, harness.consumer.by_time = 50, -1
+    again = ViewConsumer(harness.settings, harness.view, harness._report)
     again.start()
-    fed.give(*fed.ends())
-    await fed.until("fed.view.complete")
-    starts = {(tp.topic, tp.partition): tp.offset for tp in fed.consumer.assigned}
+    harness.give(*harness.ends())
+    await harness.until("harness.view.complete")
+    starts = {(tp.topic, tp.partition): tp.offset for tp in harness.consumer.assigned}
     assert starts[RESULTS_TOPIC, 0] == 100, (
         "none is as young as those that are kept: begin at the end"
     )
     await asyncio.to_thread(again.close)
 
 
-async def test_only_the_users_of_its_partitions(tmp_path: Path, consumer: FakeConsumer) -> None:
-    fed = Fed(tmp_path, consumer, partitions=[1])
-    fed.feed.start()
-    await fed.until("fed.consumer.assigned")
+async def test_only_users_of_its_partitions_are_stored(
+    tmp_path: Path, consumer: FakeConsumer
+) -> None:
+    harness = ConsumerHarness(tmp_path, consumer, partitions=[1])
+    harness.feed.start()
+    await harness.until("harness.consumer.assigned")
     starts = {(tp.topic, tp.partition) for tp in consumer.assigned}
     assert starts == {(name, n) for name in TOPICS for n in range(2)} - {(USERS_TOPIC, 0)}
-    await asyncio.to_thread(fed.feed.close)
-    fed.view.close()
+    await asyncio.to_thread(harness.feed.close)
+    harness.view.close()
 
 
-async def test_old_results_are_forgotten_faster_than_they_come(
-    fed: Fed, monkeypatch: pytest.MonkeyPatch
+async def test_old_results_are_removed_faster_than_new_ones_arrive(
+    harness: ConsumerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_EXPIRY_INTERVAL_S", 0)
     monkeypatch.setattr(module, "_EXPIRED_MIN", 1)
     now_ms = time.time_ns() // 1_000_000
-    fed.feed.start()
+    harness.feed.start()
     for start in range(0, 500, 50):
-        fed.give(
+        harness.give(
             *(
                 FakeMessage(
                     RESULTS_TOPIC, 0, key=b"c%d" % n, value=result(f"c{n}"), offset=n, at_ms=n
@@ -280,78 +284,80 @@ async def test_old_results_are_forgotten_faster_than_they_come(
                 for n in range(start, start + 50)
             )
         )
-    fed.give(FakeMessage(RESULTS_TOPIC, 0, key=b"new", value=result("new"), at_ms=now_ms))
-    await fed.until("fed.view.result('new') and not fed.view.old_results(10**9, 1)")
-    assert fed.view.result("c499") is None
+    harness.give(FakeMessage(RESULTS_TOPIC, 0, key=b"new", value=result("new"), at_ms=now_ms))
+    await harness.until("harness.view.result('new') and not harness.view.old_results(10**9, 1)")
+    assert harness.view.result("c499") is None
 
 
 # --- giving up ---
 
 
 @pytest.mark.parametrize("code", module._OFFSET_LOST)
-async def test_offsets_that_are_gone_make_it_anew(fed: Fed, code: int) -> None:
-    fed.feed.start()
-    fed.give(users_record(USER, 7), FakeMessage(USERS_TOPIC, 1, error=KafkaError(code)))
-    assert isinstance(await fed.failure(), ViewConsumerError)
-    assert fed.marked
-    assert not fed.feed.alive or not fed.feed.caught_up
-    assert fed.view.user(USER) is None, "the batch was not written"
+async def test_missing_offsets_rebuild_the_view(harness: ConsumerHarness, code: int) -> None:
+    harness.feed.start()
+    harness.give(users_record(USER, 7), FakeMessage(USERS_TOPIC, 1, error=KafkaError(code)))
+    assert isinstance(await harness.failure(), ViewConsumerError)
+    assert harness.marked
+    assert not harness.feed.alive or not harness.feed.caught_up
+    assert harness.view.user(USER) is None, "the batch was not written"
 
 
-async def test_kafka_that_refuses_for_good_is_no_fault_of_the_view(fed: Fed) -> None:
-    fed.feed.start()
+async def test_a_fatal_kafka_error_keeps_the_view(harness: ConsumerHarness) -> None:
+    harness.feed.start()
     error = KafkaError(KafkaError._FATAL, "no", fatal=True)
-    fed.give(FakeMessage(USERS_TOPIC, 0, error=error))
-    assert isinstance(await fed.failure(), KafkaException)
-    assert not fed.marked
+    harness.give(FakeMessage(USERS_TOPIC, 0, error=error))
+    assert isinstance(await harness.failure(), KafkaException)
+    assert not harness.marked
 
 
-async def test_kafka_that_is_away_is_waited_for(fed: Fed) -> None:
-    fed.feed.start()
-    fed.give(FakeMessage(USERS_TOPIC, 0, error=KafkaError(KafkaError._ALL_BROKERS_DOWN)))
-    fed.give(users_record(USER, 7), *fed.ends())
-    await fed.until("fed.view.complete")
-    assert not fed.feed.failed.done()
+async def test_unavailable_brokers_are_retried(harness: ConsumerHarness) -> None:
+    harness.feed.start()
+    harness.give(FakeMessage(USERS_TOPIC, 0, error=KafkaError(KafkaError._ALL_BROKERS_DOWN)))
+    harness.give(users_record(USER, 7), *harness.ends())
+    await harness.until("harness.view.complete")
+    assert not harness.feed.failed.done()
 
 
-async def test_a_record_that_nobody_understands_is_told_and_not_passed_over(fed: Fed) -> None:
-    """Filled anew it would end at the same record: the view is kept for who looks into it."""
-    fed.feed.start()
-    fed.give(FakeMessage(USERS_TOPIC, 0, key=b"no uuid", value=b"{}"))
-    assert isinstance(await fed.failure(), (KeyError, ValueError))
-    assert not fed.marked
-    assert fed.view.offsets() == {}
+async def test_an_invalid_record_is_reported_and_not_skipped(harness: ConsumerHarness) -> None:
+    """A rebuild would fail at the same record, so the view is kept for diagnosis."""
+    harness.feed.start()
+    harness.give(FakeMessage(USERS_TOPIC, 0, key=b"no uuid", value=b"{}"))
+    assert isinstance(await harness.failure(), (KeyError, ValueError))
+    assert not harness.marked
+    assert harness.view.offsets() == {}
 
 
-async def test_a_view_that_cannot_be_written_is_made_anew(
-    fed: Fed, monkeypatch: pytest.MonkeyPatch
+async def test_a_view_that_cannot_be_written_is_rebuilt(
+    harness: ConsumerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(_batch: object) -> None:
         raise Exception("Corruption: block checksum mismatch")  # noqa: TRY002 - as rocksdict does
 
     monkeypatch.setattr(ViewBatch, "write", write)
-    fed.feed.start()
-    fed.give(users_record(USER, 7))
-    assert "Corruption" in str(await fed.failure())
-    assert fed.marked
+    harness.feed.start()
+    harness.give(users_record(USER, 7))
+    assert "Corruption" in str(await harness.failure())
+    assert harness.marked
 
 
-async def test_a_full_disk_costs_nobody_the_view(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_keeps_the_view(
+    harness: ConsumerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write(_batch: object) -> None:
         raise Exception("IO error: No space left on device")  # noqa: TRY002 - as rocksdict does
 
     monkeypatch.setattr(ViewBatch, "write", write)
-    fed.feed.start()
-    fed.give(users_record(USER, 7))
-    assert "space" in str(await fed.failure())
-    assert not fed.marked
+    harness.feed.start()
+    harness.give(users_record(USER, 7))
+    assert "space" in str(await harness.failure())
+    assert not harness.marked
 
 
-async def test_a_reader_that_finds_damage_gives_the_view_up(fed: Fed) -> None:
-    fed.feed.start()
-    fed.feed.report_damage(Exception("Corruption: block checksum mismatch"))
-    fed.feed.report_damage(Exception("Corruption: another"))
-    assert "checksum" in str(await fed.failure())
-    assert fed.marked
-    reopened: View = fed.view
+async def test_damage_found_by_a_reader_rebuilds_the_view(harness: ConsumerHarness) -> None:
+    harness.feed.start()
+    harness.feed.report_damage(Exception("Corruption: block checksum mismatch"))
+    harness.feed.report_damage(Exception("Corruption: another"))
+    assert "checksum" in str(await harness.failure())
+    assert harness.marked
+    reopened: View = harness.view
     assert reopened.folder.exists()

@@ -1,4 +1,4 @@
-"""Those who wait: woken in time, in bounded number, and gone without a trace."""
+"""Waiters: woken in time, bounded in number, and removed completely."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entries(waiters: Waiters) -> int:
     return sum(map(len, waiters._positions.values()))
 
 
-async def test_a_position_that_is_there_is_not_waited_for(view: View) -> None:
+async def test_a_reached_position_returns_at_once(view: View) -> None:
     waiters = Waiters(view, max_waiters=0)
     reach(view, waiters, 3, 10)
     assert await waiters.wait_for_position(Position(3, 10), LONG_S)
@@ -43,7 +43,7 @@ async def test_a_position_that_is_there_is_not_waited_for(view: View) -> None:
     assert not waiters.has_reached(Position(2, 0))
 
 
-async def test_each_is_woken_at_its_position_and_not_before(view: View) -> None:
+async def test_each_waiter_is_woken_at_its_position_and_not_before(view: View) -> None:
     waiters = Waiters(view, max_waiters=10)
     tasks = {
         offset: asyncio.create_task(waiters.wait_for_position(Position(0, offset), LONG_S))
@@ -62,14 +62,14 @@ async def test_each_is_woken_at_its_position_and_not_before(view: View) -> None:
     assert entries(waiters) == 0
 
 
-async def test_a_wait_that_ends_says_so(view: View) -> None:
+async def test_a_wait_that_times_out_returns_false(view: View) -> None:
     waiters = Waiters(view, max_waiters=1)
     assert not await waiters.wait_for_position(Position(0, 1), 0)
     assert not await waiters.wait_for_position(Position(0, 1), 0.001)
     assert waiters._count == 0
 
 
-async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View) -> None:
+async def test_a_waiter_beyond_the_limit_is_rejected_and_not_registered(view: View) -> None:
     waiters = Waiters(view, max_waiters=2)
     first = asyncio.create_task(waiters.wait_for_position(Position(0, 1), LONG_S))
     second = waiters.expect_result("c")
@@ -88,8 +88,8 @@ async def test_one_more_than_the_limit_is_turned_away_without_a_trace(view: View
     assert [await first, await third] == [True, True]
 
 
-async def test_who_gave_up_leaves_nothing_where_nothing_advances(view: View) -> None:
-    """Also behind one who still waits for the smallest offset."""
+async def test_timed_out_waiters_are_removed_from_idle_partitions(view: View) -> None:
+    """Even behind one that still waits for the smallest offset."""
     waiters = Waiters(view, max_waiters=100)
     patient = asyncio.create_task(waiters.wait_for_position(Position(0, 1), LONG_S))
     for _ in range(40):
@@ -126,7 +126,7 @@ async def test_every_waiter_of_a_result_gets_it(view: View) -> None:
 
 
 class _OnlyProgress:
-    """As much of a view as waiters look at."""
+    """The part of a view that waiters use."""
 
     def __init__(self) -> None:
         self.progress: dict[int, Marker] = {}
@@ -144,7 +144,7 @@ steps = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(steps)
-async def test_whoever_waits_is_woken_exactly_when_the_position_has_come(
+async def test_every_waiter_is_woken_exactly_when_its_position_is_reached(
     steps: list[tuple[str, int]],
 ) -> None:
     view = _OnlyProgress()

@@ -1,4 +1,4 @@
-"""A report has every row, or there is none: stores that are behind, running months, damage."""
+"""Reports are complete or fail: stores that are behind, the current month, damaged stores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.sidecar import PARTITIONS, assert_problem, entry, report_rows
 USERS = [str(UUID(int=n)) for n in range(1, 3)]
 
 
-async def test_a_store_that_is_behind(tmp_path: Path) -> None:
-    """One row of one partition is missing: no report that should have it, until it is there."""
+async def test_a_store_that_is_behind_gives_no_report(tmp_path: Path) -> None:
+    """While one row of one partition is missing, every report that includes it is refused."""
     end_ms = from_rfc3339("2025-04-01T00:00:00Z")
     late = entry(1, 9, end_ms - 5, USERS[0])
     store(tmp_path, [entry(0, 0, end_ms - 10, USERS[0]), entry(1, 0, end_ms - 20, USERS[0])])
@@ -48,8 +48,8 @@ async def test_a_store_that_is_behind(tmp_path: Path) -> None:
         assert len(report_rows(whole.text)) == 3
 
 
-async def test_the_month_that_is_running(tmp_path: Path) -> None:
-    """It is complete up to about now, and says up to when; what is newer is left out."""
+async def test_the_current_month(tmp_path: Path) -> None:
+    """Complete up to about now, with that timestamp in a header; newer rows are left out."""
     now_ms = time.time_ns() // 1_000_000
     complete_ms = now_ms - 1_000
     month = datetime.fromtimestamp(complete_ms / 1000, UTC).strftime("%Y-%m")
@@ -73,7 +73,7 @@ async def test_the_month_that_is_running(tmp_path: Path) -> None:
         position["Segments-Min-Position"] = "0:6"
         response = await sidecar.get(f"/v1/reports/{month}.csv", headers=position)
         assert_problem(response, 503, "stale")
-        # What stands at the position itself has an instant that only the next marker covers.
+        # The record at the position has a timestamp that only the next marker covers.
         position["Prefer"] = "wait=20"
         asking = asyncio.create_task(sidecar.get(f"/v1/reports/{month}.csv", headers=position))
         offset = 6
@@ -84,7 +84,7 @@ async def test_the_month_that_is_running(tmp_path: Path) -> None:
         assert [row[0] for row in report_rows(asking.result().text)] == USERS[:2]
 
 
-async def test_a_store_whose_pages_are_damaged(tmp_path: Path) -> None:
+async def test_a_store_with_damaged_pages(tmp_path: Path) -> None:
     store(tmp_path, [entry(0, n, 1_740_000_000_000 + n, USERS[0]) for n in range(20_000)])
     path = database_path(Settings(data_dir=tmp_path))
     content = bytearray(path.read_bytes())

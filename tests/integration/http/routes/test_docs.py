@@ -1,4 +1,4 @@
-"""The page at /docs: everything it loads comes from here, and nothing else is served."""
+"""The page at /docs: it loads only files of this server, and no other files are served."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_the_page_loads_what_is_served_and_nothing_else(sidecar: Sidecar) 
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", *(f"/docs/{n}" for n in docs.FILES)])
-async def test_what_browsers_are_told(sidecar: Sidecar, path: str) -> None:
+async def test_response_headers_of_the_page(sidecar: Sidecar, path: str) -> None:
     response = await sidecar.get(path)
     policy = dict(
         directive.split(" ", 1)
@@ -50,7 +50,7 @@ async def test_what_browsers_are_told(sidecar: Sidecar, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/swagger-ui.css"])
-async def test_what_the_client_has_is_not_sent_again(sidecar: Sidecar, path: str) -> None:
+async def test_a_matching_etag_returns_304(sidecar: Sidecar, path: str) -> None:
     etag = (await sidecar.get(path)).headers["etag"]
     for asked in (etag, f'"other", {etag}', "*"):
         again = await sidecar.get(path, headers={"If-None-Match": asked})
@@ -78,7 +78,7 @@ async def test_no_other_file_is_served(sidecar: Sidecar, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs/", "/docs/start.js/", "/openapi.json/", "/openapi"])
-async def test_paths_beside_it(sidecar: Sidecar, path: str) -> None:
+async def test_other_paths_are_not_found(sidecar: Sidecar, path: str) -> None:
     assert_problem(await sidecar.get(path), 404, "not_found")
 
 

@@ -1,4 +1,4 @@
-"""Imports of every shape, from clients of every kind, with nothing behind them (U4)."""
+"""POST /dev/users/import: formats, limits, slow clients and disconnects, without Kafka."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def post(sidecar: Sidecar, body: Any, headers: dict[str, str]) -> httpx.Re
     return await sidecar.client.post(PATH, content=body, headers=headers)
 
 
-def taken(sidecar: Sidecar) -> list[tuple[str, str]]:
+def imported(sidecar: Sidecar) -> list[tuple[str, str]]:
     return [(key, value["state"]) for key, value in sidecar.producer.sent]
 
 
@@ -46,7 +46,7 @@ def line(user: str, state: str = "active") -> bytes:
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("kind", ["csv", "header", "ndjson"])
-async def test_marks_line_ends_and_headers(
+async def test_byte_order_marks_line_ends_and_headers(
     sidecar: Sidecar, mark: bytes, ending: bytes, last: bool, kind: str
 ) -> None:
     if kind == "ndjson":
@@ -57,10 +57,10 @@ async def test_marks_line_ends_and_headers(
     body = mark + ending.join([*lines[:2], b"", *lines[2:]]) + (ending if last else b"")
     response = await post(sidecar, body, NDJSON if kind == "ndjson" else CSV)
     assert response.json() == {"accepted": 5, "refused": 0, "errors": []}
-    assert taken(sidecar) == [(user, "active") for user in USERS]
+    assert imported(sidecar) == [(user, "active") for user in USERS]
 
 
-async def test_what_is_no_user_is_refused_by_its_line(sidecar: Sidecar) -> None:
+async def test_invalid_lines_are_rejected_with_their_line_number(sidecar: Sidecar) -> None:
     lines = [
         "user_id;state",
         f"{USERS[0]};active",
@@ -76,16 +76,16 @@ async def test_what_is_no_user_is_refused_by_its_line(sidecar: Sidecar) -> None:
     assert (counts["accepted"], counts["refused"]) == (2, 6)
     assert [error["line"] for error in counts["errors"]] == [3, 4, 5, 6, 7, 8]
     assert {error["field"] for error in counts["errors"][2:]} == {"state"}
-    assert taken(sidecar) == [(USERS[0], "active"), (USERS[2], "blocked")]
+    assert imported(sidecar) == [(USERS[0], "active"), (USERS[2], "blocked")]
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\r\n", b"user_id;state", MARK])
-async def test_nothing_is_taken_from_nothing(sidecar: Sidecar, body: bytes) -> None:
+async def test_an_empty_body_imports_nothing(sidecar: Sidecar, body: bytes) -> None:
     response = await post(sidecar, body, CSV)
     assert response.json() == {"accepted": 0, "refused": 0, "errors": []}
 
 
-async def test_lines_of_just_the_length_allowed_wherever_they_are_cut(sidecar: Sidecar) -> None:
+async def test_lines_of_the_maximum_length_in_chunks_of_any_size(sidecar: Sidecar) -> None:
     most = imports.IMPORT_LINE_MAX_BYTES
     exact = line(USERS[0]) + b" " * (most - len(line(USERS[0])))
     body = (
@@ -101,10 +101,10 @@ async def test_lines_of_just_the_length_allowed_wherever_they_are_cut(sidecar: S
         counts = (await post(sidecar, pieces(size), NDJSON)).json()
         assert (counts["accepted"], counts["refused"]) == (2, 2)
         assert [error["line"] for error in counts["errors"]] == [2, 3]
-        assert [user for user, _ in taken(sidecar)] == [USERS[0], USERS[2]]
+        assert [user for user, _ in imported(sidecar)] == [USERS[0], USERS[2]]
 
 
-async def test_very_many_errors_are_counted_and_the_first_are_named(sidecar: Sidecar) -> None:
+async def test_all_errors_are_counted_and_the_first_are_listed(sidecar: Sidecar) -> None:
     body = b"no user\n" * 50_000
     tracemalloc.start()
     counts = (await post(sidecar, body, NDJSON)).json()
@@ -115,8 +115,8 @@ async def test_very_many_errors_are_counted_and_the_first_are_named(sidecar: Sid
     assert peak_bytes < 10_000_000
 
 
-async def test_others_are_answered_while_little_becomes_very_much(sidecar: Sidecar) -> None:
-    """200 MB of one line out of 200 kB, then a user."""
+async def test_a_decompression_bomb_does_not_block_other_requests(sidecar: Sidecar) -> None:
+    """200 kB that decompress to one line of 200 MB, then a user."""
     body = gzip.compress(b"x" * 200_000_000 + b"\n" + line(USERS[0]))
     importing = asyncio.create_task(post(sidecar, body, NDJSON | {"Content-Encoding": "gzip"}))
     answered = 0
@@ -154,7 +154,7 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("drips", [True, False])
-async def test_who_sends_next_to_nothing_gives_its_place_up(
+async def test_a_client_that_sends_too_slowly_is_disconnected(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch, drips: bool
 ) -> None:
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 0.5)
@@ -170,13 +170,13 @@ async def test_who_sends_next_to_nothing_gives_its_place_up(
     assert (status, problem["code"], problem["accepted"]) == (400, "bad_body", 1)
     await ended(sidecar)
     writer.close()
-    assert taken(sidecar) == [(USERS[0], "active")]
+    assert imported(sidecar) == [(USERS[0], "active")]
 
 
-async def test_who_sends_steadily_may_take_its_time(
+async def test_a_slow_but_steady_client_is_not_disconnected(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Far longer in all than the time within which something has to come."""
+    """Far longer in total than the timeout for each chunk."""
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(imports, "MIN_BYTES_PER_S", 100)
 
@@ -188,7 +188,7 @@ async def test_who_sends_steadily_may_take_its_time(
     assert (await post(sidecar, pieces(), NDJSON)).json()["accepted"] == 60
 
 
-async def test_a_client_that_goes_gives_its_place_up(sidecar: Sidecar) -> None:
+async def test_a_client_that_disconnects_releases_its_import(sidecar: Sidecar) -> None:
     for number in range(1, 6):
         _, writer = await open_import(sidecar, b"Content-Length: 1000000")
         writer.write(line(USERS[0]) + b'\n{"user_id": "')
@@ -196,10 +196,10 @@ async def test_a_client_that_goes_gives_its_place_up(sidecar: Sidecar) -> None:
         assert sidecar.services.streams.running == 1
         writer.close()
         await ended(sidecar)
-    assert taken(sidecar) == [(USERS[0], "active")] * 5
+    assert imported(sidecar) == [(USERS[0], "active")] * 5
 
 
-async def test_after_chunks_that_are_none_nothing_comes(
+async def test_invalid_chunks_are_a_problem(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "IDLE_TIMEOUT_S", 0.5)
@@ -214,7 +214,7 @@ async def test_after_chunks_that_are_none_nothing_comes(
     await ended(sidecar)
 
 
-async def test_no_more_imports_than_allowed(sidecar: Sidecar) -> None:
+async def test_concurrent_imports_are_limited(sidecar: Sidecar) -> None:
     writers = []
     for number in (1, 2):
         _, writer = await open_import(sidecar, b"Content-Length: 1000000")
@@ -230,7 +230,7 @@ async def test_no_more_imports_than_allowed(sidecar: Sidecar) -> None:
     assert (await post(sidecar, line(USERS[0]), NDJSON)).status_code == 200
 
 
-async def test_when_kafka_takes_no_more_all_is_to_be_sent_again(sidecar: Sidecar) -> None:
+async def test_a_failed_write_to_kafka_asks_for_the_whole_body_again(sidecar: Sidecar) -> None:
     sidecar.producer.lost_after = 3
     body = b"\n".join(line(user) for user in USERS)
     assert_problem(await post(sidecar, body, NDJSON), 503, "kafka_unavailable")

@@ -1,4 +1,4 @@
-"""Lists of many members to clients who are slow, stop, leave, or outlive the segment (F2)."""
+"""Streams of members: slow, stalled and disconnecting clients, segments deleted meanwhile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def user(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A view with more members than fit into the sockets between here and there."""
+    """A view with more members than fit into the socket buffers."""
     folder = tmp_path_factory.mktemp("members")
 
     async def fill() -> None:
@@ -53,7 +53,7 @@ async def sidecar(filled: Path) -> AsyncIterator[Sidecar]:
 
 
 async def connect(sidecar: Sidecar) -> socket.socket:
-    """A client whose own buffer is small, and who has asked for all members."""
+    """A client with a small receive buffer that has requested all members."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.setblocking(False)
@@ -64,7 +64,7 @@ async def connect(sidecar: Sidecar) -> socket.socket:
 
 
 async def received(client: socket.socket) -> bytes:
-    """Everything that still comes; an end by force is an end."""
+    """All remaining bytes, until the connection is closed or reset."""
     gathered = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while chunk := await asyncio.wait_for(
@@ -81,7 +81,7 @@ async def test_all_members_and_their_count(sidecar: Sidecar) -> None:
     assert sidecar.services.streams.running == 0
 
 
-async def test_a_client_that_stops_reading_holds_nobody_up_and_is_let_go(
+async def test_a_stalled_client_blocks_no_other_and_is_disconnected(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clients = [await connect(sidecar) for _ in range(2)]
@@ -102,10 +102,10 @@ async def test_a_client_that_stops_reading_holds_nobody_up_and_is_let_go(
 
 
 @pytest.mark.parametrize("again", [False, True])
-async def test_a_segment_deleted_meanwhile_breaks_the_answer_off(
+async def test_deleting_the_segment_aborts_its_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    """A client that knows HTTP sees a broken transfer, with what came before it."""
+    """HTTP clients detect the incomplete transfer, after the members sent before."""
     first, deleted = threading.Event(), threading.Event()
     encode = members.ndjson
 
@@ -130,7 +130,7 @@ async def test_a_segment_deleted_meanwhile_breaks_the_answer_off(
         assert sidecar.services.streams.running == 0
 
 
-async def test_heads_and_old_protocols(sidecar: Sidecar) -> None:
+async def test_head_and_http_1_0(sidecar: Sidecar) -> None:
     response = await sidecar.client.head(PATH, headers=NDJSON)
     assert (response.status_code, response.content) == (200, b"")
     assert response.headers["content-type"] == "application/x-ndjson; charset=utf-8"
@@ -139,7 +139,7 @@ async def test_heads_and_old_protocols(sidecar: Sidecar) -> None:
     assert sidecar.services.streams.running == 0
 
 
-async def test_a_list_of_all_has_no_pages(sidecar: Sidecar) -> None:
+async def test_a_stream_takes_no_page_parameters(sidecar: Sidecar) -> None:
     for query in ("limit=10", "cursor=WzEsIjAwIl0"):
         assert_problem(await sidecar.get(f"{PATH}?{query}", headers=NDJSON), 400, "invalid")
     upper = {"Accept": "TEXT/CSV; charset=utf-8"}
@@ -148,7 +148,7 @@ async def test_a_list_of_all_has_no_pages(sidecar: Sidecar) -> None:
     assert len((await sidecar.get(PATH, headers=anything)).json()["items"]) == 100
 
 
-async def test_what_has_ended_and_is_not_removed_is_in_no_list(sidecar: Sidecar) -> None:
+async def test_expired_members_are_not_listed(sidecar: Sidecar) -> None:
     sidecar.define("C")
     for number, expires_at in ((0, 1), (1, NOW_MS), (2, 2), (3, None)):
         shown = {"A": held(), "C": held(expires_at=expires_at)}
@@ -163,7 +163,7 @@ async def test_what_has_ended_and_is_not_removed_is_in_no_list(sidecar: Sidecar)
     assert (await sidecar.get(path, headers=NDJSON)).text.splitlines()[-1] == '{"count":2}'
 
 
-async def test_a_sidecar_that_keeps_some_partitions_has_no_lists(tmp_path: Path) -> None:
+async def test_a_sidecar_with_some_partitions_lists_no_members(tmp_path: Path) -> None:
     async with running(tmp_path, partitions=list(range(PARTITIONS - 1))) as sidecar:
         sidecar.define("A")
         for headers in ({}, NDJSON):

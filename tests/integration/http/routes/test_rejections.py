@@ -1,4 +1,4 @@
-"""What a rejected command is as an answer."""
+"""Rejected commands as problem responses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_every_rejection_has_its_status(
         }
 
     sidecar.producer.decide = decide
-    # Not every one of these can come of every command, as the document says.
+    # Not every command can have every rejection, although the document lists them together.
     sidecar.client.event_hooks = {"response": []}
     response = await sidecar.client.request(method, path, json=body)
     addressed = path == "/v1/segments/A"
@@ -64,7 +64,7 @@ async def test_every_rejection_has_its_status(
 async def test_the_result_of_another_command(
     sidecar: Sidecar, method: str, path: str, body: Any, preview: bool
 ) -> None:
-    """Two who use one key at a time: neither is told what became of the other's command."""
+    """Two requests that share an idempotency key never get the other command's result."""
 
     def decide(command: dict[str, Any]) -> dict[str, Any]:
         made = {"command_id": command["id"], "status": "unchanged", "position": "0:1"}

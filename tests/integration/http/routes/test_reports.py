@@ -1,4 +1,4 @@
-"""Reports from a store whose rows the test has written: which rows, in which form, and when not."""
+"""Report downloads: rows of a month in a time zone, filters, format, links and invalid requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def instant_ms(moment: datetime) -> int:
 
 
 def boundaries() -> list[int]:
-    """Instants at which a month begins somewhere, found by trying every quarter of an hour."""
+    """Timestamps at which a month starts in some zone, found by trying every quarter of an hour."""
     found = []
     for zone in map(ZoneInfo, ZONES):
         for month in MONTHS:
@@ -51,7 +51,7 @@ def boundaries() -> list[int]:
 
 
 def rows() -> list[StoredRow]:
-    """Rows just before, at and after every boundary, and some anywhere; several an instant."""
+    """Rows just before, at and after every boundary, and others; several per timestamp."""
     chooser = random.Random(7)
     instants = [at + offset for at in boundaries() for offset in (-3_600_000, -1, 0, 1, 3_599_999)]
     instants += [chooser.randrange(min(instants), max(instants)) for _ in range(400)]
@@ -87,7 +87,7 @@ async def sidecar(folder: Path) -> AsyncIterator[Sidecar]:
 
 
 def oracle(month: str, zone: str, **wanted: Any) -> list[tuple[str, str, str, int]]:
-    """By what the clock on the wall shows at each row's instant, not by computed bounds."""
+    """The expected report, from the local time of each row instead of computed bounds."""
     found: list[tuple[str, str, str, int]] = []
     for each in sorted(ROWS, key=lambda row: (row.at_ms, row.partition, row.offset)):
         on_the_wall = (EPOCH + timedelta(milliseconds=each.at_ms)).astimezone(ZoneInfo(zone))
@@ -105,7 +105,7 @@ def oracle(month: str, zone: str, **wanted: Any) -> list[tuple[str, str, str, in
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("month", MONTHS)
-async def test_the_rows_of_a_month_where_the_clocks_change(
+async def test_the_rows_of_a_month_with_a_clock_change(
     sidecar: Sidecar, month: str, zone: str
 ) -> None:
     response = await sidecar.get(f"/v1/reports/{month}.csv", params={"timezone": zone})
@@ -119,10 +119,10 @@ async def test_the_rows_of_a_month_where_the_clocks_change(
     for line in response.text.splitlines():
         shown = datetime.fromisoformat(line.rsplit(";", 1)[1])
         there = shown.astimezone(ZoneInfo(zone))
-        assert shown.utcoffset() == there.utcoffset(), "told in the zone that was asked for"
+        assert shown.utcoffset() == there.utcoffset(), "not in the requested zone"
 
 
-async def test_months_follow_each_other_without_a_gap(sidecar: Sidecar) -> None:
+async def test_consecutive_months_contain_every_row_once(sidecar: Sidecar) -> None:
     for zone in ZONES:
         total = 0
         for year in range(2018, 2027):
@@ -153,7 +153,7 @@ async def test_filters(sidecar: Sidecar, query: dict[str, str]) -> None:
     assert report_rows(response.text) == oracle("2025-03", "UTC", **query)
 
 
-async def test_a_line_and_a_header(sidecar: Sidecar) -> None:
+async def test_the_format_of_lines_and_header(sidecar: Sidecar) -> None:
     plain = (await sidecar.get("/v1/reports/2025-03.csv")).text
     user, segment, operation, at = plain.splitlines()[0].split(";")
     assert (user in USERS, segment in SEGMENTS, operation in ("add", "remove")) == (True,) * 3
@@ -166,7 +166,7 @@ async def test_a_line_and_a_header(sidecar: Sidecar) -> None:
     assert empty.headers["segments-row-count"] == "0"
 
 
-async def test_the_link_opens_what_was_asked_for(sidecar: Sidecar) -> None:
+async def test_the_link_opens_the_requested_report(sidecar: Sidecar) -> None:
     body = {
         "month": "2025-03",
         "timezone": "Europe/Berlin",
@@ -191,7 +191,7 @@ async def test_the_link_opens_what_was_asked_for(sidecar: Sidecar) -> None:
     assert plain.json()["url"].endswith("/v1/reports/2025-03.csv")
 
 
-async def test_the_link_begins_as_the_outside_knows_this_sidecar(folder: Path) -> None:
+async def test_the_link_uses_the_public_url(folder: Path) -> None:
     async with running(folder, public_url="https://segments.example/api/") as sidecar:
         response = await sidecar.client.post("/v1/reports", json={"month": "2025-03"})
         assert response.json()["url"] == "https://segments.example/api/v1/reports/2025-03.csv"
@@ -212,7 +212,7 @@ MONTHS_THAT_ARE_NONE = [
 
 
 @pytest.mark.parametrize("month", MONTHS_THAT_ARE_NONE)
-async def test_months_that_are_none(sidecar: Sidecar, month: str) -> None:
+async def test_invalid_months(sidecar: Sidecar, month: str) -> None:
     assert_problem(await sidecar.get(f"/v1/reports/{month}.csv"), 400, "invalid")
     response = await sidecar.client.post("/v1/reports", json={"month": month})
     problem = assert_problem(response, 422, "invalid")
@@ -247,7 +247,7 @@ async def test_months_in_the_future(sidecar: Sidecar) -> None:
         "timezone=UTC&timezone=UTC",
     ],
 )
-async def test_queries_that_mean_nothing(sidecar: Sidecar, query: str) -> None:
+async def test_invalid_queries(sidecar: Sidecar, query: str) -> None:
     assert_problem(await sidecar.get(f"/v1/reports/2025-03.csv?{query}"), 400, "invalid")
 
 
@@ -262,6 +262,6 @@ async def test_queries_that_mean_nothing(sidecar: Sidecar, query: str) -> None:
         ({"month": "2025-03", "segment": "=A", "user_id": "7"}, ["segment", "user_id"]),
     ],
 )
-async def test_bodies_that_are_wrong(sidecar: Sidecar, body: Any, fields: list[str]) -> None:
+async def test_invalid_bodies(sidecar: Sidecar, body: Any, fields: list[str]) -> None:
     problem = assert_problem(await sidecar.client.post("/v1/reports", json=body), 422, "invalid")
     assert [error["field"] for error in problem["errors"]] == fields

@@ -1,4 +1,4 @@
-"""Every route that is registered stands in the table here, and keeps the rules that all keep."""
+"""Rules that every registered route follows, checked with the table of requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_the_table_has_every_route(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("key", ROUTES, ids=ids)
-async def test_a_good_request(sidecar: Sidecar, key: tuple[str, str]) -> None:
+async def test_a_valid_request(sidecar: Sidecar, key: tuple[str, str]) -> None:
     response = await request(sidecar, key)
     row = TABLE[key]
     assert response.status_code == row.status, response.text
@@ -55,9 +55,9 @@ async def test_a_good_request(sidecar: Sidecar, key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", ROUTES, ids=ids)
-async def test_a_parameter_that_means_nothing(sidecar: Sidecar, key: tuple[str, str]) -> None:
+async def test_an_unknown_parameter(sidecar: Sidecar, key: tuple[str, str]) -> None:
     row = TABLE[key]
-    if row.takes_parameters:
+    if row.ignores_parameters:
         assert (await request(sidecar, key, f"{row.path}?nothing=1")).status_code == row.status
         return
     sent = len(sidecar.producer.sent)
@@ -79,7 +79,9 @@ async def test_a_body_of_another_type(sidecar: Sidecar, key: tuple[str, str]) ->
 
 
 @pytest.mark.parametrize("key", [key for key in ROUTES if TABLE[key].body is not None], ids=ids)
-async def test_an_unknown_field_and_no_object(sidecar: Sidecar, key: tuple[str, str]) -> None:
+async def test_unknown_fields_and_bodies_that_are_not_objects(
+    sidecar: Sidecar, key: tuple[str, str]
+) -> None:
     row = TABLE[key]
     body = {**row.body, "nothing": 1}
     problem = assert_problem(
@@ -98,8 +100,8 @@ async def test_an_unknown_field_and_no_object(sidecar: Sidecar, key: tuple[str, 
 
 
 @pytest.mark.parametrize("key", [key for key in ROUTES if key[0] == "GET"], ids=ids)
-async def test_head(sidecar: Sidecar, key: tuple[str, str]) -> None:
-    """As GET, without the body; and the connection can be used again."""
+async def test_head_returns_the_headers_of_get(sidecar: Sidecar, key: tuple[str, str]) -> None:
+    """Like GET without the body, on a connection that stays usable."""
     head = await request(sidecar, key, method="HEAD")
     got = await request(sidecar, key)
     assert (head.status_code, head.content) == (got.status_code, b"")
@@ -109,7 +111,7 @@ async def test_head(sidecar: Sidecar, key: tuple[str, str]) -> None:
 
 
 async def test_other_methods(sidecar: Sidecar) -> None:
-    """405 with every method that there is, and no other."""
+    """405 with `Allow` listing exactly the methods of the path."""
     methods = defaultdict(set)
     for method, route in ROUTES:
         methods[route].add(method)
@@ -117,7 +119,7 @@ async def test_other_methods(sidecar: Sidecar) -> None:
             methods[route].add("HEAD")
     for method, route in ROUTES:
         allowed = set(methods[route])
-        # It may also be the path of a segment or a user of that name.
+        # The path also matches that of a segment or user with this name.
         allowed |= methods.get(ALSO.get(route, ""), set())
         for other in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - allowed:
             response = await request(sidecar, (method, route), method=other)
@@ -126,7 +128,7 @@ async def test_other_methods(sidecar: Sidecar) -> None:
 
 
 @pytest.mark.parametrize("key", ROUTES, ids=ids)
-async def test_paths_beside_it(sidecar: Sidecar, key: tuple[str, str]) -> None:
+async def test_similar_paths_are_not_found(sidecar: Sidecar, key: tuple[str, str]) -> None:
     row = TABLE[key]
     for path in (f"{row.path}/", f"/{row.path}", f"{row.path}/more/and/more", row.path.upper()):
         response = await request(sidecar, key, path)

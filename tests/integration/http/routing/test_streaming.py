@@ -1,4 +1,4 @@
-"""Clients of a long report who are slow, stop, or leave; reports that break on their way."""
+"""Streamed reports: slow, stalled and disconnecting clients, and failures while streaming."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINE_BYTES = len(f"{USER};A;add;2025-02-19T21:20:00.000Z\n")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose report is larger than what fits into the sockets between here and there."""
+    """A store whose report is larger than the socket buffers."""
     folder = tmp_path_factory.mktemp("streams")
     store(folder, [entry(0, n, FIRST_MS + n, USER) for n in range(ROWS)])
     return folder
@@ -46,7 +46,7 @@ async def sidecar(folder: Path) -> AsyncIterator[Sidecar]:
 
 
 def snapshot_open(folder: Path) -> bool:
-    """Whether anybody reads: then the log of what is written cannot be emptied."""
+    """Whether a reader is active: then the write-ahead log cannot be truncated."""
     connection = sqlite3.connect(database_path(Settings(data_dir=folder)), isolation_level=None)
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("UPDATE progress SET rows = rows + 1")
@@ -56,21 +56,21 @@ def snapshot_open(folder: Path) -> bool:
 
 
 def store_threads() -> int:
-    """Each open connection to the store has a thread of its own."""
+    """The number of threads of the store; each open connection has one."""
     return sum("_connection_worker_thread" in thread.name for thread in threading.enumerate())
 
 
-async def assert_rest(sidecar: Sidecar, folder: Path) -> None:
-    """Nothing of any report is left: no place taken, no snapshot open, no thread."""
+async def assert_idle(sidecar: Sidecar, folder: Path) -> None:
+    """No report has left anything: no stream counted, no snapshot, no thread."""
     await sidecar.get("/readyz")  # the one connection that short questions share
     await until(lambda: sidecar.services.streams.running == 0, "a free place")
-    # That one, and the one of the jobs of reports.
+    # The reader's, and that of the store of report jobs.
     await until(lambda: store_threads() == 2, "the end of the threads")
     assert not snapshot_open(folder)
 
 
 async def connect(port: int, receive_bytes: int = 4_096) -> socket.socket:
-    """A client whose own buffer is small."""
+    """A client with a small receive buffer."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     client.setblocking(False)
@@ -93,7 +93,7 @@ async def receive_all(client: socket.socket, pause_s: float = 0) -> bytes:
 
 
 def unchunked(chunks: bytes) -> bytes:
-    """What was sent in these chunks; AssertionError unless the last one is there."""
+    """The body of a chunked transfer; AssertionError if the last chunk is missing."""
     sent, place = bytearray(), 0
     while True:
         line = chunks.index(b"\r\n", place)
@@ -113,7 +113,7 @@ async def test_the_whole_report(sidecar: Sidecar) -> None:
     assert "content-length" not in response.headers
 
 
-async def test_a_client_that_goes_leaves_nothing_behind(sidecar: Sidecar, folder: Path) -> None:
+async def test_a_client_that_disconnects_leaves_nothing(sidecar: Sidecar, folder: Path) -> None:
     for _ in range(10):
         clients = [await connect(sidecar.port) for _ in range(2)]
         for client in clients:
@@ -122,22 +122,22 @@ async def test_a_client_that_goes_leaves_nothing_behind(sidecar: Sidecar, folder
         assert snapshot_open(folder)
         for client in clients:
             client.close()
-        await assert_rest(sidecar, folder)
+        await assert_idle(sidecar, folder)
     assert (await sidecar.get(PATH)).status_code == 200
 
 
-async def test_a_client_that_goes_while_the_store_is_behind(sidecar: Sidecar) -> None:
+async def test_a_client_that_disconnects_while_the_store_is_behind(sidecar: Sidecar) -> None:
     sidecar.services.watermark._marks.clear()
     client = await connect(sidecar.port)
     await asyncio.sleep(0.1)
     client.close()
     response = await sidecar.get(PATH, headers={"Prefer": "wait=0"})
     assert_problem(response, 503, "history_behind")
-    # The first request may have been read only after its client had gone.
+    # The first request may have been read only after its client had disconnected.
     await until(lambda: sidecar.services.streams.running == 0, "a free place")
 
 
-async def test_no_more_streams_than_allowed(sidecar: Sidecar) -> None:
+async def test_concurrent_streams_are_limited(sidecar: Sidecar) -> None:
     clients = [await connect(sidecar.port) for _ in range(2)]
     for client in clients:
         await receive(client)
@@ -151,14 +151,14 @@ async def test_no_more_streams_than_allowed(sidecar: Sidecar) -> None:
     clients[1].close()
 
 
-async def test_a_client_that_takes_nothing_is_cut_off(
+async def test_a_stalled_client_is_disconnected(
     sidecar: Sidecar, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.3)
     client = await connect(sidecar.port)
-    # Some of it, so that the stream has begun: it may be over before anybody sees it running.
+    # Receive part of it, so that the stream has started.
     assert await receive(client, 1)
-    await assert_rest(sidecar, folder)
+    await assert_idle(sidecar, folder)
     try:
         received = await receive_all(client)
     except ConnectionResetError:
@@ -173,11 +173,13 @@ async def test_a_slow_client_gets_everything(sidecar: Sidecar, folder: Path) -> 
     assert b"Transfer-Encoding: chunked" in head
     assert unchunked(chunks).count(b"\n") == ROWS
     client.close()
-    await assert_rest(sidecar, folder)
+    await assert_idle(sidecar, folder)
 
 
-async def test_who_takes_something_in_time_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole batch takes far longer than the time in which something has to be taken."""
+async def test_a_slow_client_that_keeps_reading_is_not_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A whole batch takes far longer than the stall timeout."""
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 1.0)
     taken: list[bytes] = []
 
@@ -220,7 +222,7 @@ async def test_head_of_a_report(sidecar: Sidecar) -> None:
 
 
 async def test_a_report_over_http_1_0(sidecar: Sidecar) -> None:
-    """There a broken transfer looks like the end."""
+    """In HTTP/1.0 an aborted transfer looks complete."""
     answer = await sidecar.raw(REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert answer.startswith(b"HTTP/1.0 505 ")
     assert b"application/problem+json" in answer
@@ -230,7 +232,7 @@ async def test_a_report_over_http_1_0(sidecar: Sidecar) -> None:
 
 
 class BrokenStore:
-    """Promises a report that comes to a bad end."""
+    """A store whose report fails after some batches."""
 
     def __init__(self, end: Callable[[], Any], batches: int = 3) -> None:
         self._end = end
@@ -264,7 +266,7 @@ def _raise() -> None:
 
 @pytest.mark.parametrize("end", [_raise, lambda: None], ids=["an error", "fewer rows"])
 @pytest.mark.parametrize("batches", [0, 1, 20])
-async def test_a_report_that_breaks_is_a_broken_transfer(
+async def test_a_report_that_fails_aborts_the_transfer(
     tmp_path: Path, end: Callable[[], Any], batches: int
 ) -> None:
     broken: Any = BrokenStore(end, batches)
@@ -275,7 +277,7 @@ async def test_a_report_that_breaks_is_a_broken_transfer(
         assert (await sidecar.get("/livez")).status_code == 200
 
 
-async def test_a_report_that_cannot_begin_is_a_problem(tmp_path: Path) -> None:
+async def test_a_report_that_cannot_start_is_a_problem(tmp_path: Path) -> None:
     broken: Any = BrokenStore(_raise)
     broken.report = lambda *_args, **_kwargs: _raise()
     async with running(tmp_path, broken) as sidecar:

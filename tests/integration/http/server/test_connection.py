@@ -29,11 +29,11 @@ DEV = Settings(dev={"enabled": True})
 SHORT: dict[str, Any] = {"header_timeout_s": 1.0}
 """Long enough that a busy machine sends a head in time."""
 LONG: dict[str, Any] = {"header_timeout_s": 20}
-"""Nothing is cut off by its time within a test."""
+"""No timeout ends a connection within a test."""
 
 
 async def until(predicate: Callable[[], bool]) -> None:
-    """Wait for what nothing tells of."""
+    """Poll for a condition that cannot be awaited."""
     for _ in range(2_000):
         if predicate():
             return
@@ -50,13 +50,15 @@ def folder(tmp_path: Path) -> Path:
 # --- heads that do not end ---
 
 
-async def test_who_sends_nothing_is_cut_off(folder: Path) -> None:
+async def test_a_silent_client_is_disconnected(folder: Path) -> None:
     async with running(folder, **SHORT) as sidecar, connected(sidecar) as client:
-        assert await client.rest() == b"", "and is told nothing: it may be about to send"
+        assert await client.rest() == b"", "without a response: the client may be about to send"
 
 
 @pytest.mark.parametrize("before", [b"", HEAD + b"\r\n"], ids=["at first", "after a request"])
-async def test_who_drips_a_head_is_cut_off(folder: Path, before: bytes) -> None:
+async def test_a_client_that_sends_its_head_too_slowly_is_disconnected(
+    folder: Path, before: bytes
+) -> None:
     async with running(folder, **SHORT) as sidecar, connected(sidecar, before) as client:
         if before:
             assert (await client.answer())[0] == 200
@@ -70,7 +72,7 @@ async def test_who_drips_a_head_is_cut_off(folder: Path, before: bytes) -> None:
         assert await client.rest() == b""
 
 
-async def test_who_is_slow_but_in_time_is_answered(folder: Path) -> None:
+async def test_a_slow_head_within_the_timeout_is_served(folder: Path) -> None:
     async with running(folder, **LONG) as sidecar, connected(sidecar) as client:
         for _ in range(2):
             for start in range(0, len(HEAD), 10):
@@ -80,8 +82,8 @@ async def test_who_is_slow_but_in_time_is_answered(folder: Path) -> None:
             assert (await client.answer())[0] == 200
 
 
-async def test_between_requests_nobody_is_hurried(folder: Path) -> None:
-    """The time of a head is not that of a connection which is kept open."""
+async def test_the_head_timeout_does_not_apply_between_requests(folder: Path) -> None:
+    """An idle keep-alive connection has its own timeout."""
     async with running(folder, **SHORT) as sidecar, connected(sidecar, HEAD + b"\r\n") as client:
         assert (await client.answer())[0] == 200
         await asyncio.sleep(1.5 * SHORT["header_timeout_s"])
@@ -89,7 +91,7 @@ async def test_between_requests_nobody_is_hurried(folder: Path) -> None:
         assert (await client.answer())[0] == 200
 
 
-async def test_a_request_that_waits_is_no_slow_head(folder: Path) -> None:
+async def test_the_head_timeout_does_not_apply_while_a_request_waits(folder: Path) -> None:
     waiting = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + (
         b"Segments-Min-Position: 0:9\r\nPrefer: wait=2\r\n\r\n"
     )
@@ -100,7 +102,9 @@ async def test_a_request_that_waits_is_no_slow_head(folder: Path) -> None:
         assert (await client.answer())[0] == 200
 
 
-async def test_a_body_is_not_timed_as_a_head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_head_timeout_does_not_apply_to_the_body(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = json.dumps({"segment": "a", "description": "d" * 100}).encode()
     head = b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     head += b"Prefer: respond-async\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -127,19 +131,19 @@ async def test_a_body_is_not_timed_as_a_head(folder: Path, monkeypatch: pytest.M
         HEAD + b"A: b\r\n" * 5_000 + b"\r\n",
     ],
 )
-async def test_a_head_has_a_size(folder: Path, head: bytes) -> None:
+async def test_heads_are_limited_in_size(folder: Path, head: bytes) -> None:
     async with running(folder) as sidecar, connected(sidecar, head) as client:
         status, problem = await client.answer()
         assert (status, problem["code"]) == (431, "head_too_large")
-        assert "sss" not in json.dumps(problem), "what it was told it does not tell on"
+        assert "sss" not in json.dumps(problem), "the response must not repeat the request"
         assert (await sidecar.get("/livez")).status_code == 200
 
 
 # --- bodies that are too large ---
 
 
-async def test_no_route_takes_a_body_without_end(folder: Path) -> None:
-    """Each is answered while most of a gigabyte is still to come."""
+async def test_every_route_limits_its_body(folder: Path) -> None:
+    """Each responds while most of a gigabyte has not been sent yet."""
     values = {"user_id": USER, "month": "2026-01"}
     async with running(folder) as sidecar:
         for method, route in sorted((o.method, o.path) for o in operations(DEV)):
@@ -158,7 +162,7 @@ async def test_no_route_takes_a_body_without_end(folder: Path) -> None:
 # --- answers that nobody reads ---
 
 
-async def test_who_reads_no_answer_is_cut_off(
+async def test_a_client_that_reads_no_response_is_disconnected(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 0.2)
@@ -171,7 +175,7 @@ async def test_who_reads_no_answer_is_cut_off(
         client.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(client, ("127.0.0.1", sidecar.port))
-        # More than what fits into the buffers between here and there.
+        # More than the socket buffers can hold.
         await loop.sock_sendall(client, request * 100)
         assert await ended(client), "it was not cut off"
         client.close()
@@ -179,7 +183,7 @@ async def test_who_reads_no_answer_is_cut_off(
 
 
 async def ended(client: socket.socket) -> bool:
-    """Whether the other side has ended the connection, found without reading from it."""
+    """Whether the peer has closed the connection, without reading from it."""
     for _ in range(1_000):
         await asyncio.sleep(0.02)
         if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -193,7 +197,7 @@ async def ended(client: socket.socket) -> bool:
     return False
 
 
-async def test_who_reads_slowly_gets_everything(
+async def test_a_slow_reader_gets_the_whole_response(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "STALL_TIMEOUT_S", 1.5)
@@ -215,7 +219,7 @@ async def test_who_reads_slowly_gets_everything(
 # --- too many connections ---
 
 
-async def test_an_idle_connection_gives_way(folder: Path) -> None:
+async def test_an_idle_connection_is_closed_for_a_new_one(folder: Path) -> None:
     async with running(folder, max_connections=2, **LONG) as sidecar, AsyncExitStack() as stack:
         clients = []
         for _ in range(3):
@@ -228,7 +232,7 @@ async def test_an_idle_connection_gives_way(folder: Path) -> None:
             assert (await client.answer())[0] == 200
 
 
-async def test_beyond_the_connections_in_use_new_ones_are_told(folder: Path) -> None:
+async def test_new_connections_get_503_when_all_are_in_use(folder: Path) -> None:
     busy = HEAD.replace(b"/livez", f"/v1/users/{USER}/segments".encode()) + (
         b"Segments-Min-Position: 0:99\r\nPrefer: wait=20\r\n\r\n"
     )
@@ -248,7 +252,7 @@ async def test_beyond_the_connections_in_use_new_ones_are_told(folder: Path) -> 
         assert (await sidecar.get("/livez")).status_code == 200
 
 
-async def test_those_turned_away_leave_nothing_behind(
+async def test_rejected_connections_leave_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limiters: list[connection.ConnectionLimiter] = []
@@ -280,13 +284,13 @@ async def test_those_turned_away_leave_nothing_behind(
         assert len(limiter) == 1
 
 
-def test_room_for_files_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+def test_the_limit_on_open_files_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_limits: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4_096))
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_limits.append(limits))
     for connections in (1_000, 10_000):
         listener._raise_file_limit(connections)
-    assert asked == [(2_024, 4_096), (4_096, 4_096)]
+    assert set_limits == [(2_024, 4_096), (4_096, 4_096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65_536, 65_536))
     listener._raise_file_limit(1_000)
-    assert len(asked) == 2
+    assert len(set_limits) == 2

@@ -1,4 +1,4 @@
-"""The life of the sidecar's process: it serves, ends when asked to, and ends when it must."""
+"""Lifecycle of the sidecar's process: serving, stopping on signals, stopping on failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
 
 @pytest.fixture
 def settings(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Of a second server over the same services, on a port of its own."""
+    """Settings of a second server with the same services, on its own port."""
 
     @asynccontextmanager
     async def services(_settings: Settings) -> AsyncIterator[Services]:
@@ -42,7 +42,7 @@ def settings(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 async def served(settings: Settings) -> asyncio.Task[None]:
-    """The server, once it answers."""
+    """Start the server; returns once it responds."""
     task = asyncio.create_task(module.serve(settings))
     url = f"http://127.0.0.1:{settings.http.port}/livez"
     async with httpx.AsyncClient(trust_env=False, verify=False) as client:
@@ -57,14 +57,14 @@ async def served(settings: Settings) -> asyncio.Task[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_when_it_is_asked_to(settings: Settings, number: int) -> None:
+async def test_it_stops_on_a_signal(settings: Settings, number: int) -> None:
     task = await served(settings)
     os.kill(os.getpid(), number)
     await asyncio.wait_for(task, 30)
 
 
 @pytest.mark.parametrize("part", ["view_consumer", "producer"])
-async def test_it_ends_when_a_part_cannot_go_on(
+async def test_it_stops_when_the_consumer_or_producer_fails(
     settings: Settings, sidecar: Sidecar, part: str
 ) -> None:
     task = await served(settings)
@@ -74,14 +74,14 @@ async def test_it_ends_when_a_part_cannot_go_on(
         await asyncio.wait_for(task, 30)
 
 
-async def test_a_port_that_is_taken(settings: Settings, sidecar: Sidecar) -> None:
+async def test_a_port_in_use(settings: Settings, sidecar: Sidecar) -> None:
     http = settings.http.model_copy(update={"port": sidecar.port})
     with pytest.raises(OSError, match="in use"):
         async with serving(module.build(sidecar.services), http):
             pass
 
 
-async def test_requests_in_progress_are_answered_at_the_end(
+async def test_requests_in_progress_finish_before_it_stops(
     settings: Settings, sidecar: Sidecar
 ) -> None:
     task = await served(settings)

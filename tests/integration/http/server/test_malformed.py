@@ -1,4 +1,4 @@
-"""What is barely HTTP, or not at all: answered or closed, and nothing is left behind."""
+"""Malformed requests: a problem response or a closed connection, and no side effects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
         ),
     ],
 )
-async def test_what_is_not_http_is_a_problem(sidecar: Sidecar, request_bytes: bytes) -> None:
+async def test_malformed_requests_are_problems(sidecar: Sidecar, request_bytes: bytes) -> None:
     status, headers, body = parsed(await sidecar.raw(request_bytes))
     assert status == 400
     assert headers["content-type"] == "application/problem+json"
@@ -56,7 +56,7 @@ async def test_what_is_not_http_is_a_problem(sidecar: Sidecar, request_bytes: by
     assert (await sidecar.get("/livez")).status_code == 200
 
 
-async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) -> None:
+async def test_a_truncated_chunked_body_writes_no_command(sidecar: Sidecar) -> None:
     answer = await sidecar.raw(
         b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
@@ -65,10 +65,10 @@ async def test_a_chunked_body_that_breaks_off_is_no_command(sidecar: Sidecar) ->
     assert sidecar.producer.sent == []
 
 
-async def test_line_breaks_never_get_into_a_header(
+async def test_line_breaks_never_reach_a_header(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever they come from: nothing is sent at all."""
+    """Whatever their source, the response is not sent."""
 
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
         return StoredResponse(0, "a\r\nSet-Cookie: x", b"{}")
@@ -79,7 +79,7 @@ async def test_line_breaks_never_get_into_a_header(
     assert (await sidecar.get("/livez")).status_code == 200
 
 
-async def test_what_breaks_beneath_a_handler_is_a_problem(
+async def test_errors_below_a_handler_are_problems(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(_user_id: str, _now_ms: int) -> StoredResponse:
@@ -129,7 +129,7 @@ async def test_what_breaks_beneath_a_handler_is_a_problem(
         ("/v1/segments?", 200),
     ],
 )
-async def test_odd_paths(sidecar: Sidecar, path: str, status: int) -> None:
+async def test_unusual_paths(sidecar: Sidecar, path: str, status: int) -> None:
     answer = await sidecar.raw(
         f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
     )
@@ -141,8 +141,8 @@ async def test_odd_paths(sidecar: Sidecar, path: str, status: int) -> None:
     assert json.loads(body)
 
 
-async def test_header_values_that_are_no_text_go_nowhere(sidecar: Sidecar) -> None:
-    """Bytes that are not UTF-8 cannot be told back in a Location."""
+async def test_header_values_that_are_not_utf8_are_rejected(sidecar: Sidecar) -> None:
+    """Bytes that are not UTF-8 cannot be returned in a Location header."""
     answer = await sidecar.raw(
         b"PATCH /v1/segments/A HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Idempotency-Key: \xff\xfe\r\nPrefer: respond-async\r\nContent-Length: 2\r\n"
@@ -153,7 +153,7 @@ async def test_header_values_that_are_no_text_go_nowhere(sidecar: Sidecar) -> No
     assert sidecar.producer.sent == []
 
 
-async def test_two_requests_at_once_are_answered_in_order(sidecar: Sidecar) -> None:
+async def test_pipelined_requests_are_answered_in_order(sidecar: Sidecar) -> None:
     answer = await sidecar.raw(
         b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
         b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -163,7 +163,7 @@ async def test_two_requests_at_once_are_answered_in_order(sidecar: Sidecar) -> N
     assert answer.count(b"alive") == 1
 
 
-async def test_a_request_that_never_ends_holds_up_nobody(sidecar: Sidecar) -> None:
+async def test_an_unfinished_request_blocks_no_other(sidecar: Sidecar) -> None:
     writers = []
     for _ in range(50):
         _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
@@ -180,7 +180,7 @@ async def test_http_1_0(sidecar: Sidecar) -> None:
     assert headers["content-length"] == str(len(body))
 
 
-async def test_methods_that_do_not_exist(sidecar: Sidecar) -> None:
+async def test_unknown_methods(sidecar: Sidecar) -> None:
     response = await sidecar.client.request("PROPFIND", "/livez")
     assert_problem(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "GET,HEAD"

@@ -1,4 +1,4 @@
-"""Bodies that nobody wants: they hold no place, and what follows them is the next request."""
+"""Request bodies that the handler does not read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_who_was_refused_and_goes_on_sending_gives_way(folder: Path) -> None:
-    """Without credentials nobody keeps others out."""
+async def test_a_rejected_client_that_keeps_sending_is_disconnected(folder: Path) -> None:
+    """Clients without credentials must not use up the connections."""
     unfinished = POST + b"Content-Length: 1000\r\n\r\n{"
     async with (
         running(folder, auth=credentials.KEYS, max_connections=2) as sidecar,
@@ -37,7 +37,7 @@ async def test_who_was_refused_and_goes_on_sending_gives_way(folder: Path) -> No
         assert await refused[0].rest() == b""
 
 
-async def test_a_body_that_was_not_read_is_no_request(folder: Path) -> None:
+async def test_an_unread_body_is_not_taken_for_the_next_request(folder: Path) -> None:
     hidden = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
     bodies = [
         b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden,

@@ -1,4 +1,4 @@
-"""Commands on their way to a Kafka that is away, full, or broken."""
+"""The command producer while Kafka is unavailable, its queue is full, or delivery fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 async def writer(
     view: View, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[CommandProducer]:
-    """Nobody listens where its Kafka should be."""
+    """A producer whose broker does not listen."""
     monkeypatch.setattr(module, "COMMAND_QUEUE_MAX_RECORDS", 3)
     monkeypatch.setattr(module, "_DELIVERY_S", 0.2)
     monkeypatch.setattr(module, "_FLUSH_S", 0.1)
@@ -57,15 +57,15 @@ async def problem(attempt: Any) -> Problem:
     return caught.value
 
 
-async def test_no_word_from_kafka(writer: CommandProducer) -> None:
+async def test_no_acknowledgement_from_kafka(writer: CommandProducer) -> None:
     assert "no acknowledgement" in (await problem(writer.write("A", COMMAND, 0))).detail
     assert "no acknowledgement" in (await problem(writer.accept("A", COMMAND))).detail
     assert "no acknowledgement" in (await problem(writer.refresh("u", "active"))).detail
     assert writer._waiters._count == 0
 
 
-async def room_comes(writer: CommandProducer, records: int) -> None:
-    """The client's own requests stand in its queue as well, for a moment after its start."""
+async def wait_for_room(writer: CommandProducer, records: int) -> None:
+    """The client library's own requests are in its queue as well, shortly after the start."""
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(Problem):
@@ -74,8 +74,8 @@ async def room_comes(writer: CommandProducer, records: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_queue_that_is_full(writer: CommandProducer) -> None:
-    await room_comes(writer, 3)
+async def test_a_full_queue(writer: CommandProducer) -> None:
+    await wait_for_room(writer, 3)
     for _ in range(3):
         writer.send(COMMANDS_TOPIC, "A", COMMAND)
     with pytest.raises(Problem, match="too many"):
@@ -86,7 +86,9 @@ async def test_a_queue_that_is_full(writer: CommandProducer) -> None:
     assert writer._waiters._count == 0
 
 
-async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandProducer) -> None:
+async def test_a_batch_blocks_no_other_request_when_the_queue_is_full(
+    writer: CommandProducer,
+) -> None:
     bulk = writer.batch(REFRESHES_TOPIC)
     for _ in range(3):
         bulk.send("u", {})
@@ -99,7 +101,7 @@ async def test_a_bulk_holds_nobody_up_where_the_queue_is_full(writer: CommandPro
 
 
 class _Refusing:
-    """A producer that takes nothing."""
+    """A producer that rejects every record."""
 
     def __init__(self, error: KafkaError) -> None:
         self._error = error
@@ -114,7 +116,7 @@ class _Refusing:
         return 0
 
 
-async def test_a_producer_that_can_produce_no_more_ends_the_process(
+async def test_a_fatal_producer_error_stops_the_process(
     writer: CommandProducer,
 ) -> None:
     passing: Any = _Refusing(KafkaError(KafkaError._TIMED_OUT))
@@ -131,7 +133,7 @@ async def test_a_producer_that_can_produce_no_more_ends_the_process(
 
 
 class _Taking:
-    """A producer whose records arrive when the test says so."""
+    """A producer that delivers when the test tells it to."""
 
     def __init__(self) -> None:
         self.reports: list[Any] = []
@@ -150,7 +152,7 @@ class _Taking:
         return 0
 
 
-async def test_what_arrives_and_what_does_not(writer: CommandProducer) -> None:
+async def test_delivered_and_failed_records(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     first, second = (writer.send(COMMANDS_TOPIC, "A", COMMAND) for _ in range(2))
@@ -167,7 +169,7 @@ async def test_what_arrives_and_what_does_not(writer: CommandProducer) -> None:
     writer._producer = real
 
 
-async def test_who_leaves_meanwhile_leaves_nothing(writer: CommandProducer) -> None:
+async def test_a_cancelled_write_leaves_nothing(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     task = asyncio.create_task(writer.write("A", COMMAND, 30))
@@ -180,7 +182,7 @@ async def test_who_leaves_meanwhile_leaves_nothing(writer: CommandProducer) -> N
     writer._producer = real
 
 
-async def test_a_result_in_time_and_one_too_late(writer: CommandProducer) -> None:
+async def test_a_result_in_time_and_one_after_the_wait(writer: CommandProducer) -> None:
     taking: Any = _Taking()
     real, writer._producer = writer._producer, taking
     task = asyncio.create_task(writer.write("A", COMMAND, 30))
@@ -199,7 +201,7 @@ async def test_a_result_in_time_and_one_too_late(writer: CommandProducer) -> Non
     writer._producer = real
 
 
-async def test_what_was_accepted_is_remembered_until_its_result_comes(
+async def test_accepted_commands_are_remembered_until_their_result_arrives(
     writer: CommandProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ACCEPTED_IDS_MAX", 3)

@@ -1,4 +1,4 @@
-"""Keys that are fetched: when, how often, and what becomes of tokens when they cannot be had."""
+"""Fetching a JWKS: when, how often, and verification while the issuer is unavailable."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SECOND = ECKey.generate_key("P-256", {"kid": "second"})
 
 
 class Issuer:
-    """An address with keys, that counts how often it is asked."""
+    """A JWKS endpoint that counts its requests."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked = 0
+        self.requests = 0
         self.keys = [FIRST]
         self.status = 200
         self.body: bytes | None = None
@@ -38,7 +38,7 @@ class Issuer:
         self.reached = asyncio.Event()
 
     async def answer(self, _request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         if self.holding is not None:
             self.reached.set()
             await self.holding.wait()
@@ -52,93 +52,97 @@ class Issuer:
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
-    made = Issuer()
+    verifier = Issuer()
     app = web.Application()
-    app.router.add_get("/jwks", made.answer)
+    app.router.add_get("/jwks", verifier.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
-    yield made
+    verifier.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
+    yield verifier
     await runner.cleanup()
 
 
 @pytest.fixture
 async def started(issuer: Issuer) -> AsyncIterator[Any]:
-    """Makes verifiers, started, and closes them at the end."""
-    made: list[TokenVerifier] = []
+    """A factory of started verifiers; closes them at the end."""
+    verifier: list[TokenVerifier] = []
 
     async def start(**others: Any) -> TokenVerifier:
-        made.append(TokenVerifier(AuthSettings(**issuer.settings(**others))))
-        await made[-1].start()
-        return made[-1]
+        verifier.append(TokenVerifier(AuthSettings(**issuer.settings(**others))))
+        await verifier[-1].start()
+        return verifier[-1]
 
     yield start
-    for each in made:
+    for each in verifier:
         await each.close()
 
 
-def age(made: TokenVerifier, seconds: float) -> None:
-    """Let time go by for what was fetched."""
-    assert made._source is not None
-    made._source._attempt_at_s -= seconds
-    made._source._success_at_s -= seconds
+def age(verifier: TokenVerifier, seconds: float) -> None:
+    """Make the wait_for_fetch keys older."""
+    assert verifier._source is not None
+    verifier._source._attempt_at_s -= seconds
+    verifier._source._success_at_s -= seconds
 
 
-async def fetched(made: TokenVerifier) -> None:
-    """Wait for a fetch that is on its way."""
-    assert made._source is not None
-    assert made._source._fetching is not None
-    await made._source._fetching
+async def wait_for_fetch(verifier: TokenVerifier) -> None:
+    """Wait for the running fetch."""
+    assert verifier._source is not None
+    assert verifier._source._fetching is not None
+    await verifier._source._fetching
 
 
 async def test_keys_are_fetched_once_for_many_tokens(issuer: Issuer, started: Any) -> None:
-    made = await started()
+    verifier = await started()
     for number in range(5):
-        assert (await made.verify(token(FIRST, sub=f"s{number}"))).name == f"s{number}"
-    assert issuer.asked == 1
+        assert (await verifier.verify(token(FIRST, sub=f"s{number}"))).name == f"s{number}"
+    assert issuer.requests == 1
 
 
-async def test_an_unknown_key_is_looked_for_but_not_too_often(issuer: Issuer, started: Any) -> None:
-    made = await started()
+async def test_an_unknown_key_causes_fetches_at_a_limited_rate(
+    issuer: Issuer, started: Any
+) -> None:
+    verifier = await started()
     issuer.keys = [FIRST, SECOND]
     with pytest.raises(InvalidCredentialsError, match="unknown key"):
-        await made.verify(token(SECOND))
-    assert issuer.asked == 1
-    age(made, 3_600)
-    assert await made.verify(token(SECOND))
+        await verifier.verify(token(SECOND))
+    assert issuer.requests == 1
+    age(verifier, 3_600)
+    assert await verifier.verify(token(SECOND))
     for number in range(5):
         with pytest.raises(InvalidCredentialsError, match="unknown key"):
-            await made.verify(token(ECKey.generate_key("P-256", {"kid": f"made up {number}"})))
-    assert issuer.asked == 2
+            await verifier.verify(
+                token(ECKey.generate_key("P-256", {"kid": f"verifier up {number}"}))
+            )
+    assert issuer.requests == 2
 
 
-async def test_many_who_wait_for_a_key_wait_for_one_fetch(issuer: Issuer, started: Any) -> None:
-    made = await started()
-    age(made, 3_600)
+async def test_concurrent_verifications_share_one_fetch(issuer: Issuer, started: Any) -> None:
+    verifier = await started()
+    age(verifier, 3_600)
     issuer.keys, issuer.holding = [SECOND], asyncio.Event()
-    waiting = [asyncio.create_task(made.verify(token(SECOND, sub=f"s{n}"))) for n in range(20)]
+    waiting = [asyncio.create_task(verifier.verify(token(SECOND, sub=f"s{n}"))) for n in range(20)]
     await issuer.reached.wait()
     waiting[0].cancel()  # its client has gone: the others' fetch goes on
     issuer.holding.set()
     await asyncio.wait(waiting)
     assert waiting[0].cancelled()
     assert {(await each).name for each in waiting[1:]} == {f"s{n}" for n in range(1, 20)}
-    assert issuer.asked == 2
+    assert issuer.requests == 2
 
 
-async def test_old_keys_are_fetched_anew_beside_the_requests(issuer: Issuer, started: Any) -> None:
-    made = await started(jwks_max_age_s=600, jwks_refetch_s=1)
+async def test_old_keys_are_refreshed_in_the_background(issuer: Issuer, started: Any) -> None:
+    verifier = await started(jwks_max_age_s=600, jwks_refetch_s=1)
     shown = token(FIRST)
-    assert await made.verify(shown)
-    age(made, 601)
+    assert await verifier.verify(shown)
+    age(verifier, 601)
     issuer.keys = [SECOND]
-    assert await made.verify(shown)
-    await fetched(made)
+    assert await verifier.verify(shown)
+    await wait_for_fetch(verifier)
     with pytest.raises(InvalidCredentialsError, match="unknown key"):
-        await made.verify(shown)
-    assert await made.verify(token(SECOND))
+        await verifier.verify(shown)
+    assert await verifier.verify(token(SECOND))
 
 
 @pytest.mark.parametrize(
@@ -157,36 +161,34 @@ async def test_old_keys_are_fetched_anew_beside_the_requests(issuer: Issuer, sta
     ],
     ids=str,
 )
-async def test_the_former_keys_stay_when_newer_ones_cannot_be_had(
+async def test_loaded_keys_stay_in_use_when_a_refresh_fails(
     issuer: Issuer, started: Any, status: int, body: bytes | None
 ) -> None:
-    made = await started(jwks_max_age_s=600, jwks_refetch_s=1)
+    verifier = await started(jwks_max_age_s=600, jwks_refetch_s=1)
     issuer.status, issuer.body = status, body
     with capture_logs() as logged:
         for number in range(3):
-            age(made, 601)
-            assert await made.verify(token(FIRST, sub=f"s{number}"))
-            await fetched(made)
-    assert issuer.asked == 4
-    # Told once, not with each attempt.
+            age(verifier, 601)
+            assert await verifier.verify(token(FIRST, sub=f"s{number}"))
+            await wait_for_fetch(verifier)
+    assert issuer.requests == 4
+    # Logged once, not with each attempt.
     assert [entry["log_level"] for entry in logged] == ["error"]
 
 
-async def test_an_issuer_that_does_not_answer_is_not_waited_for(
-    issuer: Issuer, started: Any
-) -> None:
+async def test_a_hanging_issuer_does_not_block_verification(issuer: Issuer, started: Any) -> None:
     issuer.holding = asyncio.Event()
-    made = await started(jwks_timeout_s=1.0)
+    verifier = await started(jwks_timeout_s=1.0)
     with pytest.raises(Problem) as problem:
-        await made.verify(token(FIRST))
+        await verifier.verify(token(FIRST))
     assert (problem.value.status, problem.value.code) == (503, "keys_unavailable")
-    assert issuer.asked == 1
+    assert issuer.requests == 1
     issuer.holding.set()
-    age(made, 3_600)
-    assert await made.verify(token(FIRST))
+    age(verifier, 3_600)
+    assert await verifier.verify(token(FIRST))
 
 
-async def test_a_sidecar_without_keys_says_so_and_serves_what_is_open(
+async def test_without_keys_the_sidecar_returns_503_except_for_open_routes(
     issuer: Issuer, tmp_path: Any
 ) -> None:
     issuer.status = 503
@@ -201,7 +203,7 @@ async def test_a_sidecar_without_keys_says_so_and_serves_what_is_open(
         assert answer.status_code == 200
 
 
-def test_a_key_that_cannot_be_used_does_not_spoil_the_others() -> None:
+def test_unusable_keys_are_skipped() -> None:
     good = FIRST.as_dict(private=True)
     spoiled = [
         {"kty": "EC", "crv": "P-256", "kid": "no point"},
@@ -220,6 +222,6 @@ def test_a_key_that_cannot_be_used_does_not_spoil_the_others() -> None:
 @pytest.mark.parametrize(
     "document", [{}, [], 1, {"keys": [{}] * 1_001}], ids=["object", "list", "number", "many"]
 )
-def test_what_is_no_set_of_keys(document: Any) -> None:
+def test_invalid_key_sets(document: Any) -> None:
     with pytest.raises(NoKeysError):
         parse(json.dumps(document).encode())

@@ -1,4 +1,4 @@
-"""The rate limiter against a bucket of tokens in exact numbers; where clients come from."""
+"""The rate limiter compared with an exact token bucket; the address that a client counts as."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Bucket:
         st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 1_000)), max_size=60
     ),
 )
-def test_it_is_a_bucket_of_tokens(
+def test_it_is_a_token_bucket(
     interval_ns: int, burst: int, steps: list[tuple[str, int, int]]
 ) -> None:
     clock = Clock()
@@ -65,7 +65,7 @@ def test_it_is_a_bucket_of_tokens(
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 200))
 def test_never_more_than_burst_and_rate(burst: int, rate: int, asked: int) -> None:
-    """In a second of asking as fast as one can."""
+    """In one second of requests at any rate."""
     clock = Clock()
     limiter = RateLimiter(rate, burst, clock_ns=clock)
     passed = 0
@@ -75,7 +75,7 @@ def test_never_more_than_burst_and_rate(burst: int, rate: int, asked: int) -> No
     assert passed <= burst + rate
 
 
-def test_who_is_refused_passes_after_the_wait() -> None:
+def test_a_rejected_subject_passes_after_the_wait() -> None:
     clock = Clock()
     limiter = RateLimiter(4, 2, clock_ns=clock)
     assert [limiter.take("a") for _ in range(4)] == [0, 0, SECOND_NS // 4, SECOND_NS // 4]
@@ -86,7 +86,7 @@ def test_who_is_refused_passes_after_the_wait() -> None:
     assert limiter.take("b") == 0
 
 
-def test_subjects_are_bounded_and_the_busiest_stay() -> None:
+def test_the_number_of_subjects_is_bounded_and_the_busiest_stay() -> None:
     clock = Clock()
     limiter = RateLimiter(1, 1, clients_max=10, clock_ns=clock)
     assert limiter.take("loud") == 0
@@ -96,7 +96,7 @@ def test_subjects_are_bounded_and_the_busiest_stay() -> None:
         assert len(limiter) <= 10
 
 
-def test_asking_for_the_wait_remembers_nobody() -> None:
+def test_querying_the_wait_stores_no_subject() -> None:
     limiter = RateLimiter(1, 1)
     assert limiter.wait_ns("a") == 0
     assert len(limiter) == 0

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: what is let in, and each of the ways in which one is not good (RFC 8725)."""
+"""Valid JSON Web Tokens, and every way in which one is invalid (RFC 8725)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INSTANTS = ("exp", "nbf", "iat")
 
 
 def as_of_now(others: dict[str, Any]) -> dict[str, Any]:
-    """Claims whose instants are given as seconds from now."""
+    """Claims whose timestamps are seconds from now."""
     now_s = int(time.time())
     return {
         name: now_s + value if name in INSTANTS and type(value) is int else value
@@ -49,7 +49,7 @@ async def by_keys(tmp_path: Any) -> TokenVerifier:
 
 
 async def reason(made: TokenVerifier, shown: str) -> str:
-    """Why a token is refused; AssertionError when it is not."""
+    """Why a token is rejected; AssertionError if it is accepted."""
     with pytest.raises(InvalidCredentialsError) as refused:
         await made.verify(shown)
     return str(refused.value)
@@ -95,7 +95,7 @@ async def test_a_token_signed_with_a_key_of_the_set(by_keys: TokenVerifier, key:
     ],
     ids=str,
 )
-async def test_claims_that_are_not_good(others: dict[str, Any], why: str) -> None:
+async def test_invalid_claims(others: dict[str, Any], why: str) -> None:
     assert why in await reason(verifier(), token(**as_of_now(others)))
 
 
@@ -111,11 +111,11 @@ async def test_claims_that_are_not_good(others: dict[str, Any], why: str) -> Non
     ],
     ids=json.dumps,
 )
-async def test_claims_that_are_good(others: dict[str, Any]) -> None:
+async def test_valid_claims(others: dict[str, Any]) -> None:
     assert (await verifier().verify(token(**as_of_now(others)))).role is Role.ADMIN
 
 
-async def test_a_token_without_an_end_where_that_is_allowed() -> None:
+async def test_a_token_without_expiry_where_that_is_allowed() -> None:
     assert await verifier(require_exp=False).verify(token(exp=None))
     assert "expired" in await reason(
         verifier(require_exp=False), token(exp=int(time.time()) - 3_600)
@@ -146,14 +146,14 @@ def unsigned(header: Any, payload: Any = None, signature: str = "") -> str:
 
 
 @pytest.mark.parametrize("word", ["none", "None", "NONE", "nOnE", "", "HS256", "HS512", "XS1", 7])
-async def test_an_algorithm_that_proves_nothing(by_keys: TokenVerifier, word: Any) -> None:
+async def test_the_algorithm_none(by_keys: TokenVerifier, word: Any) -> None:
     for made in (verifier(), by_keys):
         await reason(made, unsigned({"alg": word}))
         await reason(made, unsigned({"alg": word, "kid": "rsa-1"}))
 
 
-async def test_a_public_key_is_no_secret(by_keys: TokenVerifier) -> None:
-    """Key confusion: HS256 with what everybody can read of the RSA key as its secret."""
+async def test_a_public_key_is_not_accepted_as_a_secret(by_keys: TokenVerifier) -> None:
+    """Key confusion: HS256 with the public RSA key as its secret."""
     for public in (
         RSA.as_pem(private=False),
         json.dumps(RSA.as_dict(private=False)).encode(),
@@ -177,7 +177,7 @@ async def test_a_secret_among_public_keys_verifies_nothing(tmp_path: Any) -> Non
     assert await made.verify(token(RSA))
 
 
-async def test_a_key_is_good_for_its_own_algorithm_alone(by_keys: TokenVerifier) -> None:
+async def test_a_key_verifies_only_its_own_algorithm(by_keys: TokenVerifier) -> None:
     for signing, kid in ((EC, "rsa-1"), (RSA, "ec-1"), (OTHER_EC, "ec-1")):
         assert "is invalid" in await reason(by_keys, token(signing, header={"kid": kid}))
     assert "is invalid" in await reason(
@@ -185,7 +185,7 @@ async def test_a_key_is_good_for_its_own_algorithm_alone(by_keys: TokenVerifier)
     )
 
 
-async def test_an_algorithm_that_is_not_on_the_list(tmp_path: Any) -> None:
+async def test_an_algorithm_that_is_not_allowed(tmp_path: Any) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps(PUBLIC))
     made = verifier(jwt_secret=None, jwks_file=file, algorithms=["ES256"])
@@ -194,7 +194,7 @@ async def test_an_algorithm_that_is_not_on_the_list(tmp_path: Any) -> None:
     await reason(made, token(RSA))
 
 
-async def test_which_key_must_be_said_when_there_are_several(by_keys: TokenVerifier) -> None:
+async def test_a_key_id_is_required_with_several_keys(by_keys: TokenVerifier) -> None:
     nameless = ECKey.import_key({k: v for k, v in EC.as_dict(private=True).items() if k != "kid"})
     assert "unknown key" in await reason(by_keys, token(nameless))
     assert "unknown key" in await reason(by_keys, token(EC, header={"kid": "ec-9"}))
@@ -213,14 +213,14 @@ async def test_which_key_must_be_said_when_there_are_several(by_keys: TokenVerif
     ],
     ids=json.dumps,
 )
-async def test_what_must_be_understood_and_is_not(header: dict[str, Any]) -> None:
+async def test_unknown_critical_headers(header: dict[str, Any]) -> None:
     head = {"alg": "HS256", **header}
     signing = f"{_part(head)}.{_part(claims())}"
     signed = hmac.digest(SECRET.encode(), signing.encode(), "sha256")
     await reason(verifier(), f"{signing}.{_part(signed)}")
 
 
-async def test_a_header_that_means_nothing_here_is_let_through() -> None:
+async def test_unknown_headers_are_ignored() -> None:
     head = {"alg": "HS256", "nonce": "x"}
     signing = f"{_part(head)}.{_part(claims())}"
     signed = hmac.digest(SECRET.encode(), signing.encode(), "sha256")
@@ -246,25 +246,25 @@ async def test_a_header_that_means_nothing_here_is_let_through() -> None:
     ],
     ids=range(13),
 )
-async def test_what_is_no_token(by_keys: TokenVerifier, shown: str) -> None:
+async def test_malformed_tokens(by_keys: TokenVerifier, shown: str) -> None:
     for made in (verifier(), by_keys):
         await reason(made, shown)
 
 
 @pytest.mark.parametrize("payload", [b"null", b"[]", b'"x"', b"[" * 5_000, b"{", b"\xff"])
-async def test_a_payload_that_is_no_object(payload: bytes) -> None:
+async def test_a_payload_that_is_not_an_object(payload: bytes) -> None:
     signing = f"{_part({'alg': 'HS256'})}.{_part(payload)}"
     signed = hmac.digest(SECRET.encode(), signing.encode(), "sha256")
     await reason(verifier(), f"{signing}.{_part(signed)}")
 
 
-async def test_the_reason_says_nothing_of_the_token() -> None:
+async def test_the_reason_does_not_contain_the_token() -> None:
     spoiled: list[dict[str, Any]] = [{"sub": "s3cr3t" * 40}, {"role": "s3cr3t"}, {"iss": "s3cr3t"}]
     for others in spoiled:
         assert "s3cr3t" not in await reason(verifier(), token(**others))
 
 
-async def test_a_token_is_not_remembered_beyond_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_is_not_cached_beyond_its_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
     end_s = int(time.time()) + 1_000
     made, shown = verifier(leeway_s=0), token(exp=end_s)
     assert await made.verify(shown)
@@ -272,7 +272,7 @@ async def test_a_token_is_not_remembered_beyond_its_end(monkeypatch: pytest.Monk
     assert "expired" in await reason(made, shown)
 
 
-async def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_token_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_verifier, "CACHE_MAX", 3)
     made = verifier()
     for number in range(10):
@@ -280,7 +280,7 @@ async def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert len(made._cache) == 3
 
 
-async def test_a_token_signed_with_a_key_that_was_taken_away(tmp_path: Any) -> None:
+async def test_a_token_signed_with_a_removed_key(tmp_path: Any) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps(PUBLIC))
     made = verifier(jwt_secret=None, jwks_file=file)

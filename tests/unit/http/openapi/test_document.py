@@ -1,4 +1,4 @@
-"""The document: valid, in step with the routes that are served, and with what they do."""
+"""The OpenAPI document: valid, and consistent with the routes and their declarations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN = Settings()
 METHODS = ("get", "put", "post", "patch", "delete")
 
 
-def made(settings: Settings = DEV) -> dict[str, Any]:
+def build_document(settings: Settings = DEV) -> dict[str, Any]:
     return app.interface(settings)
 
 
@@ -53,7 +53,7 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
-    """Of values against a schema that refers to the components of the document."""
+    """A validator of values for a schema that refers to the document's components."""
     resource = Resource.from_contents(
         document | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     )
@@ -64,15 +64,15 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Va
 
 @pytest.mark.parametrize("settings", [DEV, PLAIN], ids=["dev", "plain"])
 def test_it_is_openapi_3_1(settings: Settings) -> None:
-    document = made(settings)
+    document = build_document(settings)
     errors = [error.message for error in Draft202012Validator(OPENAPI_31).iter_errors(document)]
     assert errors == []
     assert document["openapi"] == "3.1.1"
     assert document["info"]["version"] == __version__
 
 
-def test_every_schema_in_it_is_one() -> None:
-    document = made()
+def test_every_schema_is_valid() -> None:
+    document = build_document()
     for name, schema in document["components"]["schemas"].items():
         Draft202012Validator.check_schema(schema)
         assert schema.get("title", name)
@@ -81,8 +81,8 @@ def test_every_schema_in_it_is_one() -> None:
             Draft202012Validator.check_schema(node["schema"])
 
 
-def test_every_reference_leads_somewhere() -> None:
-    document = made()
+def test_every_reference_resolves() -> None:
+    document = build_document()
     referred = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
     for reference in referred:
         place: Any = document
@@ -96,7 +96,7 @@ def test_every_reference_leads_somewhere() -> None:
 async def test_routes_and_document_are_the_same(tmp_path: Path, dev: bool) -> None:
     """Both ways; HEAD comes with GET."""
     settings = Settings(dev={"enabled": dev})
-    documented = {(method, path) for method, path, _ in operations(made(settings))}
+    documented = {(method, path) for method, path, _ in operations(build_document(settings))}
     async with running(tmp_path) as sidecar:
         services = sidecar.services
         object.__setattr__(services, "settings", settings.model_copy(update={"data_dir": tmp_path}))
@@ -110,18 +110,18 @@ async def test_routes_and_document_are_the_same(tmp_path: Path, dev: bool) -> No
     assert any(path.startswith("/dev/") for _, path in documented) is dev
 
 
-async def test_what_is_served_is_the_document(tmp_path: Path) -> None:
+async def test_the_served_document(tmp_path: Path) -> None:
     async with running(tmp_path) as sidecar:
         response = await sidecar.get("/openapi.json")
         assert response.status_code == 200
-        assert response.json() == made(sidecar.services.settings)
+        assert response.json() == build_document(sidecar.services.settings)
         etag = {"If-None-Match": response.headers["etag"]}
         again = await sidecar.get("/openapi.json", headers=etag)
         assert (again.status_code, again.content) == (304, b"")
 
 
-def test_every_operation_says_what_it_does() -> None:
-    document = made()
+def test_every_operation_is_described() -> None:
+    document = build_document()
     ids = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(set(ids)) == len(ids)
     tags = {tag["name"] for tag in document["tags"]}
@@ -141,7 +141,7 @@ def test_every_operation_says_what_it_does() -> None:
 def test_security_is_the_declared_role() -> None:
     settings = Settings(auth={"mode": "keys"}, dev={"enabled": True})
     declared = {(o.method, o.path): o for o in app.operations(settings)}
-    for method, path, operation in operations(made(settings)):
+    for method, path, operation in operations(build_document(settings)):
         route = declared[method, path]
         role = route.required_role(settings.auth)
         if role is Role.OPEN:
@@ -152,11 +152,11 @@ def test_security_is_the_declared_role() -> None:
         assert operation["x-required-role"] == role
         assert ({"link": []} in operation["security"]) is route.signed_link
         assert {"401", "403", "429"} <= operation["responses"].keys()
-    without = [o["security"] for _, _, o in operations(made(PLAIN)) if o["security"]]
-    assert all({} in ways for ways in without), "nobody is asked"
+    without = [o["security"] for _, _, o in operations(build_document(PLAIN)) if o["security"]]
+    assert all({} in ways for ways in without), "credentials are optional"
 
 
-def test_every_kind_of_problem_is_said_of_some_operation() -> None:
+def test_every_problem_type_is_declared_by_an_operation() -> None:
     said = set()
     for operation in app.operations(DEV):
         said |= set(openapi.problem_types(operation, operation.required_role(DEV.auth)))
@@ -167,7 +167,7 @@ def test_every_kind_of_problem_is_said_of_some_operation() -> None:
     assert said <= PROBLEM_TYPES.keys()
 
 
-def test_every_header_is_said_of_some_operation() -> None:
+def test_every_header_is_declared_by_an_operation() -> None:
     declared = app.operations(DEV)
     asked = {name for operation in declared for name in operation.headers}
     assert asked == set(headers.REQUEST_HEADERS)
@@ -181,7 +181,7 @@ def test_every_header_is_said_of_some_operation() -> None:
 
 
 def test_every_example_is_valid() -> None:
-    document = made()
+    document = build_document()
     checked = 0
     for node in nodes(document):
         schema = node.get("schema")
@@ -199,7 +199,7 @@ def test_every_example_is_valid() -> None:
     assert checked > 50
 
 
-def test_every_example_of_a_body_is_taken_by_its_model() -> None:
+def test_every_example_body_is_valid() -> None:
     bodies = [o.body for o in app.operations(DEV) if isinstance(o.body, JsonBody)]
     assert bodies
     for body in bodies:
@@ -209,9 +209,9 @@ def test_every_example_of_a_body_is_taken_by_its_model() -> None:
             body.model.model_validate(example)
 
 
-def test_the_page_fills_no_header_in() -> None:
-    """A position of another deployment, or a used key, would go out with whatever is tried."""
-    for _, _, operation in operations(made()):
+def test_headers_have_no_examples() -> None:
+    """The page would send them: a position of another deployment, or a used key."""
+    for _, _, operation in operations(build_document()):
         for parameter in operation.get("parameters", []):
             if parameter["in"] == "header":
                 assert not {"example", "examples"} & parameter.keys()

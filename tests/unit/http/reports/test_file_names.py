@@ -1,4 +1,4 @@
-"""Names of files: never the same for two reports that differ, and fit for every system."""
+"""File names of reports: different for different reports, and portable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHOICES: dict[str, list[Any]] = {
 }
 
 
-def test_two_reports_that_differ_have_two_names() -> None:
+def test_different_reports_have_different_names() -> None:
     requests = [
         ReportRequest(**dict(zip(CHOICES, chosen, strict=True)))
         for chosen in itertools.product(*CHOICES.values())
@@ -36,7 +36,7 @@ def test_two_reports_that_differ_have_two_names() -> None:
             assert len(part_name(name).encode()) <= 255
 
 
-def test_a_name_says_what_is_in_it() -> None:
+def test_a_name_describes_its_report() -> None:
     request = ReportRequest(month="2026-11", segment="beta", header=True)
     name = file_name(request, AT_MS, stable=False)
     assert re.fullmatch(

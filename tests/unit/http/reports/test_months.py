@@ -1,4 +1,4 @@
-"""Where a month begins and ends in a time zone, against the clock on the wall there."""
+"""Start and end of a month in a time zone, compared with local times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZONES = sorted(available_timezones())
 
 
-def on_the_wall(at_ms: int, name: str) -> datetime:
+def local_time(at_ms: int, name: str) -> datetime:
     return (EPOCH + timedelta(milliseconds=at_ms)).astimezone(ZoneInfo(name))
 
 
@@ -33,13 +33,15 @@ def bounds(month: str, name: str) -> tuple[int, int]:
 @example("Asia/Kathmandu", 1986, 1)  # 00:00 does not exist: 15 minutes are left out
 @example("Pacific/Kwajalein", 1993, 8)  # a day is left out
 @example("Pacific/Apia", 2011, 12)
-def test_a_month_begins_when_the_wall_says_so(name: str, year: int, month: int) -> None:
+def test_a_month_begins_at_local_midnight_of_its_first_day(
+    name: str, year: int, month: int
+) -> None:
     first, following = bounds(f"{year:04}-{month:02}", name)
-    there = on_the_wall(first, name)
+    there = local_time(first, name)
     assert (there.year, there.month, there.day) == (year, month, 1)
-    before = on_the_wall(first - 1, name)
+    before = local_time(first - 1, name)
     assert (before.year, before.month) == (year - (month == 1), (month - 2) % 12 + 1)
-    after = on_the_wall(following, name)
+    after = local_time(following, name)
     assert (after.year, after.month, after.day) == (year + (month == 12), month % 12 + 1, 1)
     assert first < following
 
@@ -84,7 +86,7 @@ def test_months(text: str) -> None:
         *("2026/01", " 2026-01", "2026-01\n", "\u0662\u0660\u0662\u0666-01", "2026-0\u0661"),
     ],
 )
-def test_months_that_are_none(text: str) -> None:
+def test_invalid_months(text: str) -> None:
     with pytest.raises(ValueError, match="a month is"):
         parse_month(text)
 
@@ -93,6 +95,6 @@ def test_months_that_are_none(text: str) -> None:
     "name",
     ["", "Mars", "Europe", "europe/berlin", "/etc/localtime", "../etc/passwd", "Europe/Berlin\0"],
 )
-def test_zones_that_are_none(name: str) -> None:
+def test_invalid_zones(name: str) -> None:
     with pytest.raises(ValueError, match="IANA"):
         zone(name)

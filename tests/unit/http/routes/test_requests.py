@@ -1,4 +1,4 @@
-"""What requests say, as far as it can be read without a server."""
+"""Parsing of requests, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segments.http.routes import requests
 from segments.http.routing import body
 
 
-async def test_a_body_that_breaks_off() -> None:
+async def test_a_truncated_body() -> None:
     class Broken:
         async def iter_any(self) -> AsyncIterator[bytes]:
             yield b"{"
@@ -30,13 +30,13 @@ async def test_a_body_that_breaks_off() -> None:
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**18))
-def test_a_position_comes_back_as_it_was(partition: int, offset: int) -> None:
+def test_positions_round_trip(partition: int, offset: int) -> None:
     position = Position(partition, offset)
     assert Position.parse(str(position)) == position
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1))
-def test_a_location_is_one_segment_of_a_path(name: str) -> None:
+def test_a_location_adds_one_path_segment(name: str) -> None:
     location = requests.location("/v1/things", name)
     assert location.isascii()
     assert location.isprintable()

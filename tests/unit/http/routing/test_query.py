@@ -1,4 +1,4 @@
-"""Query parameters: what they mean, and what is none."""
+"""Query parameters: valid and invalid values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from segments.http.problems import Problem
 from segments.http.routing.query import (
     CURSOR_SCHEMA,
-    Page,
+    PageQuery,
     Query,
     QueryInstant,
     cursor_decoder,
@@ -25,27 +25,27 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 text = st.text(st.characters(codec="utf-8"))
 
 
-class Wanted(Page):
+class ExampleQuery(PageQuery):
     from_ms: Annotated[QueryInstant | None, Field(alias="from")] = None
     cursor: Annotated[
         list[Any] | None, BeforeValidator(cursor_decoder(int, str)), CURSOR_SCHEMA
     ] = None
 
 
-def asked(query: str, model: type[Query] = Wanted) -> Any:
+def parse_query(query: str, model: type[Query] = ExampleQuery) -> Any:
     return model.parse(make_mocked_request("GET", f"/v1/things?{query}"))
 
 
-def refused(query: str, model: type[Query] = Wanted) -> str:
-    """What is said of a query that is wrong."""
+def rejection(query: str, model: type[Query] = ExampleQuery) -> str:
+    """The detail of the problem for an invalid query."""
     with pytest.raises(Problem) as caught:
-        asked(query, model)
+        parse_query(query, model)
     assert (caught.value.status, caught.value.code) == (400, "invalid")
     return caught.value.detail
 
 
 @given(st.lists(st.one_of(int64, text), min_size=1, max_size=4))
-def test_a_cursor_comes_back_as_it_was(place: list[Any]) -> None:
+def test_cursors_round_trip(place: list[Any]) -> None:
     cursor = encode_cursor(place)
     assert cursor.isascii()
     assert unquote(cursor) == cursor
@@ -58,28 +58,28 @@ def test_a_cursor_comes_back_as_it_was(place: list[Any]) -> None:
 @pytest.mark.parametrize(
     "place", [[2**63], [1.5], [True], [None], ["1"], [], [1, 2], {"a": 1}, 7, "x"]
 )
-def test_a_cursor_that_holds_something_else(place: Any) -> None:
+def test_a_cursor_with_other_types(place: Any) -> None:
     with pytest.raises(ValueError, match="not a cursor"):
         cursor_decoder(int)(encode_cursor(place))
 
 
 @given(text)
 def test_any_text_as_a_cursor(text: str) -> None:
-    """A place, or Problem 400; never anything else."""
+    """Either a place or Problem 400."""
     request = make_mocked_request("GET", "/v1/things")
     request._rel_url = request.rel_url.with_query(cursor=text)
     status, place = 200, None
     try:
-        place = Wanted.parse(request).cursor
+        place = ExampleQuery.parse(request).cursor
     except Problem as problem:
         status = problem.status
     assert (status, place is None) in ((200, False), (400, True))
 
 
 def test_no_parameters() -> None:
-    nothing = asked("")
+    nothing = parse_query("")
     assert (nothing.cursor, nothing.from_ms, nothing.limit) == (None, None, 100)
-    assert asked("", Query) == Query()
+    assert parse_query("", Query) == Query()
 
 
 @pytest.mark.parametrize(
@@ -94,32 +94,32 @@ def test_no_parameters() -> None:
     ],
 )
 def test_instants(query: str, at_ms: int | None) -> None:
-    assert asked(query).from_ms == at_ms
+    assert parse_query(query).from_ms == at_ms
 
 
 @pytest.mark.parametrize("value", ["", "0", "2026-01-01", "2026-01-01T00:00:00", "now", "%00"])
-def test_instants_that_are_none(value: str) -> None:
-    assert refused(f"from={value}").startswith("from: a timestamp must be")
+def test_invalid_instants(value: str) -> None:
+    assert rejection(f"from={value}").startswith("from: a timestamp must be")
 
 
 @pytest.mark.parametrize(
     "value", ["", "0", "-1", "1001", "1.0", "1e2", "%201", "\u0661", "9" * 5_000, "true"]
 )
-def test_page_sizes_that_are_none(value: str) -> None:
-    assert refused(f"limit={value}").startswith("limit: ")
+def test_invalid_page_sizes(value: str) -> None:
+    assert rejection(f"limit={value}").startswith("limit: ")
 
 
 def test_page_sizes() -> None:
-    assert [asked(f"limit={n}").limit for n in (1, 1_000)] == [1, 1_000]
+    assert [parse_query(f"limit={n}").limit for n in (1, 1_000)] == [1, 1_000]
 
 
-def test_a_parameter_that_means_nothing() -> None:
-    assert refused("nothing=1") == "no such parameter: 'nothing'"
-    # The name of a field is not that of its parameter.
-    assert refused("from_ms=1") == "no such parameter: 'from_ms'"
-    assert refused("limit=1", Query) == "no such parameter: 'limit'"
-    assert len(refused("a" * 5_000 + "=1")) < 100
+def test_unknown_parameters() -> None:
+    assert rejection("nothing=1") == "no such parameter: 'nothing'"
+    # The name of the field is not the name of the parameter.
+    assert rejection("from_ms=1") == "no such parameter: 'from_ms'"
+    assert rejection("limit=1", Query) == "no such parameter: 'limit'"
+    assert len(rejection("a" * 5_000 + "=1")) < 100
 
 
-def test_a_parameter_that_stands_there_twice() -> None:
-    assert refused("limit=1&limit=1") == "limit is present more than once"
+def test_a_repeated_parameter() -> None:
+    assert rejection("limit=1&limit=1") == "limit is present more than once"

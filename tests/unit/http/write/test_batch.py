@@ -1,4 +1,4 @@
-"""Many records to one topic, with a producer that does what the test says."""
+"""BatchProducer with a fake producer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def delivery(producer: FakeProducer) -> BatchProducer:
     return BatchProducer(stands_in, "topic")
 
 
-async def test_it_is_done_when_kafka_has_all(
+async def test_flush_returns_when_kafka_has_all_records(
     producer: FakeProducer, delivery: BatchProducer
 ) -> None:
     await delivery.flush()
@@ -59,7 +59,7 @@ async def test_it_is_done_when_kafka_has_all(
     await done
 
 
-async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
+async def test_room_depends_on_the_whole_queue(
     producer: FakeProducer, delivery: BatchProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "BATCH_QUEUE_MAX", 10)
@@ -78,7 +78,7 @@ async def test_there_is_room_when_the_queue_is_short_whoever_fills_it(
     await room
 
 
-async def test_while_others_get_on_nothing_is_given_up(
+async def test_deliveries_of_other_requests_reset_the_stall_timeout(
     producer: FakeProducer, delivery: BatchProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "DELIVERY_STALL_TIMEOUT_S", 1.0)
@@ -94,7 +94,7 @@ async def test_while_others_get_on_nothing_is_given_up(
 
 
 @pytest.mark.parametrize("ask", [BatchProducer.wait_for_room, BatchProducer.flush])
-async def test_a_record_that_kafka_refused_fails_all(
+async def test_one_failed_record_fails_the_batch(
     producer: FakeProducer, delivery: BatchProducer, ask: Callable[[BatchProducer], Any]
 ) -> None:
     for _ in range(2):
