@@ -17,8 +17,6 @@ MIRRORED = {"client/models.py", "contracts/responses", "contracts/documents.py"}
 EXCEPTIONS = {
     "Membership": "the same membership in the client, in documents and in responses",
     "NAME": "the name of an application, in the module of each",
-    "POSITIONS_MAX": "the client repeats the limit of the protocol: it imports nothing of http",
-    "ROW_COUNT": "the client repeats the name of the header: it imports nothing of http",
     "Rule": "the client's input mirrors the rule of the contract",
 }
 """Names that are defined in several modules with one meaning, and why."""
