@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -43,6 +44,10 @@ _LONGEST = (
 _DEPLOYMENTS = 2
 """Number of deployments that the tests with a shared deployment are spread over."""
 _shared_broker = pytest.StashKey[EmbeddedKafka]()
+
+# Brokers of tests live for seconds to minutes: the JVM's optimizing compiler costs them more
+# processor time than it saves (measured: 3.5 instead of 5.8 s for a start and 6 s of life).
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # A shell that runs the tests in the background makes them ignore SIGINT, and so every process they
 # start: Ctrl-C is part of what is tested.
