@@ -30,7 +30,7 @@ QUICK = {
     "backoff_ms": 20,
     "backoff_max_ms": 200,
 }
-# What has no series as long as all is well.
+# Panels without series while nothing is wrong.
 QUIET = {"Alerts firing", "Requests refused", "Connections closed"}
 
 
