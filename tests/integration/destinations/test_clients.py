@@ -36,22 +36,22 @@ async def test_the_command_line_delivers_or_downloads(
 ) -> None:
     """Delivers with `--destination`, downloads without it, whatever the default is."""
     async with serving(data, archive, destination=destination) as sidecar:
-        wanted = await direct(sidecar, "2025-02")
+        expected = await direct(sidecar, "2025-02")
         put = await segments(sidecar, "2025-02", "--destination", "archive")
         assert put.returncode == 0, put.stderr
         [(name, there)] = archive.files().items()
-        assert there == wanted
+        assert there == expected
         assert put.stdout == f"40 rows are at {(archive.folder / name).as_uri()}\n"
         here = await segments(sidecar, "2025-02")
-        assert here.stdout.encode() == wanted
+        assert here.stdout.encode() == expected
 
 
 async def test_the_command_line_with_json_and_with_failures(
     data: Path, archive: FolderPlace
 ) -> None:
     async with serving(data, archive) as sidecar:
-        told = await segments(sidecar, "2025-02", "--destination", "archive", "--json")
-        assert json.loads(told.stdout)["state"] == "done"
+        delivered = await segments(sidecar, "2025-02", "--destination", "archive", "--json")
+        assert json.loads(delivered.stdout)["state"] == "done"
         unknown = await segments(sidecar, "2025-02", "--destination", "elsewhere")
         assert unknown.returncode == 1
         assert "the destinations are: link, archive" in unknown.stderr

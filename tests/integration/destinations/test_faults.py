@@ -54,9 +54,9 @@ async def test_an_interrupted_attempt_leaves_nothing_and_the_next_succeeds(
     # The limit is generous for a busy machine; only the stall waits until it is reached.
     async with serving(data, place, step_timeout_s=6 if what == "stall" else 20) as sidecar:
         job = await put(sidecar)
-        wanted = await direct(sidecar)
+        expected = await direct(sidecar)
     assert job["state"] == "done", job
-    assert place.files() == {job["name"]: wanted}
+    assert place.files() == {job["name"]: expected}
     assert place.leftovers() == []
 
 
@@ -80,9 +80,9 @@ async def test_503_from_s3_is_retried(data: Path, place: S3Place) -> None:
     place.proxy.make("answer", after_bytes=0, times=2, answer=SLOW_DOWN)
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month="2025-02")
-        wanted = await direct(sidecar, "2025-02")
+        expected = await direct(sidecar, "2025-02")
     assert job["state"] == "done", job
-    assert place.files() == {job["name"]: wanted}
+    assert place.files() == {job["name"]: expected}
 
 
 @on_dropbox
@@ -97,9 +97,9 @@ async def test_transient_errors_of_dropbox_are_retried(
     month = "2025-03" if route == "append_v2" else "2025-02"
     async with serving(data, place) as sidecar:
         job = await put(sidecar, month=month)
-        wanted = await direct(sidecar, month)
+        expected = await direct(sidecar, month)
     assert job["state"] == "done", job
-    assert place.files() == {job["name"]: wanted}
+    assert place.files() == {job["name"]: expected}
     assert job["url"].startswith("https://www.dropbox.com/"), job
     assert place.double.failures == []
 

@@ -50,16 +50,16 @@ async def test_link_returns_a_link_as_without_destinations(
     data: Path, archive: FolderPlace
 ) -> None:
     async with serving(data, archive) as sidecar:
-        for body in ({}, {"destination": "link"}):
-            wanted = {"month": "2025-02", **body}
-            response = await sidecar.client.post("/v1/reports", json=wanted)
+        for destination in ({}, {"destination": "link"}):
+            body = {"month": "2025-02", **destination}
+            response = await sidecar.client.post("/v1/reports", json=body)
             assert response.status_code == 201
             assert response.json()["url"].endswith("/v1/reports/2025-02.csv")
     async with serving(data, archive, destination="archive") as sidecar:
         response = await sidecar.client.post("/v1/reports", json={"month": "2025-02"})
         assert (await ended(sidecar, response))["state"] == "done"
-        wanted = {"month": "2025-02", "destination": "link"}
-        assert (await sidecar.client.post("/v1/reports", json=wanted)).status_code == 201
+        body = {"month": "2025-02", "destination": "link"}
+        assert (await sidecar.client.post("/v1/reports", json=body)).status_code == 201
 
 
 async def test_locations_use_the_public_url(data: Path, archive: FolderPlace) -> None:
@@ -91,17 +91,17 @@ async def test_invalid_requests_create_no_job(data: Path, archive: FolderPlace) 
 
 async def test_an_idempotency_key_creates_one_job(data: Path, archive: FolderPlace) -> None:
     async with serving(data, archive) as sidecar:
-        wanted = {"month": "2025-02", "destination": "archive"}
+        body = {"month": "2025-02", "destination": "archive"}
         headers = {"Idempotency-Key": "february"}
 
-        async def asked(body: dict[str, Any]) -> Any:
-            return await sidecar.client.post("/v1/reports", json=body, headers=headers)
+        async def ordered(fields: dict[str, Any]) -> Any:
+            return await sidecar.client.post("/v1/reports", json=fields, headers=headers)
 
-        both = await asyncio.gather(asked(wanted), asked(wanted))
+        both = await asyncio.gather(ordered(body), ordered(body))
         assert len({response.json()["job_id"] for response in both}) == 1
         job = await ended(sidecar, both[0])
-        assert (await asked(wanted)).json() == job
-        assert_problem(await asked({**wanted, "header": True}), 422, "idempotency_key_reused")
+        assert (await ordered(body)).json() == job
+        assert_problem(await ordered({**body, "header": True}), 422, "idempotency_key_reused")
 
 
 async def test_the_list_is_paged_newest_first(data: Path, archive: FolderPlace) -> None:
@@ -201,8 +201,8 @@ async def test_the_current_month_with_a_history_store_that_is_behind(
         assert job["name"].startswith(f"{month}_until-")
         # The request waits for its minimum position before the job is created.
         headers = {"Segments-Min-Position": "0:7", "Prefer": "wait=0"}
-        wanted = {"month": month, "destination": "archive"}
-        stale = await sidecar.client.post("/v1/reports", json=wanted, headers=headers)
+        body = {"month": month, "destination": "archive"}
+        stale = await sidecar.client.post("/v1/reports", json=body, headers=headers)
         assert_problem(stale, 503, "stale")
 
 

@@ -42,10 +42,10 @@ async def test_a_job_runs_although_its_client_disconnected(
     async with serving(data, archive) as sidecar:
         with monkeypatch.context() as patched:
             patched.setattr(JobStore, "add", slow)
-            asking = asyncio.create_task(order(sidecar, month=MONTH))
+            request = asyncio.create_task(order(sidecar, month=MONTH))
             await written.wait()
-            asking.cancel()
-            await asyncio.wait([asking])
+            request.cancel()
+            await asyncio.wait([request])
         [job] = (await sidecar.get("/v1/reports/jobs")).json()["items"]
         found = await sidecar.get(f"/v1/reports/jobs/{job['job_id']}", headers={"Prefer": "wait=9"})
         assert found.json()["state"] == "done"

@@ -52,7 +52,7 @@ class DropboxDouble:
         self.sessions: dict[str, bytearray] = {}
         self.links: dict[str, str] = {}
         self.tokens = {ACCESS_TOKEN}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.failures: list[tuple[str, str]] = []
         """(end of a route, what to do), each once: a status, `cut`, `lost`, `stall`, `full`."""
         self.stalled = asyncio.Event()
@@ -75,7 +75,7 @@ class DropboxDouble:
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         route = request.match_info["route"]
-        self.asked.append(route)
+        self.requests.append(route)
         failure = next((each for each in self.failures if route.endswith(each[0])), None)
         what = ""
         if failure is not None:
@@ -90,8 +90,8 @@ class DropboxDouble:
         try:
             answer = self._done(request, route, body, what)
         except Refused as error:
-            told = error.args[0]
-            return _json({"error_summary": "…", "error": told}, status=409)
+            error_body = error.args[0]
+            return _json({"error_summary": "…", "error": error_body}, status=409)
         if what == "lost":
             # The request was executed, but its response is lost.
             return web.Response(status=500)
@@ -116,10 +116,10 @@ class DropboxDouble:
         host = request.match_info["host"]
         if route.startswith("files/upload_session/"):
             assert host == "content.dropboxapi.com", host
-            wanted = json.loads(request.headers["Dropbox-API-Arg"])
-            if "content_hash" in wanted and wanted["content_hash"] != content_hash(body):
+            arguments = json.loads(request.headers["Dropbox-API-Arg"])
+            if "content_hash" in arguments and arguments["content_hash"] != content_hash(body):
                 raise Refused({".tag": "content_hash_mismatch"})
-            return getattr(self, "_" + route.rpartition("/")[2])(wanted, body, what)
+            return getattr(self, "_" + route.rpartition("/")[2])(arguments, body, what)
         assert host == "api.dropboxapi.com", host
         return getattr(self, "_" + route.rpartition("/")[2])(json.loads(body))
 
@@ -128,25 +128,28 @@ class DropboxDouble:
         self.sessions[session_id] = bytearray(body)
         return {"session_id": session_id}
 
-    def _append_v2(self, wanted: Any, body: bytes, _: str) -> None:
-        self._session(wanted["cursor"]).extend(body)
+    def _append_v2(self, arguments: Any, body: bytes, _: str) -> None:
+        self._session(arguments["cursor"]).extend(body)
 
-    def _finish(self, wanted: Any, body: bytes, what: str) -> Any:
+    def _finish(self, arguments: Any, body: bytes, what: str) -> Any:
         try:
-            session = self._session(wanted["cursor"])
+            session = self._session(arguments["cursor"])
         except Refused as error:
             raise Refused({".tag": "lookup_failed", "lookup_failed": error.args[0]}) from None
         if what == "full":
             reason = {".tag": "insufficient_space"}
             raise Refused({".tag": "path", "path": reason})
         session += body
-        path, taken = wanted["commit"]["path"], wanted["commit"]["mode"][".tag"] != "overwrite"
+        path, taken = (
+            arguments["commit"]["path"],
+            arguments["commit"]["mode"][".tag"] != "overwrite",
+        )
         if taken and path in self.files:
             conflict = {".tag": "conflict", "conflict": {".tag": "file"}}
             raise Refused({".tag": "path", "path": conflict})
         whole = bytes(session[:-1] if what == "short" else session)
         self.files[path] = whole
-        del self.sessions[wanted["cursor"]["session_id"]]
+        del self.sessions[arguments["cursor"]["session_id"]]
         return {
             "name": path.rpartition("/")[2],
             "id": "id:a4ayc_80_OEAAAAAAAAAXw",
@@ -167,20 +170,20 @@ class DropboxDouble:
             raise Refused({".tag": "incorrect_offset", "correct_offset": len(session)})
         return session
 
-    def _delete_v2(self, wanted: Any) -> Any:
-        path = next(path for path in self.files if path.lower() == wanted["path"])
+    def _delete_v2(self, arguments: Any) -> Any:
+        path = next(path for path in self.files if path.lower() == arguments["path"])
         del self.files[path]
         deleted = {".tag": "deleted", "name": path.rpartition("/")[2]}
         return {"metadata": deleted}
 
-    def _create_shared_link_with_settings(self, wanted: Any) -> Any:
-        if wanted["path"] in self.links:
+    def _create_shared_link_with_settings(self, arguments: Any) -> Any:
+        if arguments["path"] in self.links:
             raise Refused({".tag": "shared_link_already_exists"})
-        self.links[wanted["path"]] = f"https://www.dropbox.com/scl/fi/{next(self._numbers)}?dl=0"
-        return self._link(wanted["path"])
+        self.links[arguments["path"]] = f"https://www.dropbox.com/scl/fi/{next(self._numbers)}?dl=0"
+        return self._link(arguments["path"])
 
-    def _list_shared_links(self, wanted: Any) -> Any:
-        return {"links": [self._link(wanted["path"])], "has_more": False}
+    def _list_shared_links(self, arguments: Any) -> Any:
+        return {"links": [self._link(arguments["path"])], "has_more": False}
 
     def _link(self, path: str) -> Any:
         return {

@@ -1,7 +1,7 @@
 """Enough of PromQL to evaluate the rules and panels of deploy/, over samples held in memory.
 
-Parsing is left to a library; what is evaluated here is held against promtool by
-test_alerts.py::test_promtool_agrees, where that is installed. Anything else is refused.
+Parsing is left to a library; what is evaluated here is compared with promtool by
+test_alerts.py::test_promtool_agrees, where that is installed. Anything else is rejected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    # As IEEE 754 has it: nothing of nothing is not a number, and no error.
+    # IEEE 754: 0/0 is NaN, and no error is raised.
     "/": lambda a, b: a / b if b else (math.nan if a == 0 or math.isnan(a) else a * math.inf),
 }
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {

@@ -84,8 +84,8 @@ class Engine:
         for key in active:
             since_s = self._since.setdefault(key, at_s)
             state = "firing" if at_s - since_s >= rule.for_s else "pending"
-            said = rule.labels | {NAME: "ALERTS", "alertname": rule.name, "alertstate": state}
-            out[frozenset((dict(key[1]) | said).items())] = 1.0
+            series = rule.labels | {NAME: "ALERTS", "alertname": rule.name, "alertstate": state}
+            out[frozenset((dict(key[1]) | series).items())] = 1.0
         return out
 
     def firing(self, at_s: float) -> dict[str, Vector]:
@@ -125,7 +125,7 @@ class RuleTest(NamedTuple):
 
 def load_tests(file: Path) -> tuple[float, list[RuleTest]]:
     """(evaluation interval in seconds, tests) of a file for `promtool test rules`."""
-    said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
     tests = [
         RuleTest(
             test["name"],
@@ -136,14 +136,14 @@ def load_tests(file: Path) -> tuple[float, list[RuleTest]]:
             ],
             [_expectation(each) for each in test["promql_expr_test"]],
         )
-        for test in said["tests"]
+        for test in document["tests"]
     ]
-    return seconds(said["evaluation_interval"]), tests
+    return seconds(document["evaluation_interval"]), tests
 
 
-def _expectation(said: dict[str, Any]) -> Expectation:
-    samples = {_labels(each["labels"]): float(each["value"]) for each in said["exp_samples"]}
-    return Expectation(said["expr"], seconds(said["eval_time"]), samples)
+def _expectation(document: dict[str, Any]) -> Expectation:
+    samples = {_labels(each["labels"]): float(each["value"]) for each in document["exp_samples"]}
+    return Expectation(document["expr"], seconds(document["eval_time"]), samples)
 
 
 def _labels(text: str) -> Labels:

@@ -28,7 +28,7 @@ JSON = {"Content-Type": "application/json"}
 FAULTS = ("redirect", "error", "garbage", "state")
 
 
-class Said:
+class Captured:
     """All output, by its origin."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Said:
         decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         self.texts[where] = self.texts.get(where, "") + decoded
 
-    def answer(self, where: str, response: httpx.Response) -> httpx.Response:
+    def add_response(self, where: str, response: httpx.Response) -> httpx.Response:
         self.add(where, f"{response.status_code} {dict(response.headers)} {response.text}\n")
         return response
 
@@ -52,27 +52,27 @@ class Said:
 
 
 def test_the_search_finds_a_planted_secret() -> None:
-    said = Said()
-    said.add("a log", "nothing")
-    said.add("a log", b", then hush-1\xff")
-    assert said.leaks({"password": "hush-1", "token": "hush-2"}) == ["password in a log"]
+    output = Captured()
+    output.add("a log", "nothing")
+    output.add("a log", b", then hush-1\xff")
+    assert output.leaks({"password": "hush-1", "token": "hush-2"}) == ["password in a log"]
 
 
 def test_settings_are_printed_without_secrets(secured: Secured) -> None:
-    settings, said = secured.settings, Said()
-    said.add("repr", repr(settings) + str(settings))
-    said.add(
+    settings, output = secured.settings, Captured()
+    output.add("repr", repr(settings) + str(settings))
+    output.add(
         "repr of sections", "".join(repr(getattr(settings, n)) for n in type(settings).model_fields)
     )
     for arguments in (["settings"], ["settings", "--json"], ["settings", "--tables"]):
-        said.add("segments settings", run(settings, *arguments))
-    assert said.leaks(secured.secrets.all) == []
-    assert "SEGMENTS_KAFKA__PASSWORD=**********" in said.texts["segments settings"]
+        output.add("segments settings", run(settings, *arguments))
+    assert output.leaks(secured.secrets.all) == []
+    assert "SEGMENTS_KAFKA__PASSWORD=**********" in output.texts["segments settings"]
 
 
 def test_a_wrong_secret_is_not_repeated(secured: Secured) -> None:
     """The error of an invalid setting does not contain its value."""
-    said = Said()
+    output = Captured()
     for variable in (
         "SEGMENTS_AUTH__LINK_SECRET",
         "SEGMENTS_AUTH__JWT_SECRET",
@@ -83,25 +83,25 @@ def test_a_wrong_secret_is_not_repeated(secured: Secured) -> None:
     ):
         wrong = secured.secrets.new(f"wrong {variable}")[:20]
         secured.secrets.all[f"wrong {variable}"] = wrong
-        said.add(variable, run(secured.settings, "settings", **{variable: wrong}))
-        assert "error" in said.texts[variable]
-    assert said.leaks(secured.secrets.all) == []
+        output.add(variable, run(secured.settings, "settings", **{variable: wrong}))
+        assert "error" in output.texts[variable]
+    assert output.leaks(secured.secrets.all) == []
 
 
 def test_no_output_contains_a_secret(secured: Secured) -> None:
-    said = Said()
+    output = Captured()
     provoke_the_user_service(secured)
-    provoke_over_http(secured, said)
-    provoke_a_report(secured, said)
-    provoke_kafka(secured, said)
-    said.answer("/metrics", secured.client.get("/metrics"))
+    provoke_over_http(secured, output)
+    provoke_a_report(secured, output)
+    provoke_kafka(secured, output)
+    output.add_response("/metrics", secured.client.get("/metrics"))
     break_the_shards(secured)
     for process in secured.processes.values():
-        said.add("command lines", " ".join(command_line(process)))
+        output.add("command lines", " ".join(command_line(process)))
     for file in logs(secured):
-        said.add(file.name, file.read_bytes())
-    assert_it_was_provoked(said)
-    assert said.leaks(secured.secrets.all) == []
+        output.add(file.name, file.read_bytes())
+    assert_it_was_provoked(output)
+    assert output.leaks(secured.secrets.all) == []
 
 
 # --- provocations ---
@@ -118,7 +118,7 @@ def provoke_the_user_service(secured: Secured) -> None:
     assert f"Bearer {token}" in secured.service.authorizations
 
 
-def provoke_over_http(secured: Secured, said: Said) -> None:
+def provoke_over_http(secured: Secured, output: Captured) -> None:
     secrets, client = secured.secrets, secured.client
     forged = secrets.token("mallory", "admin", "another secret that is long enough")
     analyst = secrets.token("bob", "analyst", secrets.all["auth.jwt_secret"])
@@ -139,33 +139,35 @@ def provoke_over_http(secured: Secured, said: Said) -> None:
             ("GET", "/metrics"),
             ("TRACE", "/v1/segments"),
         ):
-            said.answer(path, client.request(method, path, headers=headers, content=b"{"))
-    said.answer("no JSON", client.post("/v1/segments", content=b"{", headers=JSON))
+            output.add_response(path, client.request(method, path, headers=headers, content=b"{"))
+    output.add_response("no JSON", client.post("/v1/segments", content=b"{", headers=JSON))
     link = client.post("/v1/reports", json={"month": "2026-01"}).json()["url"]
-    said.add("a link", link)
-    said.answer("a changed link", client.get(link[:-3] + "abc", headers={"Authorization": ""}))
+    output.add("a link", link)
+    output.add_response(
+        "a changed link", client.get(link[:-3] + "abc", headers={"Authorization": ""})
+    )
     at = ("127.0.0.1", secured.settings.http.port)
     for line in (f"Authorization: Bearer {opaque}\0x", f"Broken {opaque}"):
         with socket.create_connection(at, timeout=20) as raw:
             raw.sendall(f"GET /v1/segments HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
-            said.add("a broken head", raw.recv(65_536))
+            output.add("a broken head", raw.recv(65_536))
 
 
-def provoke_a_report(secured: Secured, said: Said) -> None:
+def provoke_a_report(secured: Secured, output: Captured) -> None:
     """Deliver a report to a store that rejects it and echoes the request."""
     job = {"month": "2026-01", "destination": "s3"}
-    created = said.answer("a report", secured.client.post("/v1/reports", json=job))
+    created = output.add_response("a report", secured.client.post("/v1/reports", json=job))
     assert created.status_code == 202
     path = created.headers["location"]
 
     def ended() -> bool:
-        job = said.answer("a job", secured.client.get(path)).json()
+        job = output.add_response("a job", secured.client.get(path)).json()
         return job["state"] in ("failed", "done")
 
     wait_until(ended, what="the end of the job", poll_s=0.2)
 
 
-def provoke_kafka(secured: Secured, said: Said) -> None:
+def provoke_kafka(secured: Secured, output: Captured) -> None:
     """A wrong Kafka password in a client with debug logging."""
     wrong = secured.secrets.new("a wrong password of kafka")
     kafka = secured.settings.kafka.model_dump() | {"password": wrong}
@@ -173,7 +175,7 @@ def provoke_kafka(secured: Secured, said: Said) -> None:
         update={"kafka": type(secured.settings.kafka).model_validate(kafka)}
     )
     for arguments in (["run", "history"], ["topics", "check"]):
-        said.add("a wrong password", run(settings, *arguments))
+        output.add("a wrong password", run(settings, *arguments))
 
 
 def break_the_shards(secured: Secured) -> None:
@@ -188,7 +190,7 @@ def break_the_shards(secured: Secured) -> None:
     deployments.stop_all(folder)
 
 
-# --- what was said ---
+# --- output ---
 
 
 def run(settings: Settings, *arguments: str, **variables: str) -> str:
@@ -211,9 +213,9 @@ def logs(secured: Secured) -> Iterator[Path]:
     yield from secured.settings.data_dir.glob("**/*.log")
 
 
-def assert_it_was_provoked(said: Said) -> None:
+def assert_it_was_provoked(output: Captured) -> None:
     """Output without content would prove nothing."""
-    everything = "".join(said.texts.values())
+    everything = "".join(output.texts.values())
     for word in (
         "SASL authentication error",
         "sasl.password = [redacted]",

@@ -31,8 +31,8 @@ def bearer(text: str) -> dict[str, str]:
 @pytest.fixture
 def with_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Require credentials."""
-    told = {"MODE": "jwt", "JWT_SECRET": SECRET, "ISSUER": "us", "AUDIENCE": "segments"}
-    for name, value in told.items():
+    variables = {"MODE": "jwt", "JWT_SECRET": SECRET, "ISSUER": "us", "AUDIENCE": "segments"}
+    for name, value in variables.items():
         monkeypatch.setenv(f"SEGMENTS_AUTH__{name}", value)
 
 

@@ -159,7 +159,7 @@ async def test_every_route_limits_its_body(folder: Path) -> None:
                 assert status in (200, 202, 404), (method, route)
 
 
-# --- answers that nobody reads ---
+# --- unread responses ---
 
 
 async def test_a_client_that_reads_no_response_is_disconnected(

@@ -59,19 +59,19 @@ def test_it_is_a_token_bucket(
     buckets = {subject: Bucket(interval_ns, burst) for subject in "ab"}
     for subject, tenths, extra_ns in steps:
         clock.now_ns += tenths * interval_ns // 10 + extra_ns
-        asked = limiter.wait_ns(subject)
-        assert asked == limiter.take(subject) == buckets[subject].take(clock.now_ns)
+        wait_ns = limiter.wait_ns(subject)
+        assert wait_ns == limiter.take(subject) == buckets[subject].take(clock.now_ns)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 200))
-def test_never_more_than_burst_and_rate(burst: int, rate: int, asked: int) -> None:
+def test_never_more_than_burst_and_rate(burst: int, rate: int, requests: int) -> None:
     """In one second of requests at any rate."""
     clock = Clock()
     limiter = RateLimiter(rate, burst, clock_ns=clock)
     passed = 0
-    for _ in range(asked + 1):
+    for _ in range(requests + 1):
         passed += limiter.take("a") == 0
-        clock.now_ns += SECOND_NS // (asked + 1)
+        clock.now_ns += SECOND_NS // (requests + 1)
     assert passed <= burst + rate
 
 
