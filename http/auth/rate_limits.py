@@ -101,7 +101,7 @@ def _limit_failures(guard: Guard, failures: RateLimiter) -> Guard:
             await guard(request)
             return
         address = client_address(request.remote)
-        # Before verification, so that a correct guess cannot be told from a wrong one.
+        # Before verification, so that a correct guess cannot be distinguished from a wrong one.
         if wait_ns := failures.wait_ns(address):
             raise _too_many("too many invalid credentials from this address", wait_ns)
         try:

@@ -24,7 +24,7 @@ _RANKS = {Role.OPEN: 0, Role.ANALYST: 1, Role.ADMIN: 2}
 
 
 UNMATCHED = Role.ANALYST
-"""The role needed to be told that no route has this path or method; without it, 401."""
+"""The role required for a 404 or 405 on unmatched requests; without it, 401."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,12 +73,12 @@ class Schemas:
             ref_template=COMPONENTS + "{model}",
             schema_generator=_Untitled,
         )
-        self._made = {key: schema for (key, _), schema in schemas.items()}
+        self._schemas = {key: schema for (key, _), schema in schemas.items()}
         self.components: dict[str, Any] = dict(sorted(definitions.get("$defs", {}).items()))
 
     def of(self, body: Any) -> dict[str, Any]:
         """The schema of a body, usually a reference."""
-        return self._made[str(body)]
+        return self._schemas[str(body)]
 
 
 def text_schema(description: str) -> dict[str, Any]:

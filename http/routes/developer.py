@@ -1,6 +1,6 @@
-"""/dev/users: add, change and remove users by hand; only with `dev.enabled`.
+"""/dev/users: add, change and remove users manually; only with `dev.enabled`.
 
-A state set by hand is produced as a refresh, so that it is ordered with all other states.
+A state set manually is produced as a refresh, so that it is ordered with all other states.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""POST /dev/users/import: import users by hand, streamed; only with `dev.enabled`.
+"""POST /dev/users/import: import users manually, streamed; only with `dev.enabled`.
 
 Each line is accepted or rejected on its own. Importing a line again changes nothing, so an import
 that was interrupted is simply repeated.

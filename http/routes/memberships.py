@@ -1,4 +1,4 @@
-"""POST /v1/memberships/query: the segments of many users at once."""
+"""POST /v1/memberships/query, the batch query: the segments of many users at once."""
 
 from __future__ import annotations
 

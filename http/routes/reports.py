@@ -1,4 +1,4 @@
-"""/v1/reports: links to reports, and the CSV that is generated when a link is open_report."""
+"""/v1/reports: links to reports, and the CSV that is generated when a link is opened."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class NewReport(ReportRequest):
     ] = None
 
 
-def _a_zone(name: str) -> str:
+def _valid_zone(name: str) -> str:
     zone(name)
     return name
 
@@ -77,7 +77,7 @@ class ReportQuery(Query):
 
     timezone: Annotated[
         str,
-        AfterValidator(_a_zone),
+        AfterValidator(_valid_zone),
         Field(description="IANA time zone: bounds of the month, and offset of the timestamps"),
     ] = "UTC"
     segment: Annotated[SegmentName | None, Field(description="only rows of this segment")] = None

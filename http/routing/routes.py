@@ -1,4 +1,4 @@
-"""The routes of a module: one declaration serves, authorizes and documents each of them."""
+"""How a module of `http/routes/` declares routes: one declaration serves, authorizes, documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listening socket, and enough file descriptors for its connections."""
+"""The listening socket and its file descriptors; `connection.py` limits the connections."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class UserEvent(BaseModel):
 
 
 class Refresh(BaseModel):
-    """Request to fetch a user's state, or to use the given `state`, and send it to the shard.
+    """Request to fetch a user's state, or to use a supplied `state`, and send it to the shard.
 
     The last three fields are set on a refresh that was requeued after a failed fetch: it keeps its
     place in the order of states (`origin_offset`) and is not retried before `not_before_ms`.

@@ -93,7 +93,7 @@ def _translate(error: Exception) -> DestinationError | None:
     import requests  # noqa: PLC0415 - an extra
     from dropbox import exceptions  # noqa: PLC0415 - an extra
 
-    kind = type(error).__name__
+    error_name = type(error).__name__
     status = getattr(error, "status_code", 0)
     if isinstance(error, exceptions.ApiError):
         return _api_error(f"Dropbox: {error.error}")
@@ -103,13 +103,13 @@ def _translate(error: Exception) -> DestinationError | None:
             "unreachable", "Dropbox limits the rate (429)", retry_after_s=wait_s
         )
     if isinstance(error, (exceptions.AuthError, exceptions.BadInputError)):
-        detail = f"Dropbox rejects the credentials or the request ({kind})"
+        detail = f"Dropbox rejects the credentials or the request ({error_name})"
         return DestinationError("refused", detail, lasting=True)
     if isinstance(error, exceptions.HttpError):
         code: Code = "unreachable" if status >= 500 else "failed"
         return DestinationError(code, f"Dropbox responded {status}")
     if isinstance(error, requests.RequestException):
-        return DestinationError("unreachable", f"Dropbox is unreachable ({kind})")
+        return DestinationError("unreachable", f"Dropbox is unreachable ({error_name})")
     return None
 
 

@@ -42,11 +42,16 @@ class DemoClient:
         self.default = Producer(config)
 
     def command(
-        self, kind: str, *, producer: Producer | None = None, key: str | None = None, **fields: Any
+        self,
+        command_type: str,
+        *,
+        producer: Producer | None = None,
+        key: str | None = None,
+        **fields: Any,
     ) -> str:
         """Produce a command and return its id."""
         command_id = str(uuid4())
-        command = {"type": kind, "id": command_id, "actor": "demo", **fields}
+        command = {"type": command_type, "id": command_id, "actor": "demo", **fields}
         self.produce(producer or self.default, COMMANDS_TOPIC, key, command)
         return command_id
 

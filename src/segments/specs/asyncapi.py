@@ -45,7 +45,9 @@ def document(settings: Settings) -> dict[str, Any]:
             operation for topic in load() for operation in _operations(topic, settings)
         ),
         "components": {
-            "messages": {_message_id(kind): _message(kind) for kind in MESSAGE_TYPES},
+            "messages": {
+                _message_id(message_type): _message(message_type) for message_type in MESSAGE_TYPES
+            },
             "schemas": _schemas(),
         },
     }
@@ -74,8 +76,8 @@ def _channel(topic: Topic, settings: Settings) -> dict[str, Any]:
         "title": topic.on_cluster(settings),
         "description": f"{topic.purpose}. Key: {topic.key}.",
         "messages": {
-            kind.name: {"$ref": f"#/components/messages/{_message_id(kind)}"}
-            for kind in message_types_of(topic.name)
+            message_type.name: {"$ref": f"#/components/messages/{_message_id(message_type)}"}
+            for message_type in message_types_of(topic.name)
         },
         "bindings": {
             "kafka": {
@@ -104,10 +106,12 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
     found = []
     for action, parties in (("send", topic.writers), ("receive", topic.readers)):
         for party in parties:
-            kinds = [
-                kind
-                for kind in message_types_of(topic.name)
-                if action == "receive" or kind.writers is None or party in kind.writers
+            message_types = [
+                message_type
+                for message_type in message_types_of(topic.name)
+                if action == "receive"
+                or message_type.writers is None
+                or party in message_type.writers
             ]
             channel = f"#/channels/{_id(topic)}"
             operation: dict[str, Any] = {
@@ -115,7 +119,10 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
                 "channel": {"$ref": channel},
                 "summary": f"{party}: {action} {_id(topic)}",
                 "tags": [{"name": party}],
-                "messages": [{"$ref": f"{channel}/messages/{kind.name}"} for kind in kinds],
+                "messages": [
+                    {"$ref": f"{channel}/messages/{message_type.name}"}
+                    for message_type in message_types
+                ],
             }
             if action == "receive" and party in _GROUPS:
                 group = {"type": "string", "enum": [settings.group(party)]}
@@ -128,8 +135,8 @@ def _operations(topic: Topic, settings: Settings) -> list[tuple[str, dict[str, A
 _GROUPS = ("router", "users", "shards", "history")
 
 
-def _message_id(kind: MessageType) -> str:
-    return f"{kind.topic.partition('{')[0].strip('_')}.{kind.name}"
+def _message_id(message_type: MessageType) -> str:
+    return f"{message_type.topic.partition('{')[0].strip('_')}.{message_type.name}"
 
 
 # The field with the command id. A CloudEvent has none if the id is derived from the event's.
@@ -139,31 +146,33 @@ _CORRELATION = {
 }
 
 
-def _message(kind: MessageType) -> dict[str, Any]:
+def _message(message_type: MessageType) -> dict[str, Any]:
     message: dict[str, Any] = {
-        "name": kind.name,
-        "title": kind.name,
-        "summary": kind.description(),
-        "contentType": kind.content_type,
+        "name": message_type.name,
+        "title": message_type.name,
+        "summary": message_type.description(),
+        "contentType": message_type.content_type,
     }
-    if kind.headers is not None:
-        message["headers"] = {"$ref": _ref(kind.headers.__name__)}
-    if kind.value is not None:
-        message["payload"] = {"$ref": _ref(kind.value.__name__)}
-    elif kind.content_type == BYTES_CONTENT_TYPE:
+    if message_type.headers is not None:
+        message["headers"] = {"$ref": _ref(message_type.headers.__name__)}
+    if message_type.value is not None:
+        message["payload"] = {"$ref": _ref(message_type.value.__name__)}
+    elif message_type.content_type == BYTES_CONTENT_TYPE:
         message["payload"] = {"type": "string", "format": "binary"}
-    field = _CORRELATION.get(kind.topic)
-    if field is not None and kind.name != "cloud_event":
+    field = _CORRELATION.get(message_type.topic)
+    if field is not None and message_type.name != "cloud_event":
         message["correlationId"] = {
             "description": "The command's id: a result is for the command with the same one.",
             "location": f"$message.payload#{field}",
         }
     binding = {"bindingVersion": _BINDING}
-    message["bindings"] = {"kafka": binding if kind.key is None else {"key": kind.key, **binding}}
+    message["bindings"] = {
+        "kafka": binding if message_type.key is None else {"key": message_type.key, **binding}
+    }
     examples = [
         ({} if example.headers is None else {"headers": example.headers})
         | {"payload": example.payload}
-        for example in EXAMPLES.get((kind.topic, kind.name), ())
+        for example in EXAMPLES.get((message_type.topic, message_type.name), ())
     ]
     return message | ({"examples": examples} if examples else {})
 
@@ -175,7 +184,10 @@ def _ref(name: str) -> str:
 def _schemas() -> dict[str, Any]:
     """The schemas of all models by name, compatible with JSON Schema draft 07."""
     models = dict.fromkeys(
-        model for kind in MESSAGE_TYPES for model in (kind.value, kind.headers) if model is not None
+        model
+        for message_type in MESSAGE_TYPES
+        for model in (message_type.value, message_type.headers)
+        if model is not None
     )
     _, generated = models_json_schema(
         [(model, MODE) for model in models],

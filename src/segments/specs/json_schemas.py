@@ -44,21 +44,24 @@ def of_model(model: type[BaseModel]) -> dict[str, Any]:
 def files() -> dict[str, dict[str, Any]]:
     """File name -> schema, with `/` between folder and file."""
     found: dict[str, dict[str, Any]] = {}
-    for kind in MESSAGE_TYPES:
-        for name, model in ((file_of(kind), kind.value), (headers_file_of(kind), kind.headers)):
+    for message_type in MESSAGE_TYPES:
+        for name, model in (
+            (file_of(message_type), message_type.value),
+            (headers_file_of(message_type), message_type.headers),
+        ):
             if model is not None:
                 found[name] = of_model(model)
     return found
 
 
-def file_of(kind: MessageType) -> str:
-    """The file with the schema of a kind's value."""
-    return f"{kind.topic}/{kind.name}.json"
+def file_of(message_type: MessageType) -> str:
+    """The file with the schema of a message type's value."""
+    return f"{message_type.topic}/{message_type.name}.json"
 
 
-def headers_file_of(kind: MessageType) -> str:
-    """The file with the schema of a kind's headers."""
-    return f"{kind.topic}/{kind.name}.headers.json"
+def headers_file_of(message_type: MessageType) -> str:
+    """The file with the schema of a message type's headers."""
+    return f"{message_type.topic}/{message_type.name}.headers.json"
 
 
 def text(document: Any) -> str:

@@ -30,7 +30,9 @@ def tables() -> str:
         about = inspect.cleandoc(section.__doc__ or "")
         parts.append(f"## {name}\n\n{about}\n\n{_table(f'{name}.', section.model_fields)}")
         for inner, field in section.model_fields.items():
-            parts += [_of_a_kind(f"{name}.{inner}", model) for model in _models(field.annotation)]
+            parts += [
+                _variant_table(f"{name}.{inner}", model) for model in _models(field.annotation)
+            ]
     return "\n".join(parts)
 
 
@@ -42,7 +44,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [each for each in _kinds(union) if inspect.isclass(each) and issubclass(each, BaseModel)]
 
 
-def _of_a_kind(name: str, model: type[BaseModel]) -> str:
+def _variant_table(name: str, model: type[BaseModel]) -> str:
     """The table of the fields of such a model."""
     [kind] = get_args(model.model_fields["kind"].annotation)
     about = inspect.cleandoc(model.__doc__ or "")
