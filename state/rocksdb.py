@@ -9,7 +9,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict
 
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 _BLOCK_CACHE = Cache(32 * 1024 * 1024)
-"""One for all databases of the process: its shards are many, its memory is one."""
+"""One block cache, shared by all databases of the process."""
 _BLOOM_BITS_PER_KEY = 10
 _MEMTABLE_BLOOM_SHARE = 0.1
 
@@ -21,7 +21,7 @@ def open_database(path: Path, *, read_only: bool = False) -> Rdict:
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(2)
-    # A new user is looked for once: not finding it must not read a block of every file.
+    # New users are looked up first: a miss must not read a block from every file.
     table = BlockBasedOptions()
     table.set_block_cache(_BLOCK_CACHE)
     table.set_bloom_filter(_BLOOM_BITS_PER_KEY, block_based=False)
@@ -37,11 +37,11 @@ def open_database(path: Path, *, read_only: bool = False) -> Rdict:
 def scan(
     database: Rdict, prefix: bytes, start: bytes | None = None
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) with this prefix, in key order; raises where the database is damaged.
+    """Every (key, value) with this prefix, in key order; raises if the database is damaged.
 
-    Begins at `start`, which has the prefix, when it is given.
+    Begins at `start`, which has the prefix, if set.
 
-    Rdict.items() just ends at a block it cannot read, as if nothing came after it.
+    Rdict.items() silently ends at a block that it cannot read.
     """
     entries = database.iter()
     entries.seek(prefix if start is None else start)
@@ -54,15 +54,15 @@ def scan(
             entries.next()
         entries.status()
     finally:
-        # An iterator keeps the database open, close() or not, and the traceback of an exception
-        # keeps this frame's locals: whoever holds the exception must not hold the lock as well.
+        # An iterator keeps the database open even after close(), and the traceback of an exception
+        # keeps this frame's locals: keeping the exception must not keep the lock.
         del entries
 
 
 def is_damage(error: Exception) -> bool:
     """Whether RocksDB reports corrupt or missing files.
 
-    Not so when another process holds them, nor when the disk is full: nothing is wrong with them.
+    False for a lock or a full disk: the files are intact.
     """
     text = str(error)
     return text.startswith("Corruption:") or "No such file or directory" in text

@@ -57,13 +57,13 @@ def stateful(
     make_store: Callable[[str, str, Path, Any], Store],
     handler: quix.RecordHandler,
 ) -> StoreAccess:
-    """Call `handler` for every record of a topic, with a store of our own beside it.
+    """Call `handler` for every record of a topic, with a custom store.
 
     `make_store(name, stream id, base folder, changelog producer factory)`. Quix registers only
-    its own store types (upstream issue 1014), so the store is put in its place by hand.
+    its own store types (upstream issue 1014), so the store is registered manually.
     """
     sdf = app.dataframe(quix.bytes_topic(app, settings, topic_name))
-    # The state's name follows the stream's id, which by default is made of topic names.
+    # The state's name follows the stream's id, which by default is derived from topic names.
     sdf = sdf.__dataframe_clone__(stream=sdf.stream, stream_id=SHARDS_STREAM)
     manager = app._state_manager  # noqa: SLF001
     changelogs = manager._setup_changelogs(  # noqa: SLF001
@@ -76,7 +76,7 @@ def stateful(
         ),
     )
     base_dir = manager._state_dir  # noqa: SLF001
-    assert base_dir is not None, "the application was given a state_dir"
+    assert base_dir is not None, "the application has a state_dir"
     store = make_store(STORE_NAME, SHARDS_STREAM, base_dir, changelogs)
     manager._stores.setdefault(SHARDS_STREAM, {})[STORE_NAME] = store  # noqa: SLF001
     app.handle(settings.topic(topic_name), handler)

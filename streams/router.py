@@ -1,4 +1,6 @@
-"""router: re-keys commands and user events to the partition of their user or segment.
+"""The router application: re-keys commands and user events by user or segment.
+
+`routing.py` decides, as a pure function, what each record becomes.
 
     segments.commands ─┐            ┌─▶ segments.shards    commands, one log record each
                        ├─▶ route ───┼─▶ users.refreshes    user events

@@ -1,4 +1,4 @@
-"""Routing of external records: a pure function from a record to the records to produce.
+"""The pure function that routes external records, applied by the application in `router.py`.
 
 | record | output |
 |---|---|

@@ -37,8 +37,8 @@ from segments.telemetry import logs, metrics, metrics_server, tracing
 NAME = "shards"
 _METRICS_INTERVAL_MS = 1_000
 _APPLY_SAMPLE = 100
-# Documents live long and refer to nothing that refers to them: looking through all of them for
-# cycles, as often as Python does by default, costs a third of the time.
+# Documents are long-lived and acyclic; scanning them for cycles at Python's default rate costs a
+# third of the time.
 _GC_THRESHOLDS = (50_000, 20, 100)
 
 log = logs.get(__name__)
@@ -61,13 +61,13 @@ def shard_config(settings: Settings, partition: int) -> Config:
 
 
 def decode(record: Record) -> LogRecord:
-    """A record of the log. ValueError when it was written by none of our applications."""
+    """A record of the log. ValueError if it was not written by one of our applications."""
     headers = dict(record.headers)
     try:
-        kind = headers[HEADER_TYPE].decode()
+        record_type = headers[HEADER_TYPE].decode()
         source = headers.get(HEADER_SOURCE)
         return LogRecord(
-            kind,
+            record_type,
             orjson.loads(record.value or b"null"),
             record.offset,
             record.timestamp_ms,
@@ -128,10 +128,10 @@ class Shards:
         )
 
     def handle(self, record: Record) -> None:
-        """Apply one record of the log and produce what follows from it."""
+        """Apply one record of the log and produce its outputs."""
         shard = self._machine(record)
         if record.offset <= shard.shard["offset"]:
-            raise RuntimeError(f"{record.topic}[{record.partition}] goes back to {record.offset}")
+            raise RuntimeError(f"{record.topic}[{record.partition}] repeats offset {record.offset}")
         log_record = decode(record)
         self._count += 1
         sampled = self._count % _APPLY_SAMPLE == 0
@@ -149,14 +149,14 @@ class Shards:
 
     def _produce_all(self, outputs: list[ShardOutput], record: Record) -> None:
         source = self._events_source
-        for number, (topic, key, value, partition, kind, trace) in enumerate(outputs):
+        for number, (topic, key, value, partition, record_type, trace) in enumerate(outputs):
             if topic == RESULTS_TOPIC:
                 self._commands.count(value)
             options: dict[str, Any] = {}
             if partition is not None:
                 options["partition"] = partition
-            if kind is not None:
-                options["headers"] = [(HEADER_TYPE, kind.encode())]
+            if record_type is not None:
+                options["headers"] = [(HEADER_TYPE, record_type.encode())]
             elif trace is not None:
                 options["headers"] = tracing.to_headers(trace)
             if source is not None:
@@ -181,8 +181,8 @@ class Shards:
     def _open_assigned(self) -> list[tuple[int, Shard]]:
         """The machine of every assigned shard that is restored.
 
-        They are made together, before anything is produced: making one takes seconds when it has
-        many users, and a transaction that has begun must not wait for that.
+        They are built together, before anything is produced: building one takes seconds when it has
+        many users, and an open transaction must not wait for that.
         """
         assigned = self.store.assigned()
         for partition, stored in assigned:
@@ -231,18 +231,18 @@ class Shards:
                 headers=[(HEADER_TYPE, TICK.encode())],
             )
         except BufferError:
-            # The broker is away: ticks already wait in the queue, and any of them will do.
+            # The broker is unreachable: ticks are queued already, and any of them will do.
             log.warning("tick_not_appended", partition=partition, reason="producer queue is full")
 
     def _report(self, shards: list[tuple[int, Shard]]) -> None:
         for partition in [p for p, stored in self._opened.items() if stored.closed]:
-            del self._opened[partition]  # another process has it now: its memory is ours again
+            del self._opened[partition]  # assigned to another process: free its memory
         self._commands.report()
         self._gauges.update(shards)
 
 
 def _applied(shard: Shard, record: LogRecord) -> list[ShardOutput]:
-    """What a record gives, reported as a span where it belongs to a trace and anybody hears."""
+    """Apply a record, inside a span if it is traced and spans are exported."""
     trace = record.value.get("trace")
     if trace is None or not tracing.is_reported():
         return shard.apply(record)
@@ -270,7 +270,10 @@ def build(settings: Settings) -> Application:
 
 
 def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. `startup.StartRefusedError` when the state cannot be trusted."""
+    """Run until SIGTERM or SIGINT.
+
+    `startup_checks.StartRefusedError` if the state cannot be trusted.
+    """
     logs.configure(settings.log_level, NAME)
     startup_checks.check_shards(settings)
     metrics_server.serve(settings, NAME)

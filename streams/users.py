@@ -1,6 +1,6 @@
 """users: refreshes the account state of users.
 
-    users.refreshes ──▶ batches ──▶ fetch, or the given state ──▶ segments.shards  `user` records
+    users.refreshes ──▶ batches ──▶ fetch, or a supplied state ─▶ segments.shards  `user` records
                                     │ fails while others succeed ─▶ users.refreshes, retried later
                                     │ for too long ───────────────▶ segments.dlq
                                     └ no fetch succeeds: nothing is committed, the batch is retried

@@ -17,7 +17,7 @@ from segments.contracts.times import from_rfc3339, to_rfc3339
 
 
 class HistoryError(Exception):
-    """The store cannot be used; the message tells an operator what to do."""
+    """The store cannot be used; the message states what an operator must do."""
 
 
 class HistoryUnavailableError(HistoryError):

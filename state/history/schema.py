@@ -91,7 +91,7 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            columns = ", ".join(f"{name} {kind}" for name, kind in _HISTORY_COLUMNS.items())
+            columns = ", ".join(f"{name} {sql_type}" for name, sql_type in _HISTORY_COLUMNS.items())
             for statement in _TABLES.format(history_columns=columns).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {HISTORY_SCHEMA_VERSION}")

@@ -37,7 +37,7 @@ Write = Callable[[str, StoredUser, Step, Reason], None]
 
 
 class Assignments:
-    """The rounds that this shard takes part in, one a segment."""
+    """The rounds that this shard takes part in, one per segment."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@
 Members keep the segment: a round assigns as many users as are missing, lowest places first.
 
 New users join up to the threshold, the place of the last user assigned. It never decreases while
-the filters stay the same. A round that assigns nobody derives it from the rule's share of all
+the filters stay the same. A round that assigns no user derives it from the rule's share of all
 possible places, but below the place of every user counted: an existing user who was not chosen
 must not join as a new one.
 """
@@ -140,7 +140,7 @@ def threshold_through(auto: AutoState, chosen: Place) -> Place:
 
 
 def threshold_below(auto: AutoState, maximum: Place) -> Place | None:
-    """Threshold after a round that assigned nobody and found no candidate up to `maximum`.
+    """Threshold after a round that assigned no user and found no candidate up to `maximum`.
 
     A rule with a count sets none: a number of users does not determine a place for new users.
     """

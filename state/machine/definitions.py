@@ -77,7 +77,9 @@ def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection 
     if auto["rule"] == rule:
         return None
     if changed["state"] == "assigning":
-        return Rejection("assigning", "an assignment is on its way, its rule stays", [segment])
+        return Rejection(
+            "assigning", "an assignment is in progress; its rule cannot change", [segment]
+        )
     more = raises(auto["rule"], rule)
     if more is None:
         detail = "a percentage or count can only be raised, and not be exchanged for the other"
@@ -93,7 +95,7 @@ def _change_rule(changed: HomeState, rule: AutoRule, segment: str) -> Rejection 
 
 
 def delete(home: HomeState, command: dict[str, Any]) -> Rejection | HomeState:
-    """Delete a generation; the document stays, so that the next generation has a higher number."""
+    """Delete a generation; keep the document, so that the next generation has a higher number."""
     if home["state"] == "deleted":
         return Rejection("segment_unknown", "no such segment", [command["segment"]])
     deleted = home.copy()

@@ -11,8 +11,8 @@ from segments.state.machine.documents import StoredUser
 def is_eligible(user: StoredUser, rule: AutoRule, usable: Mapping[str, int]) -> bool:
     """Whether the filters admit a settled user, regardless of its membership or opt-out.
 
-    A deleted segment has no members: in `include` it admits nobody, in `exclude` it excludes
-    nobody.
+    A deleted segment has no members: in `include` it admits no user, in `exclude` it
+    excludes none.
     """
     if user["account"] not in rule["accounts"]:
         return False

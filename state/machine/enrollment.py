@@ -74,7 +74,7 @@ class Enrollment:
             self._assignments.add_eligible(segment, known)
 
     def segment_deleted(self, segment: str) -> None:
-        """A deleted segment no longer excludes anybody."""
+        """A deleted segment no longer excludes any user."""
         for name, known in sorted(self._segments.joinable.items()):
             if segment in known["rule"]["exclude"]:
                 self._assignments.add_eligible(name, known)

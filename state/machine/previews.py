@@ -1,4 +1,4 @@
-"""Previews: how many users a rule admits now. One shard asks all shards and adds up the replies.
+"""Previews: how many users a rule admits now. One shard queries all shards and adds up the replies.
 
 The command id determines the coordinating shard. Segments and users stay unchanged.
 """

@@ -1,4 +1,4 @@
-"""Decisions about segments: in their home shard, and in every shard that knows them."""
+"""Decides commands about segments in their home shard; applies them in every other shard."""
 
 from __future__ import annotations
 

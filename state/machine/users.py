@@ -1,4 +1,4 @@
-"""Decisions about users: membership changes, expiries, deferred commands, account states."""
+"""Decides commands about users; applies expiries, deferred commands and account states."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class UserDecisions:
         reason = Reason(ending.at, "expired")
         if ending.cause == "segment_deleted":
             job = self._segments.job_of(ending.segment, held["generation"])
-            assert job is not None, "only a job says that a generation was deleted"
+            assert job is not None, "only a job reports a deleted generation"
             reason = Reason(ending.at, "segment_deleted", job["command_id"], job["actor"])
         self._write(user_id, user, Step(ending.segment, "remove", held, None), reason)
 

@@ -3,7 +3,7 @@
 A document touched many times between two checkpoints is encoded once, at the commit: one changelog
 row, one entry of one WriteBatch and, where other services see it, one public document.
 
-In-memory state is ahead of the committed state until the commit. Where that must not be, an
+In-memory state is ahead of the committed state until the commit. If a checkpoint is abandoned, an
 `UncommittedStateError` ends the process; the next one starts from the committed state.
 """
 
@@ -34,8 +34,8 @@ CHANGELOG_OFFSET_KEY = b"\0changelog_offset"
 
 RECOVERY_BATCH_ROWS = 5_000
 CACHE_BYTES = 32 * 1024 * 1024
-"""What a process keeps decoded between checkpoints, counted as JSON: in memory it is about five
-times as much."""
+"""Size of decoded documents cached between checkpoints, as JSON bytes; memory use is about five
+times that."""
 
 log = logs.get(__name__)
 
@@ -58,15 +58,15 @@ class StoreContext(NamedTuple):
 
 
 class UncommittedStateError(RuntimeError):
-    """The state in memory holds what no transaction has committed."""
+    """The state in memory contains uncommitted changes."""
 
 
 class IncompleteStateError(RuntimeError):
-    """Documents are missing in the store; the message says what to do."""
+    """Documents are missing in the store; the message states the remedy."""
 
 
 class ShardPartition(StorePartition):
-    """One shard's documents. Implements `documents.State` for its machine."""
+    """One shard's documents. Implements `documents.DocumentStore` for its machine."""
 
     def __init__(
         self, path: Path, changelog: Any, config: Config, *, context: StoreContext
@@ -117,10 +117,10 @@ class ShardPartition(StorePartition):
             users, known = shard.population.users, shard.shard["next_ordinal"]
             if users != known:
                 raise IncompleteStateError(
-                    f"shard {self._config.partition} has {users} of the {known} users it has "
-                    "known, and a user is never removed: run `segments state reset`, which "
-                    "restores it from the changelog; if it says the same again, the changelog "
-                    "has lost rows and must come from a backup"
+                    f"shard {self._config.partition} has {users} of its {known} users, "
+                    "and users are never removed: run `segments state reset`, which restores "
+                    "it from the changelog; if the error recurs, the changelog has lost rows "
+                    "and must be restored from a backup"
                 )
             log.info(
                 "shard_ready",
@@ -132,7 +132,7 @@ class ShardPartition(StorePartition):
             self._shard = shard
         return self._shard
 
-    # --- State ---
+    # --- DocumentStore ---
 
     def get(self, key: bytes, cf_name: str = "default") -> Any:  # noqa: ARG002 - Quix's signature
         """The live document, or None."""
@@ -187,15 +187,15 @@ class ShardPartition(StorePartition):
         if self._dirty:
             raise UncommittedStateError(
                 f"shard {self._config.partition} holds changes of a checkpoint that was not "
-                "committed; the process must begin again from what is committed"
+                "committed; the process must restart from the committed state"
             )
         return ShardTransaction(self, self._changelog_producer, self._context.produce)
 
     def require_open(self) -> None:
-        """UncommittedStateError once the partition was taken away."""
+        """UncommittedStateError once the partition was revoked."""
         if self.closed:
             raise UncommittedStateError(
-                f"shard {self._config.partition} was taken away while its checkpoint was open"
+                f"shard {self._config.partition} was revoked while its checkpoint was open"
             )
 
     def encode_changes(self) -> dict[bytes, bytes | None]:
@@ -208,7 +208,7 @@ class ShardPartition(StorePartition):
         }
 
     def publish_changes(self) -> None:
-        """Produce the public documents, then the marker that says they are complete."""
+        """Produce the public documents, then the marker that they are complete."""
         partition = self._config.partition
         topic, produce, _ = self._context
         for user_id in self._published:
@@ -297,7 +297,7 @@ class ShardPartition(StorePartition):
 
 
 class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
-    """The life of one checkpoint over a `ShardPartition`."""
+    """The transaction of one checkpoint over a `ShardPartition`."""
 
     def __init__(self, partition: ShardPartition, changelog: Any, produce: Produce) -> None:
         super().__init__(partition, orjson.dumps, orjson.loads, changelog)
@@ -327,7 +327,7 @@ class ShardTransaction(PartitionTransaction):  # type: ignore[type-arg]
             ("__processed_tp_offsets__", orjson.dumps(processed_offsets)),
         ]
         rows = list(self._encoded.items())
-        # Rows of a partition keep their order: Quix needs to hear of the last one only.
+        # Rows of a partition keep their order: Quix must see only the last one.
         for key, value in rows[:-1]:
             self._produce(topic, value, key, partition=partition, headers=headers)
         key, value = rows[-1]

@@ -20,7 +20,7 @@ from segments.state.store.partition import (
 
 
 class ShardStore(Store):
-    """All shards of this process. `configure(partition)` gives a shard's config.
+    """All shards of this process. `configure(partition)` returns a shard's config.
 
     `users_topic`: segments.users on the cluster.
     """
@@ -54,7 +54,7 @@ class ShardStore(Store):
         )
 
     def destroy_partition(self, partition: int) -> bool:
-        """Remove what is stored here; the changelog keeps it."""
+        """Delete the local store; the changelog remains."""
         path = partition_path(self._base_dir, partition)
         existed = path.exists()
         shutil.rmtree(path, ignore_errors=True)

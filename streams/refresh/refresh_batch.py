@@ -77,9 +77,9 @@ class BatchProcessor:
         """Process a batch; takes at most a few seconds more than fetcher.BUDGET_S."""
         batch = plan(refreshes)
         records = [
-            self._user(w, w.given, FetchedAccount(w.given.refresh.state, None))
+            self._user(w, w.supplied, FetchedAccount(w.supplied.refresh.state, None))
             for w in batch
-            if w.given is not None and w.given.refresh.state is not None
+            if w.supplied is not None and w.supplied.refresh.state is not None
         ]
         fetches = [w for w in batch if w.fetch is not None]
         if self._fetcher is None:

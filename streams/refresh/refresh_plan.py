@@ -53,13 +53,13 @@ class PendingRefresh(NamedTuple):
 
 
 class UserRefresh(NamedTuple):
-    """The work for a user of the batch: a given state, a fetch, or first the one, then the other.
+    """The work for a user of the batch: a supplied state, a fetch, or both in this order.
 
     `retry`: the fetch failed before while others succeeded; `first_failed_at_ms` is then set.
     """
 
     user_id: str
-    given: PendingRefresh | None
+    supplied: PendingRefresh | None
     fetch: PendingRefresh | None
     retry: bool
     first_failed_at_ms: int | None
@@ -91,16 +91,18 @@ def plan(refreshes: Iterable[PendingRefresh]) -> list[UserRefresh]:
 
 def _user_refresh(user_id: str, group: list[PendingRefresh]) -> UserRefresh:
     states = [p for p in group if p.refresh.state is not None]
-    given = max(states, key=_order, default=None)
+    supplied = max(states, key=_order, default=None)
     fetches = [
-        p for p in group if p.refresh.state is None and (given is None or p.order > given.order)
+        p
+        for p in group
+        if p.refresh.state is None and (supplied is None or p.order > supplied.order)
     ]
     failures = [
         p.refresh.first_failed_at_ms for p in fetches if p.refresh.first_failed_at_ms is not None
     ]
     return UserRefresh(
         user_id=user_id,
-        given=given,
+        supplied=supplied,
         fetch=max(fetches, key=_order, default=None),
         # A new event is a reason to fetch at once.
         retry=bool(fetches) and len(failures) == len(fetches),

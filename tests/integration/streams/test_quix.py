@@ -311,5 +311,5 @@ def test_a_repeated_offset_ends_the_process(deployment: Settings) -> None:
             sought.append(True)
         return False
 
-    with pytest.raises(RuntimeError, match=r"goes back to 0"):
+    with pytest.raises(RuntimeError, match=r"repeats offset 0"):
         quix_apps.run_until(app, seek_back, "nothing")

@@ -30,16 +30,16 @@ FAILURE = FetchError("status_5xx", "status 500")
 
 
 class Service:
-    """Stands in for the client; `answer(user, n)` is asked at the n-th call of all."""
+    """Stands in for the client; `answer(user, n)` is called with the overall call number n."""
 
     def __init__(self, answer: Answer, delay_s: float = 0.0) -> None:
         self.answer = answer
         self.delay_s = delay_s
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     async def fetch(self, user_id: str) -> FetchedAccount:
-        self.asked.append(user_id)
-        number = len(self.asked)
+        self.requested.append(user_id)
+        number = len(self.requested)
         await asyncio.sleep(self.delay_s)
         answer = self.answer(user_id, number)
         if isinstance(answer, FetchError):
@@ -47,7 +47,7 @@ class Service:
         return answer
 
     async def close(self) -> None:
-        self.asked.clear()
+        self.requested.clear()
 
 
 def settings(**fields: Any) -> UserServiceSettings:
@@ -89,22 +89,22 @@ def failing(*users: str) -> Answer:
 
 def test_the_newest_refresh_of_a_user_counts() -> None:
     group = [pending(5), pending(9), pending(7), pending(20, origin_offset=6)]
-    (wanted,) = plan(group)
-    assert wanted.fetch is not None
-    assert wanted.fetch.order == 9
-    assert wanted.given is None
-    assert not wanted.retry
+    (planned,) = plan(group)
+    assert planned.fetch is not None
+    assert planned.fetch.order == 9
+    assert planned.supplied is None
+    assert not planned.retry
 
 
-def test_a_given_state_replaces_only_earlier_fetches() -> None:
-    given = pending(7, state="blocked", reason="manual")
+def test_a_supplied_state_replaces_only_earlier_fetches() -> None:
+    supplied = pending(7, state="blocked", reason="manual")
     retry = pending(30, origin_offset=3, first_failed_at_ms=1, reason="retry")
-    (wanted,) = plan([pending(5), given, retry])
-    assert wanted.given == given
-    assert wanted.fetch is None
-    (wanted,) = plan([given, pending(8)])
-    assert wanted.given == given
-    assert wanted.fetch is not None
+    (planned,) = plan([pending(5), supplied, retry])
+    assert planned.supplied == supplied
+    assert planned.fetch is None
+    (planned,) = plan([supplied, pending(8)])
+    assert planned.supplied == supplied
+    assert planned.fetch is not None
 
 
 def test_a_retry_cannot_claim_a_later_offset_than_its_own() -> None:
@@ -154,7 +154,7 @@ async def test_a_large_batch_detects_an_outage_quickly() -> None:
     batch = [pending(n, user) for n, user in enumerate(USERS)]
     served = await subject.process(batch)
     assert served.hold_back_s is not None
-    assert len(service.asked) < len(USERS) / 4
+    assert len(service.requested) < len(USERS) / 4
     service.answer = active
     served = await subject.process(batch)
     assert set(accounts(served)) == set(USERS)
@@ -171,17 +171,17 @@ async def test_an_outage_during_a_batch_gives_up_nobody() -> None:
     assert len(answered) == 100
     assert served.hold_back_s is not None
     assert on(served, "users.refreshes") == []
-    # What was fetched is not asked for again, and goes out again with the rest.
+    # What was fetched is not fetched again, and is produced again with the rest.
     service.answer = active
-    service.asked.clear()
+    service.requested.clear()
     served = await subject.process(batch)
     assert set(accounts(served)) == set(USERS)
-    assert answered.isdisjoint(service.asked)
+    assert answered.isdisjoint(service.requested)
     assert served.hold_back_s is None
     # A later event asks again.
-    service.asked.clear()
+    service.requested.clear()
     await subject.process([pending(1_000, next(iter(answered)))])
-    assert len(service.asked) == 1
+    assert len(service.requested) == 1
     await fetching.close()
 
 
@@ -220,7 +220,7 @@ async def test_one_slow_response_does_not_delay_the_batch() -> None:
     late = pending(77, **behind)
     served = await outcome(subject, [late])
     assert accounts(served) == {USERS[0]: ("active", 0)}
-    assert service.asked.count(USERS[0]) == 1
+    assert service.requested.count(USERS[0]) == 1
     await fetching.close()
 
 
@@ -260,7 +260,7 @@ async def test_a_retry_that_is_not_due_is_not_fetched_and_does_not_spin() -> Non
     (behind,) = on(served, "users.refreshes")
     assert behind["not_before_ms"] == early.refresh.not_before_ms
     assert behind["first_failed_at_ms"] == early.refresh.first_failed_at_ms
-    assert service.asked == [USERS[1]]
+    assert service.requested == [USERS[1]]
     await fetching.close()
 
 
@@ -324,7 +324,7 @@ async def test_retry_after_longer_than_the_batch_budget() -> None:
     subject, fetching = serving(service, settings())
     served = await subject.process([pending(1)])
     assert served.hold_back_s == pytest.approx(7.0)
-    assert len(service.asked) == 1
+    assert len(service.requested) == 1
     service.answer = lambda *_: FetchError("rate_limited", "status 429", retry_after_s=10.0**9)
     served = await subject.process([pending(1)])
     assert served.hold_back_s == pytest.approx(60.0)
