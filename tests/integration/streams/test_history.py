@@ -59,7 +59,7 @@ def stored(settings: Settings) -> list[tuple[int, int, str]]:
             "SELECT partition, offset, segment FROM history ORDER BY partition, offset"
         ).fetchall()
     except sqlite3.OperationalError:
-        return []  # the tables are just being made
+        return []  # the tables are being created
     finally:
         connection.close()
 

@@ -46,7 +46,7 @@ def _run(settings: Settings) -> dict[int, maintenance.PartitionDigest]:
     store = app._state_manager.get_store(stream_id="shards", store_name="default")
 
     def done() -> bool:
-        # At once after the recovery, before which nobody asks a machine anything.
+        # Directly after the recovery; until then no machine is used.
         if app._state_manager.recovery_required or len(store.partitions) < settings.partitions:
             return False
         stored = store.partitions[PARTITION]

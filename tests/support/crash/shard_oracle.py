@@ -1,7 +1,7 @@
 """The oracle of memberships over the log of a real deployment.
 
-It is the oracle of the state machine's tests; here it reads records as consumed from Kafka and
-returns what it expects in the form of topics and stores.
+Wraps tests/support/machine/oracle.py: reads records as consumed from Kafka and returns the
+expected contents of topics and stores.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ShardOracle:
         """
         known = self._oracle.known.keys() | {definition["segment"]}
         return {
-            person.queue[0][0]["id"]
-            for person in self._oracle.people.values()
-            if person.queue and definition["segment"] in (named := names(person.queue[0][0]))
+            user.queue[0][0]["id"]
+            for user in self._oracle.users.values()
+            if user.queue and definition["segment"] in (named := names(user.queue[0][0]))
             if known.issuperset(named)
         }
 
@@ -105,7 +105,7 @@ class ShardOracle:
 
     def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The public document of each user."""
-        for user_id, person in self._oracle.people.items():
+        for user_id, user in self._oracle.users.items():
             segments = {
                 name: {
                     "since": held.since,
@@ -113,6 +113,6 @@ class ShardOracle:
                     "origin": "command",
                     "generation": held.generation,
                 }
-                for name, held in person.held.items()
+                for name, held in user.held.items()
             }
-            yield user_id, {"account": person.account, "segments": segments}
+            yield user_id, {"account": user.account, "segments": segments}

@@ -9,7 +9,7 @@ import orjson
 from segments.contracts.times import to_rfc3339
 from segments.state.machine.documents import USER_PREFIX, StoredUser, user_key
 from tests.support.machine.hosted_shard import HostedShard, Produced
-from tests.support.machine.oracle import Oracle, Person
+from tests.support.machine.oracle import Oracle, User
 from tests.support.machine.world import Row, World
 
 
@@ -31,7 +31,7 @@ class CheckedWorld(World):
             results, expected = _by_id(results), _by_id(expected)
         assert results == expected
         if oracle.touched is not None:
-            self._compare_person(shard, oracle, oracle.touched)
+            self._compare_user(shard, oracle, oracle.touched)
         return outputs
 
     def _result(self, partition: int, command_id: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -45,24 +45,24 @@ class CheckedWorld(World):
             "at": to_rfc3339(answer["at"]),
         }
 
-    def _compare_person(self, shard: HostedShard, oracle: Oracle, user: str) -> None:
+    def _compare_user(self, shard: HostedShard, oracle: Oracle, user: str) -> None:
         state: StoredUser | None = shard.state.get(user_key(user))
-        person = oracle.people.get(user)
-        if state is None or person is None:
+        expected = oracle.users.get(user)
+        if state is None or expected is None:
             assert state is None
-            assert person is None
+            assert expected is None
             return
-        assert state["account"] == person.account
-        assert (state["version"], state["refresh"]) == (person.version, person.refresh)
-        assert _held(state) == {n: (h.since, h.end, h.generation) for n, h in person.held.items()}
-        assert list(state["outcomes"]) == [command_id for command_id, _ in person.answers]
+        assert state["account"] == expected.account
+        assert (state["version"], state["refresh"]) == (expected.version, expected.refresh)
+        assert _held(state) == {n: (h.since, h.end, h.generation) for n, h in expected.held.items()}
+        assert list(state["outcomes"]) == [command_id for command_id, _ in expected.answers]
         waiting = [(parked["change"], parked["at"]) for parked in state["parked"]]
-        assert waiting == person.queue
+        assert waiting == expected.queue
 
     def compare_views(self) -> None:
         """Compare the memberships in effect, without expired and deleted ones; valid any time."""
         for shard, oracle in zip(self.shards, self.oracles, strict=True):
-            for user, person in oracle.people.items():
+            for user, expected in oracle.users.items():
                 seen = {
                     name: (since, end, generation)
                     for name, (since, end, generation) in _held(
@@ -71,7 +71,7 @@ class CheckedWorld(World):
                     if (end is None or end > oracle.now)
                     and (name, generation) not in oracle.deletions
                 }
-                assert seen == _alive(person, oracle)
+                assert seen == _alive(expected, oracle)
 
     def compare_all(self) -> None:
         """Compare all users, rows and segments after enough ticks; no command is overdue."""
@@ -79,18 +79,18 @@ class CheckedWorld(World):
             assert shard.machine.jobs == 0
             assert not oracle.overdue()
             population = shard.machine.population
-            if not any(person.queue for person in oracle.people.values()):
+            if not any(expected.queue for expected in oracle.users.values()):
                 assert not population.ready
                 assert not population._waiting
                 assert not population._missing_counts
             users = [key[1:].decode() for key, _ in shard.state.scan(USER_PREFIX)]
-            assert sorted(users) == sorted(oracle.people)
+            assert sorted(users) == sorted(oracle.users)
             for user in users:
-                self._compare_person(shard, oracle, user)
-            rows = [row for row in self.history if row.user_id in oracle.people]
+                self._compare_user(shard, oracle, user)
+            rows = [row for row in self.history if row.user_id in oracle.users]
             assert _rows(rows) == _rows(oracle.rows)
             self._compare_segments(shard, oracle)
-            refreshed = [r["user_id"] for r in self.refreshes if r["user_id"] in oracle.people]
+            refreshed = [r["user_id"] for r in self.refreshes if r["user_id"] in oracle.users]
             assert refreshed == oracle.refreshed, partition
 
     def _compare_segments(self, shard: HostedShard, oracle: Oracle) -> None:
@@ -130,10 +130,10 @@ def _held(state: StoredUser) -> dict[str, tuple[int, int | None, int]]:
     }
 
 
-def _alive(person: Person, oracle: Oracle) -> dict[str, tuple[int, int | None, int]]:
+def _alive(expected: User, oracle: Oracle) -> dict[str, tuple[int, int | None, int]]:
     return {
         name: (held.since, held.end, held.generation)
-        for name, held in person.held.items()
+        for name, held in expected.held.items()
         if (held.end is None or held.end > oracle.now)
         and (name, held.generation) not in oracle.deletions
     }

@@ -1,9 +1,9 @@
 """Reference implementation of a shard, as simple as possible.
 
 A few dictionaries and loops over all of them; nothing derived is stored. It applies every record of
-a shard's log and returns the expected results; its rows and people are compared with the machine's.
+a shard's log and returns the expected results; its rows and users are compared with the machine's.
 It has no slices, timers or jobs: a record settles its user at once, and a tick or a definition
-settles everybody.
+settles every user.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Answer = dict[str, Any]
 
 
 @dataclass
-class Held:
+class Membership:
     since: int
     end: int | None
     generation: int
 
 
 @dataclass
-class Person:
+class User:
     account: str = "unknown"
     version: int | None = None
     refresh: list[Any] | None = None
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, Membership] = field(default_factory=dict)
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     queue: list[tuple[dict[str, Any], int]] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ class Oracle:
         self.config = config
         self.now = 0
         self.offset = -1
-        self.people: dict[str, Person] = {}
+        self.users: dict[str, User] = {}
         self.homes: dict[str, Segment] = {}
         self.known: dict[str, Segment] = {}
         self.deletions: dict[tuple[str, int], tuple[int, str, str | None]] = {}
@@ -101,83 +101,81 @@ class Oracle:
         """Users whose first deferred command could be executed."""
         return [
             user_id
-            for user_id, person in self.people.items()
-            for change, requested_at in person.queue[:1]
+            for user_id, user in self.users.items()
+            for change, requested_at in user.queue[:1]
             if self.now >= requested_at + self.config.park_ms
             or not self._has_unknown_segment(change)
         ]
 
-    # --- people ---
+    # --- users ---
 
     def _everybody(self, decided: set[str]) -> None:
-        for user_id, person in self.people.items():
-            self._expire(user_id, person)
-            if person.queue and person.queue[0][0]["id"] in decided:
-                self._resume(user_id, person)
+        for user_id, user in self.users.items():
+            self._expire(user_id, user)
+            if user.queue and user.queue[0][0]["id"] in decided:
+                self._resume(user_id, user)
 
-    def _settle(self, user_id: str, person: Person) -> None:
+    def _settle(self, user_id: str, user: User) -> None:
         self.touched = user_id
-        self._expire(user_id, person)
-        self._resume(user_id, person)
+        self._expire(user_id, user)
+        self._resume(user_id, user)
 
-    def _expire(self, user_id: str, person: Person) -> None:
+    def _expire(self, user_id: str, user: User) -> None:
         ended: list[tuple[int, str, str, str | None, str | None]] = []
-        for name, held in person.held.items():
+        for name, held in user.held.items():
             deleted = self.deletions.get((name, held.generation))
             if deleted is not None and (held.end is None or held.end > deleted[0]):
                 ended.append((deleted[0], name, "segment_deleted", deleted[1], deleted[2]))
             elif held.end is not None and held.end <= self.now:
                 ended.append((held.end, name, "expired", None, None))
         for at, name, cause, command_id, actor in sorted(ended, key=lambda e: e[:2]):
-            self._remove(user_id, person, name, at, cause, command_id, actor)
+            self._remove(user_id, user, name, at, cause, command_id, actor)
 
-    def _resume(self, user_id: str, person: Person) -> None:
-        while person.queue:
-            change, requested_at = person.queue[0]
+    def _resume(self, user_id: str, user: User) -> None:
+        while user.queue:
+            change, requested_at = user.queue[0]
             if self.now < requested_at + self.config.park_ms and self._has_unknown_segment(change):
                 return
-            person.queue.pop(0)
-            self._decide(user_id, person, change, requested_at)
+            user.queue.pop(0)
+            self._decide(user_id, user, change, requested_at)
 
     def _has_unknown_segment(self, change: dict[str, Any]) -> bool:
         return any(name not in self.known for name in names(change))
 
     def _change(self, change: dict[str, Any]) -> None:
         user_id = change["user_id"]
-        if user_id not in self.people:
+        if user_id not in self.users:
             if not self.config.accept_unknown_users:
                 self._answer(change["id"], self._rejection("user_unknown", None))
                 return
-            self.people[user_id] = Person()
+            self.users[user_id] = User()
             self.refreshed.append(user_id)
-        person = self.people[user_id]
-        self._settle(user_id, person)
-        known = change["id"] in [command_id for command_id, _ in person.answers]
-        if len(person.queue) >= self.config.parked_per_user and not known:
-            self._decide(user_id, person, *person.queue.pop(0))
-            self._resume(user_id, person)
-        known = change["id"] in [command_id for command_id, _ in person.answers]
-        waits = person.queue or self._has_unknown_segment(change)
-        if waits and not known and person.account != "deleted":
-            person.queue.append((change, self.now))
+        user = self.users[user_id]
+        self._settle(user_id, user)
+        known = change["id"] in [command_id for command_id, _ in user.answers]
+        if len(user.queue) >= self.config.parked_per_user and not known:
+            self._decide(user_id, user, *user.queue.pop(0))
+            self._resume(user_id, user)
+        known = change["id"] in [command_id for command_id, _ in user.answers]
+        waits = user.queue or self._has_unknown_segment(change)
+        if waits and not known and user.account != "deleted":
+            user.queue.append((change, self.now))
         else:
-            self._decide(user_id, person, change, self.now)
+            self._decide(user_id, user, change, self.now)
 
-    def _decide(
-        self, user_id: str, person: Person, change: dict[str, Any], requested_at: int
-    ) -> None:
-        for command_id, answer in person.answers:
+    def _decide(self, user_id: str, user: User, change: dict[str, Any], requested_at: int) -> None:
+        for command_id, answer in user.answers:
             if command_id == change["id"]:
                 self._answer(command_id, answer)
                 return
-        refused = self._refusal(person, change, requested_at)
-        answer = refused or self._carry_out(user_id, person, change, requested_at)
-        person.answers.append((change["id"], answer))
-        person.answers = person.answers[-self.config.remembered_ids :]
+        refused = self._refusal(user, change, requested_at)
+        answer = refused or self._carry_out(user_id, user, change, requested_at)
+        user.answers.append((change["id"], answer))
+        user.answers = user.answers[-self.config.remembered_ids :]
         self._answer(change["id"], answer)
 
-    def _refusal(self, person: Person, change: dict[str, Any], requested_at: int) -> Answer | None:
-        if person.account == "deleted":
+    def _refusal(self, user: User, change: dict[str, Any], requested_at: int) -> Answer | None:
+        if user.account == "deleted":
             return self._rejection("user_deleted", None)
         unusable = [n for n in names(change) if n not in self.known or not self.known[n].alive]
         if unusable:
@@ -189,73 +187,73 @@ class Oracle:
         past = [name for name, end in ends.items() if end is not None and end <= self.now]
         if past:
             return self._rejection("already_expired", past)
-        added = [name for name in ends if name not in person.held]
-        kept = [name for name in person.held if name not in change["remove"]]
+        added = [name for name in ends if name not in user.held]
+        kept = [name for name in user.held if name not in change["remove"]]
         if added and len(kept) + len(added) > self.config.segments_per_user:
             return self._rejection("too_many_segments", added)
         return None
 
     def _carry_out(
-        self, user_id: str, person: Person, change: dict[str, Any], requested_at: int
+        self, user_id: str, user: User, change: dict[str, Any], requested_at: int
     ) -> Answer:
         changes = []
         why = ("command", change["id"], change.get("actor"))
         for name, ttl, expires_at in change["add"]:
             end = end_of(ttl, expires_at, requested_at)
-            if name not in person.held:
-                person.held[name] = Held(self.now, end, self.known[name].generation)
+            if name not in user.held:
+                user.held[name] = Membership(self.now, end, self.known[name].generation)
                 changes.append([name, "add"])
-            elif person.held[name].end != end:
-                person.held[name].end = end
+            elif user.held[name].end != end:
+                user.held[name].end = end
                 changes.append([name, "extend"])
             else:
                 continue
-            generation = person.held[name].generation
+            generation = user.held[name].generation
             self.rows.append(
                 Row(user_id, name, generation, changes[-1][1], self.now, *why, expires_at=end)
             )
         for name in change["remove"]:
-            if name in person.held:
-                self._remove(user_id, person, name, self.now, *why)
+            if name in user.held:
+                self._remove(user_id, user, name, self.now, *why)
                 changes.append([name, "remove"])
         return self._outcome("applied" if changes else "unchanged", changes)
 
     def _remove(
         self,
         user_id: str,
-        person: Person,
+        user: User,
         name: str,
         at: int,
         cause: str,
         command_id: str | None = None,
         actor: str | None = None,
     ) -> None:
-        held = person.held.pop(name)
+        held = user.held.pop(name)
         self.rows.append(
             Row(user_id, name, held.generation, "remove", at, cause, command_id, actor, held.end)
         )
 
     def _user(self, record: dict[str, Any]) -> None:
-        person = self.people.setdefault(record["user_id"], Person())
-        if self._is_old(person, record):
+        user = self.users.setdefault(record["user_id"], User())
+        if self._is_old(user, record):
             return
-        self._settle(record["user_id"], person)
-        person.refresh, person.version = record["refresh"], record["version"]
-        if record["account"] == "deleted" != person.account:
-            for name in sorted(person.held):
-                self._remove(record["user_id"], person, name, self.now, "user_deleted")
-            waiting, person.queue = person.queue, []
-            person.account = "deleted"
+        self._settle(record["user_id"], user)
+        user.refresh, user.version = record["refresh"], record["version"]
+        if record["account"] == "deleted" != user.account:
+            for name in sorted(user.held):
+                self._remove(record["user_id"], user, name, self.now, "user_deleted")
+            waiting, user.queue = user.queue, []
+            user.account = "deleted"
             for change, requested_at in waiting:
-                self._decide(record["user_id"], person, change, requested_at)
-        person.account = record["account"]
+                self._decide(record["user_id"], user, change, requested_at)
+        user.account = record["account"]
 
-    def _is_old(self, person: Person, record: dict[str, Any]) -> bool:
+    def _is_old(self, user: User, record: dict[str, Any]) -> bool:
         *topic_and_partition, offset = record["refresh"]
-        held = person.refresh
+        held = user.refresh
         if held is not None and held[:2] == topic_and_partition and offset < held[2]:
             return True
-        versions = (record["version"], person.version)
+        versions = (record["version"], user.version)
         return None not in versions and versions[0] < versions[1]
 
     # --- segments ---

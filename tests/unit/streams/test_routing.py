@@ -181,7 +181,7 @@ def test_an_invalid_cloud_event_is_rejected(value: Any, headers: list[tuple[str,
     assert reason(dead)["exception.class.name"] == "cloud_event"
 
 
-HELL = {
+UNREADABLE = {
     "null": None,
     "empty": b"",
     "not JSON": b"{",
@@ -199,16 +199,16 @@ HELL = {
 }
 
 
-@pytest.mark.parametrize("value", HELL.values(), ids=HELL.keys())
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE.keys())
 @pytest.mark.parametrize("topic", ["p.segments.commands", "p.users.events"])
 def test_an_unreadable_record_is_kept_unchanged(value: bytes | None, topic: str) -> None:
     original = [("h", b"\x00\xff"), ("h", b"2")]
     dead, *rest = route(value, topic=topic, headers=original)
     assert (dead.topic, dead.key, dead.value) == ("segments.dlq", b"any", value)
     assert dead.headers[:2] == original
-    told = reason(dead)
-    assert (told["topic"], told["partition"], told["offset"]) == (topic, "2", "17")
-    assert told["exception.message"]
+    headers = reason(dead)
+    assert (headers["topic"], headers["partition"], headers["offset"]) == (topic, "2", "17")
+    assert headers["exception.message"]
     assert {o.topic for o in rest} <= {"segments.results"}
 
 

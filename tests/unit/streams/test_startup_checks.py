@@ -12,18 +12,18 @@ from segments.streams import startup_checks
 
 
 class _Consumer:
-    """Fails so many times, then knows of one committed offset."""
+    """Fails `failures` times, then returns one committed offset."""
 
     def __init__(self, code: int, failures: int) -> None:
         self._error = KafkaException(KafkaError(code))
         self._failures = failures
 
-    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         if self._failures:
             self._failures -= 1
             raise self._error
-        asked[0].offset = 7
-        return asked
+        partitions[0].offset = 7
+        return partitions
 
 
 def committed(code: int, failures: int) -> dict[int, int | None]:

@@ -9,8 +9,9 @@ from segments.streams.ticks import TickSchedule, WorkPace
 
 def test_one_heartbeat_per_interval() -> None:
     schedule = TickSchedule(1_000)
-    wanted = [now_ms for now_ms in range(5_000, 8_001, 100) if schedule.should_append(now_ms, None)]
-    assert wanted == [5_000, 6_000, 7_000, 8_000]
+    times = range(5_000, 8_001, 100)
+    appended = [now_ms for now_ms in times if schedule.should_append(now_ms, None)]
+    assert appended == [5_000, 6_000, 7_000, 8_000]
 
 
 def test_due_work_has_one_tick_in_flight() -> None:

@@ -234,7 +234,7 @@ async def test_memberships_as_of_an_instant(path: Path) -> None:
     assert (await at(250))[1].origin == "auto"
     again = PastMembership("gone", 2, 400, 2_000, "command")
     assert await at(550) == [PastMembership("ends", 1, 100, 900, "command"), again, kept]
-    # An end that has come counts although its row is not there yet.
+    # A past expiry applies even before its row is written.
     assert await at(2_000) == [PastMembership("ends", 1, 100, None, "command"), kept]
     assert (await at(1_999))[1] == again
     await reader.close()
@@ -264,7 +264,7 @@ def test_processes_share_a_store(path: Path) -> None:
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia"])
 def test_lines_are_csv_with_the_local_time_of_the_zone(zone: str) -> None:
     info = ZoneInfo(zone)
-    # Both changes of the clocks of 2026 in Berlin, second by second around them.
+    # Both DST changes of 2026 in Berlin, second by second around them.
     starts = [from_rfc3339("2026-03-29T00:59:58Z"), from_rfc3339("2026-10-25T00:59:58Z")]
     instants = [start + step for start in starts for step in range(0, 4_000, 333)]
     rows = [(UUID(USERS[0]).bytes, "größe_1", "add", at_ms) for at_ms in instants]

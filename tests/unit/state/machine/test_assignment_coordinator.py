@@ -36,18 +36,18 @@ def run(home: HomeState, shards: list[tuple[list[Place], int]], order: list[int]
         "round": home["running"]["number"],
     }
     while message is not None and message.type != "select":
-        asked, message = message, None
+        request, message = message, None
         for partition in order:
             places, members = shards[partition]
             reply = identity | {"partition": partition}
-            if asked.type == "survey":
+            if request.type == "survey":
                 histogram = [0] * BUCKETS
                 for place in places:
                     histogram[place.rank >> 52] += 1
                 reply |= {"eligible": len(places), "members": members, "histogram": histogram}
                 stage, step = "survey", assignment_coordinator.surveyed
             else:
-                inside = [list(p) for p in places if p.rank >> 52 == asked.value["bucket"]]
+                inside = [list(p) for p in places if p.rank >> 52 == request.value["bucket"]]
                 reply |= {"places": inside}
                 stage, step = "refine", assignment_coordinator.refined
             assert message is None, "nobody goes on before all have replied"
@@ -90,13 +90,13 @@ def test_a_round_assigns_the_missing_number_with_the_lowest_places(
             else:
                 places.append(place)
         order = data.draw(st.permutations(range(partitions)))
-        told = run(home, shards, order)
+        selection = run(home, shards, order)
         left = sorted(set(everybody) - having)
         wanted = max(0, rounded(dict(rule), len(everybody)) - len(having))
-        last = Place(-1, "") if told["chosen"] is None else Place(*told["chosen"])
+        last = Place(-1, "") if selection["chosen"] is None else Place(*selection["chosen"])
         assert [place for place in left if place <= last] == left[:wanted]
         having |= set(left[:wanted])
-        threshold = told["threshold"]
+        threshold = selection["threshold"]
         if threshold is not None:
             assert all(place > Place(*threshold) for place in left[wanted:])
             assert before is None or threshold >= before, "it never sinks"

@@ -17,9 +17,9 @@ def send(world: World, command_id: str, user: str = ALICE, **fields: Any) -> Non
 
 
 def statuses(world: World, *command_ids: str) -> list[str | None]:
-    """`applied`, `unchanged`, the code of a refusal, or None while there is no result."""
-    said = {r["command_id"]: (r["error"] or {}).get("code", r["status"]) for r in world.results}
-    return [said.get(command_id) for command_id in command_ids]
+    """`applied`, `unchanged`, the code of a rejection, or None while there is no result."""
+    outcomes = {r["command_id"]: (r["error"] or {}).get("code", r["status"]) for r in world.results}
+    return [outcomes.get(command_id) for command_id in command_ids]
 
 
 @pytest.fixture

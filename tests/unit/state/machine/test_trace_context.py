@@ -98,8 +98,8 @@ def change(world: World, trace: dict[str, str] | None, **fields: Any) -> None:
     send(world, trace, **(CHANGE | fields))
 
 
-def said(world: World, topic: str) -> list[Produced]:
-    """All that was said to a topic, by every shard, in order."""
+def produced(world: World, topic: str) -> list[Produced]:
+    """All records produced to a topic, by every shard, in order."""
     return [
         output
         for shard in world.shards
@@ -112,7 +112,7 @@ def said(world: World, topic: str) -> list[Produced]:
 def traces(world: World, topic: str) -> dict[Any, Any]:
     """Trace by (command id, operation) of history, by command id of results."""
     found: dict[Any, Any] = {}
-    for output in said(world, topic):
+    for output in produced(world, topic):
         value = orjson.loads(output.value)
         key = value["command_id"]
         found[(key, value["cause"]) if topic == "segments.history" else key] = output.trace
@@ -138,7 +138,7 @@ def test_result_and_rows_carry_the_trace_of_their_command() -> None:
         ("traced", "command"): TRACE,
         ("not", "command"): None,
     }
-    documents = [*said(world, "segments.definitions"), *said(world, "segments.shards")]
+    documents = [*produced(world, "segments.definitions"), *produced(world, "segments.shards")]
     assert {output.trace for output in documents} == {None}
 
 
@@ -148,9 +148,9 @@ def test_a_repeated_command_is_answered_in_its_own_trace() -> None:
     change(world, TRACE)
     change(world, {"traceparent": OTHER})
     world.run()
-    results = [o.trace for o in said(world, "segments.results") if o.key == "c"]
+    results = [o.trace for o in produced(world, "segments.results") if o.key == "c"]
     assert results == [TRACE, {"traceparent": OTHER}]
-    assert [o.trace for o in said(world, "segments.history")] == [TRACE]
+    assert [o.trace for o in produced(world, "segments.history")] == [TRACE]
 
 
 def test_a_deferred_command_keeps_its_trace_across_a_restart() -> None:
@@ -160,7 +160,7 @@ def test_a_deferred_command_keeps_its_trace_across_a_restart() -> None:
     [shard] = world.shards
     shard.checkpoint()
     shard.crash()
-    assert said(world, "segments.results") == []
+    assert produced(world, "segments.results") == []
     world.create("a")
     world.settle()
     assert traces(world, "segments.results")["c"] == TRACE
@@ -191,7 +191,7 @@ def test_outputs_without_a_command_have_no_trace() -> None:
     world.settle()
     send(world, TRACE, type="delete_segment", id="del", segment="b")
     world.settle()
-    rows = [(orjson.loads(o.value)["cause"], o.trace) for o in said(world, "segments.history")]
+    rows = [(orjson.loads(o.value)["cause"], o.trace) for o in produced(world, "segments.history")]
     assert rows == [
         ("command", TRACE),
         ("command", TRACE),

@@ -109,31 +109,33 @@ class Feed:
 class Run(NamedTuple):
     state: MemoryState
     shard: Shard
-    said: str
+    output_digest: str
     """Digest of all outputs."""
 
 
 def run(seed: int, oracle: Oracle | None, rows: list[Row]) -> Run:
     feed, state = Feed(seed), MemoryState()
     shard = Shard(CONFIG, state)
-    said = hashlib.sha256()
+    output_digest = hashlib.sha256()
     while feed.offset < RECORDS or feed.messages or shard.next_due_ms() == 0:
         record = feed.next()
         outputs = encoded(shard.apply(record))
         feed.messages.extend(o for o in outputs if o.topic == "segments.shards")
         for output in outputs:
-            said.update(b"%b %b %b;" % (output.topic.encode(), output.key.encode(), output.value))
+            output_digest.update(
+                b"%b %b %b;" % (output.topic.encode(), output.key.encode(), output.value)
+            )
         if oracle is not None:
             rows.extend(row_of(o.value) for o in outputs if o.topic == "segments.history")
             _judge(oracle, record, outputs)
-    return Run(state, shard, said.hexdigest())
+    return Run(state, shard, output_digest.hexdigest())
 
 
 def _judge(oracle: Oracle, record: LogRecord, outputs: list[Produced]) -> None:
     results = [orjson.loads(o.value) for o in outputs if o.topic == "segments.results"]
-    said = [(r["command_id"], r["status"], (r["error"] or {}).get("code")) for r in results]
-    answers = oracle.apply(record, {command_id for command_id, _, _ in said})
-    assert sorted(said) == sorted((c, a["status"], a["code"]) for c, a in answers)
+    outcomes = [(r["command_id"], r["status"], (r["error"] or {}).get("code")) for r in results]
+    answers = oracle.apply(record, {command_id for command_id, _, _ in outcomes})
+    assert sorted(outcomes) == sorted((c, a["status"], a["code"]) for c, a in answers)
 
 
 @pytest.mark.timeout(600)
@@ -143,10 +145,10 @@ def test_a_long_log_matches_the_oracle_and_its_replay(no_collection: None) -> No
     print(f"seed {seed}")
     first = run(seed, oracle, rows)
 
-    assert first.shard.shard["next_ordinal"] == USERS == len(oracle.people)
-    for user, person in oracle.people.items():
+    assert first.shard.shard["next_ordinal"] == USERS == len(oracle.users)
+    for user, expected in oracle.users.items():
         state = first.state.get(user_key(user))
-        held = {name: (h.since, h.end, h.generation) for name, h in person.held.items()}
+        held = {name: (h.since, h.end, h.generation) for name, h in expected.held.items()}
         live = {n: h for n, h in _held(state).items() if h[1] is None or h[1] > oracle.now}
         assert live == {n: h for n, h in held.items() if h[1] is None or h[1] > oracle.now}
     assert first.shard.shard["history_rows"] == len(rows)
@@ -160,5 +162,5 @@ def test_a_long_log_matches_the_oracle_and_its_replay(no_collection: None) -> No
     assert _rows(rows) == _rows(oracle.rows)
 
     again = run(seed, None, [])
-    assert again.said == first.said
+    assert again.output_digest == first.output_digest
     assert digest(again.state.scan(b"")) == digest(first.state.scan(b""))
