@@ -1,6 +1,6 @@
-"""Registers a custom state store with Quix Streams and gives access to it.
+"""Registers a custom state store with Quix Streams and provides access to it.
 
-With `quix` the only place that uses private names of the library.
+Only this module and `quix` use private names of the library.
 """
 
 from __future__ import annotations

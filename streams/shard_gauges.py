@@ -45,7 +45,7 @@ class ShardGauges:
             )
             for gauge, value in zip(_BY_PARTITION, values, strict=True):
                 gauge.labels(partition).set(value)
-            # Time comes with the log itself, by ticks: its age is how far the shard is behind.
+            # Ticks in the log advance its time, so the age of that time is the lag of the shard.
             lag_ms = max(0, now_ms - shard.shard["log_time"])
             metrics.LAG_SECONDS.labels(*self._lag_labels, partition).set(lag_ms / 1000)
         for partition in self._reported - reported:

@@ -168,13 +168,15 @@ class Oracle:
             if command_id == change["id"]:
                 self._answer(command_id, answer)
                 return
-        refused = self._refusal(user, change, requested_at)
-        answer = refused or self._carry_out(user_id, user, change, requested_at)
+        rejected = self._reason_to_reject(user, change, requested_at)
+        answer = rejected or self._carry_out(user_id, user, change, requested_at)
         user.answers.append((change["id"], answer))
         user.answers = user.answers[-self.config.remembered_ids :]
         self._answer(change["id"], answer)
 
-    def _refusal(self, user: User, change: dict[str, Any], requested_at: int) -> Answer | None:
+    def _reason_to_reject(
+        self, user: User, change: dict[str, Any], requested_at: int
+    ) -> Answer | None:
         if user.account == "deleted":
             return self._rejection("user_deleted", None)
         unusable = [n for n in names(change) if n not in self.known or not self.known[n].alive]
