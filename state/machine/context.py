@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from segments.state.machine.config import Config
 from segments.state.machine.documents import DocumentStore, Outcome, ShardState
 from segments.state.machine.memberships import Rejection
 from segments.state.machine.outputs import ShardOutput
+
+Handler = Callable[[dict[str, Any]], None]
+"""Applies the value of a log record of one type."""
 
 
 @dataclass(frozen=True, slots=True)

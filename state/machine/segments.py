@@ -8,10 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from segments.contracts.documents import ResultStatus
-from segments.contracts.log import DEFINE, SELECT
+from segments.contracts.log import (
+    CREATE,
+    DEFINE,
+    DELETE,
+    REFINED,
+    SELECT,
+    SELECTED,
+    SURVEYED,
+    UPDATE,
+)
 from segments.contracts.partitioning import partition_of
 from segments.state.machine import assignment_coordinator, definitions, outputs
-from segments.state.machine.context import ShardContext
+from segments.state.machine.context import Handler, ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     HOME_PREFIX,
@@ -81,6 +90,17 @@ class SegmentDecisions:
         """Segments in use: own ones as decided, others as last received."""
         here: int = self._active_here
         return here + self._active_elsewhere
+
+    def handlers(self) -> dict[str, Handler]:
+        """The handler of each record type that only a segment's home decides."""
+        return {
+            CREATE: self.create,
+            UPDATE: self.update,
+            DELETE: self.delete,
+            SURVEYED: self.surveyed,
+            REFINED: self.refined,
+            SELECTED: self.selected,
+        }
 
     def create(self, command: dict[str, Any]) -> None:
         """A `create` record: a new generation at the segment's home."""

@@ -7,29 +7,21 @@ handles what applies to every record: redelivery, log time, ticks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from segments.contracts.log import (
-    CHANGE,
-    CREATE,
     DEFINE,
-    DELETE,
     PREVIEW,
     REFINE,
-    REFINED,
     SELECT,
-    SELECTED,
     SURVEY,
     SURVEYED,
     TICK,
-    UPDATE,
-    USER,
 )
 from segments.state.machine import documents
 from segments.state.machine.assignment import Assignments
 from segments.state.machine.config import Config, LogRecord
-from segments.state.machine.context import ShardContext
+from segments.state.machine.context import Handler, ShardContext
 from segments.state.machine.documents import JOB_PREFIX, SHARD_KEY, DocumentStore, ShardState
 from segments.state.machine.outputs import ShardOutput
 from segments.state.machine.population import Population
@@ -66,20 +58,14 @@ class Shard:
         self.users = UserDecisions(context, self.segments, self.population, self.assignments)
         for _, job in sorted(state.scan(JOB_PREFIX)):
             self.segments.add_job(job)
-        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
-            CHANGE: self.users.change,
-            USER: self.users.user_state,
+        self._handlers: dict[str, Handler] = {
+            **self.users.handlers(),
+            **self.segments.handlers(),
             TICK: self._tick,
-            CREATE: self.segments.create,
-            UPDATE: self.segments.update,
-            DELETE: self.segments.delete,
             DEFINE: self._define,
             SURVEY: self._survey,
             REFINE: self.assignments.refine,
             SELECT: self.assignments.select,
-            SURVEYED: self.segments.surveyed,
-            REFINED: self.segments.refined,
-            SELECTED: self.segments.selected,
             PREVIEW: self.previews.command,
             _PREVIEW_TYPES[SURVEY]: self._survey_preview,
             _PREVIEW_TYPES[SURVEYED]: self.previews.count,
@@ -103,7 +89,7 @@ class Shard:
         self._outputs.clear()
         return taken
 
-    def _handler(self, record: LogRecord) -> Callable[[dict[str, Any]], None]:
+    def _handler(self, record: LogRecord) -> Handler:
         """The method that applies a record; ValueError for an unknown type."""
         record_type = record.type
         if "preview" in record.value:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from segments.contracts.log import CHANGE, USER
 from segments.state.machine import memberships, outputs
-from segments.state.machine.context import ShardContext
+from segments.state.machine.context import Handler, ShardContext
 from segments.state.machine.deduplication import recall, remember
 from segments.state.machine.documents import (
     DeferredChange,
@@ -42,6 +43,10 @@ class UserDecisions:
         self._changed = False
 
     # --- records ---
+
+    def handlers(self) -> dict[str, Handler]:
+        """The handler of each record type about a user."""
+        return {CHANGE: self.change, USER: self.user_state}
 
     def change(self, change: dict[str, Any]) -> None:
         """Apply a `change` record, or defer it until its segments are known."""

@@ -41,6 +41,8 @@ class BaseCommand(StrictModel):
     log_type: ClassVar[str]
     log_value: ClassVar[type[CommandRecord]]
     key_field: ClassVar[Literal["user_id", "segment", "id"]]
+    examples: ClassVar[tuple[dict[str, Any], ...]]
+    """Values on segments.commands, without `type`; their log records are examples too."""
 
     id: CommandId | None = None
     actor: Actor | None = None
@@ -81,6 +83,14 @@ class CreateSegment(NewSegmentBody, BaseCommand):
     log_type = log.CREATE
     log_value = CreateRecord
     key_field = "segment"
+    examples = (
+        {"id": "s-1", "segment": "newsletter"},
+        {
+            "id": "s-2",
+            "segment": "tenth",
+            "auto": {"percent": 12.5, "include": ["beta"], "newcomers": True, "ttl": "P30D"},
+        },
+    )
 
     type: Literal["create_segment"]
 
@@ -102,6 +112,7 @@ class UpdateSegment(SegmentBody, BaseCommand):
     log_type = log.UPDATE
     log_value = UpdateRecord
     key_field = "segment"
+    examples = ({"id": "s-3", "segment": "tenth", "auto": {"percent": 25}},)
 
     type: Literal["update_segment"]
     segment: SegmentName
@@ -134,6 +145,7 @@ class DeleteSegment(BaseCommand):
     log_type = log.DELETE
     log_value = DeleteRecord
     key_field = "segment"
+    examples = ({"id": "s-4", "segment": "newsletter", "actor": "ann"},)
 
     type: Literal["delete_segment"]
     segment: SegmentName
@@ -154,6 +166,7 @@ class PreviewSegment(BaseCommand):
     log_type = log.PREVIEW
     log_value = PreviewRecord
     key_field = "id"
+    examples = ({"id": "p-1", "auto": {"percent": 5}},)
 
     type: Literal["preview_segment"]
     auto: Auto
@@ -176,6 +189,15 @@ class ChangeMemberships(MembershipChange, BaseCommand):
     log_type = log.CHANGE
     log_value = ChangeRecord
     key_field = "user_id"
+    examples = (
+        {
+            "id": "order-4711",
+            "actor": "shop",
+            "user_id": "cd613e30-d8f1-4adf-91b7-584a2265b1f5",
+            "add": ["beta", {"segment": "trial", "ttl": "P7D"}],
+            "remove": ["newsletter"],
+        },
+    )
 
     type: Literal["change_memberships"]
     user_id: UserId

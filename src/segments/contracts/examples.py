@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from segments.contracts.commands import COMMAND_ADAPTER, COMMAND_TYPES, ChangeMemberships
 from segments.contracts.topics import (
     COMMANDS_TOPIC,
     DEFINITIONS_TOPIC,
@@ -68,14 +69,7 @@ _ASSIGNED = _DEFINITION | {
         "skipped": 0,
     },
 }
-_CHANGE = {
-    "type": "change_memberships",
-    "id": _ID,
-    "actor": "shop",
-    "user_id": _USER,
-    "add": ["beta", {"segment": "trial", "ttl": "P7D"}],
-    "remove": ["newsletter"],
-}
+_CHANGE = {"type": "change_memberships"} | ChangeMemberships.examples[0]
 _RESULT = {
     "command_id": _ID,
     "status": "applied",
@@ -123,33 +117,23 @@ def _log(log_type: str, value: dict[str, Any], *, source: bool = False) -> Examp
 _LOG_SOURCE = f"/segments.shards/{_TOPIC_ID}"
 _STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
+
+def _commands() -> dict[tuple[str, str], tuple[Example, ...]]:
+    """The examples of each command type, and the log records that the router makes of them."""
+    found: dict[tuple[str, str], tuple[Example, ...]] = {}
+    for name, command in COMMAND_TYPES.items():
+        values = [{"type": name} | example for example in command.examples]
+        records = [COMMAND_ADAPTER.validate_python(value).log_record("") for value in values]
+        found[COMMANDS_TOPIC, name] = tuple(Example(value) for value in values)
+        found[SHARDS_TOPIC, command.log_type] = tuple(
+            _log(log_type, value, source=True) for log_type, _, value in records
+        )
+    found[COMMANDS_TOPIC, "change_memberships"] += (Example(_CHANGE, _BINARY_EVENT),)
+    return found
+
+
 EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
-    (COMMANDS_TOPIC, "create_segment"): (
-        Example({"type": "create_segment", "id": "s-1", "segment": "newsletter"}),
-        Example(
-            {
-                "type": "create_segment",
-                "id": "s-2",
-                "segment": "tenth",
-                "auto": {"percent": 12.5, "include": ["beta"], "newcomers": True, "ttl": "P30D"},
-            }
-        ),
-    ),
-    (COMMANDS_TOPIC, "update_segment"): (
-        Example(
-            {"type": "update_segment", "id": "s-3", "segment": "tenth", "auto": {"percent": 25}}
-        ),
-    ),
-    (COMMANDS_TOPIC, "delete_segment"): (
-        Example({"type": "delete_segment", "id": "s-4", "segment": "newsletter", "actor": "ann"}),
-    ),
-    (COMMANDS_TOPIC, "preview_segment"): (
-        Example({"type": "preview_segment", "id": "p-1", "auto": {"percent": 5}}),
-    ),
-    (COMMANDS_TOPIC, "change_memberships"): (
-        Example(_CHANGE),
-        Example(_CHANGE, _BINARY_EVENT),
-    ),
+    **_commands(),
     (COMMANDS_TOPIC, "cloud_event"): (Example(_EVENT | {"data": _CHANGE}, _STRUCTURED),),
     (USER_EVENTS_TOPIC, "user_event"): (
         Example({"user_id": _USER, "reason": "address changed"}),
@@ -162,29 +146,6 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
         Example({"user_id": _USER, "reason": "event"}),
         Example({"user_id": _USER, "reason": "manual", "state": "blocked"}),
     ),
-    (SHARDS_TOPIC, "change"): (
-        _log(
-            "change",
-            {
-                "id": _ID,
-                "actor": "shop",
-                "user_id": _USER,
-                "add": [["beta", None, None], ["trial", 604800000, None]],
-                "remove": ["newsletter"],
-            },
-            source=True,
-        ),
-    ),
-    (SHARDS_TOPIC, "create"): (
-        _log("create", {"id": "s-1", "segment": "newsletter", "description": None}, source=True),
-    ),
-    (SHARDS_TOPIC, "update"): (
-        _log("update", {"id": "s-3", "segment": "tenth", "auto": _RULE}, source=True),
-    ),
-    (SHARDS_TOPIC, "delete"): (
-        _log("delete", {"id": "s-4", "actor": "ann", "segment": "newsletter"}, source=True),
-    ),
-    (SHARDS_TOPIC, "preview"): (_log("preview", {"id": "p-1", "auto": _RULE}, source=True),),
     (SHARDS_TOPIC, "user"): (
         _log(
             "user",

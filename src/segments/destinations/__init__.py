@@ -3,5 +3,5 @@
 base.py      the interfaces Destination and Upload
 upload.py    streams chunks to a destination, reading a bounded number of them ahead
 factory.py   creates a destination from its settings
-folder.py, s3.py, sftp.py, dropbox.py   one kind of destination each
+every other module is one kind of destination
 """
