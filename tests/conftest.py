@@ -110,7 +110,7 @@ def running(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     with deployments.deployment(
         broker,
         folder,
-        tick_interval_ms=200,
+        tick_interval_ms=500,
         dev={"enabled": True},
         http={"ready_lag_ms": 2_500},
     ) as settings:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.crash.crash_run import new_seed, run_kills
 
 PROCESSES = ["router", "users", "shards-0", "history", "http-0"]
-KILLS = 24
+KILLS = 16
 
 
 @pytest.mark.timeout(600)

@@ -88,7 +88,7 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
     with deployments.deployment(
         broker,
         folder / "data",
-        tick_interval_ms=200,
+        tick_interval_ms=500,
         http={"ready_lag_ms": 2_500},
         reports={"destinations": {"files": {"kind": "folder", "path": str(reports)}}},
         metrics={"enabled": True, **ports},
