@@ -106,11 +106,9 @@ def deployment(broker: str, tmp_path: Path) -> Iterator[Settings]:
 def running(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The shared deployment with all applications; each test uses its own users and segments."""
     folder = tmp_path_factory.mktemp("running") / "data"
-    # Shorter ticks than the default, so that tests wait less for log time to pass.
     with deployments.deployment(
         broker,
         folder,
-        tick_interval_ms=500,
         dev={"enabled": True},
         http={"ready_lag_ms": 2_500},
     ) as settings:

@@ -25,12 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(FIRST_TIMEOUT_S))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hushed() -> Secrets:
     return Secrets()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded_broker(
     hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
@@ -44,7 +44,7 @@ def guarded_broker(
         kafka.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secured(
     guarded_broker: EmbeddedKafka, hushed: Secrets, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Secured]:
@@ -61,7 +61,7 @@ def secured(
     }
     overrides: dict[str, Any] = {
         "log_level": "debug",
-        "tick_interval_ms": 200,
+        "tick_interval_ms": 500,
         "kafka": kafka_section(
             guarded_broker,
             hushed.all["kafka.password"],
