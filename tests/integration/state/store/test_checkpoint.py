@@ -164,9 +164,9 @@ class TestFailure:
     def test_a_partition_revoked_during_its_checkpoint_commits_nothing(self, host: Host) -> None:
         _change(host, ALICE, "A")
         host.partition.close()
-        with pytest.raises(UncommittedStateError, match="taken away"):
+        with pytest.raises(UncommittedStateError, match="was revoked"):
             host.prepare()
-        with pytest.raises(UncommittedStateError, match="taken away"):
+        with pytest.raises(UncommittedStateError, match="was revoked"):
             host.partition.begin()
         assert host.broker.open == []
 

@@ -165,7 +165,7 @@ def test_a_store_with_a_missing_user_is_rejected(tmp_path: Path) -> None:
     lost = user_key("00000000-0000-4000-8000-00000000000a")
     host.broker.changelog = [row for row in host.broker.changelog if row[0] != lost]
     host.restore(tmp_path / "elsewhere")
-    with pytest.raises(IncompleteStateError, match="1 of the 2 users"):
+    with pytest.raises(IncompleteStateError, match="1 of its 2 users"):
         _ = host.partition.shard
 
 
