@@ -19,7 +19,6 @@ from segments.process import private_files
 from segments.settings import Settings
 
 EXPIRES, SIGNATURE = "expires", "signature"
-PARAMETERS = (EXPIRES, SIGNATURE)
 """Query parameters that a signed link adds to those of the report."""
 _SECRET_BYTES = 32
 _SECRET_FILE = "link.key"  # noqa: S105 - a file name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,18 +17,6 @@ from tests.support.view.view_records import ViewFiller, held, opened
 
 USER = str(UUID(int=7))
 NOW_MS = 1_795_500_000_000
-
-
-@pytest.fixture
-def view(tmp_path: Path) -> Iterator[View]:
-    view = opened(tmp_path / "view")
-    yield view
-    view.close()
-
-
-@pytest.fixture
-def fill(view: View) -> ViewFiller:
-    return ViewFiller(view)
 
 
 def said(view: View, now_ms: int = NOW_MS) -> Any:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import UUID
-
-import pytest
 
 from segments.state.view import keys
 from segments.state.view.view import Marker, View
@@ -16,25 +12,12 @@ from tests.support.view.view_records import (
     document,
     held,
     marker,
-    opened,
     progress_key,
     result,
 )
 
 USERS = [str(UUID(int=n)) for n in range(1, 6)]
 NOW_MS = 1_795_500_000_000
-
-
-@pytest.fixture
-def view(tmp_path: Path) -> Iterator[View]:
-    view = opened(tmp_path / "view")
-    yield view
-    view.close()
-
-
-@pytest.fixture
-def fill(view: View) -> ViewFiller:
-    return ViewFiller(view)
 
 
 def shown(view: View, user_id: str, now_ms: int = NOW_MS) -> list[str]:
