@@ -25,10 +25,11 @@ class Example(NamedTuple):
     headers: dict[str, str] | None = None
 
 
-_USER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+_CHANGE = {"type": "change_memberships"} | ChangeMemberships.examples[0]
+_USER: str = _CHANGE["user_id"]
 _TOPIC_ID = "5f0f0be0a5b44b6c8a3f6f2ad2c0c9d1"
 _SOURCE = f"{_TOPIC_ID}:3:1041"
-_ID = "order-4711"
+_ID: str = _CHANGE["id"]
 _INSTANT = "2026-11-24T22:17:45.625Z"
 _AT = 1795558665625
 _RULE = {
@@ -69,7 +70,6 @@ _ASSIGNED = _DEFINITION | {
         "skipped": 0,
     },
 }
-_CHANGE = {"type": "change_memberships"} | ChangeMemberships.examples[0]
 _RESULT = {
     "command_id": _ID,
     "status": "applied",
